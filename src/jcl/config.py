@@ -1,0 +1,225 @@
+"""Settings of each stage: frozen dataclasses, read from TOML and overridden from the command line.
+
+A field's `help` is what `jcl COMMAND --help` prints. A field without a default has to be given.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jcl.errors import UsageError
+
+Config = TypeVar("Config")
+
+
+def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
+    """A dataclass field with its help text; `metadata` is for the command line (see `cli`)."""
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+def positional(help: str, **metadata: Any) -> Any:
+    """A dataclass field that is given by its place on the command line."""
+    return field(metadata={"help": help, "positional": True, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """Turn a folder of scans into a verified store of slices."""
+
+    source: Path = positional("folder of scans: NIfTI, NRRD or MetaImage, or one with a dataset.json")
+    out: Path = option("the store to write")
+    dataset: str = option("layout of the source: a name or a .toml file; `auto` looks for itself", "auto")
+    spacing: float | None = option("in-plane spacing to resample to, in mm (else the data set's, or as it is)", None)
+    size: int | None = option("slices are padded to this many pixels a side (else the data set's, or the largest)", None)
+    labels: str | None = option("names of the label values of a plain folder, as 1=liver,2=spleen (else as found)", None)
+    patient: str | None = option("regular expression whose first group in a case's name is its patient", None)
+    workers: int | None = option("processes (else one a core)", None)
+    strict: bool = option("stop at the first bad case instead of setting it aside", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Pre-train encoder and decoder on unlabelled slices."""
+
+    stores: tuple[Path, ...] = positional("prepared stores; each batch comes from one of them")
+    out: Path = option("the run folder to write")
+    method: str = option("pre-training method (`jcl methods` lists them with their settings)", "jcl")
+    method_settings: dict[str, Any] = option("a setting of the method, as --method.temperature 0.2", {}, prefix="method")
+    backbone: str = option("network", "unet")
+    width: int = option("channels of the network's first level; each level doubles them", 32)
+    epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
+    steps: int | None = option("optimisation steps, instead of epochs", None)
+    batch_size: int = option("slices in a batch", 16)
+    learning_rate: float | None = option("peak learning rate (else the method's own)", None)
+    warmup: float = option("share of the steps in which the rate rises to its peak", 0.1)
+    weight_decay: float = option("weight decay", 1e-5)
+    fold: int | None = option("leave out the test patients of this fold (0 to folds-1)", None)
+    folds: int = option("number of folds by patient", 5)
+    split: Path | None = option("split file; only its training patients are used", None)
+    split_seed: int = option("seed of the folds; keep it, so that runs can be compared", 0)
+    seed: int = option("seed of weights, batches and views", 0)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    workers: int = option("loader processes; 0 reads in the main process", 0)
+    checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
+    resume: bool = option("go on where an interrupted run stopped", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Train a segmentation network on few labelled patients."""
+
+    store: Path = positional("prepared store with labels")
+    init: str = option("run folder of a pre-training, or `none` to start from random weights")
+    out: Path = option("the run folder to write")
+    patients: int | None = option("number of labelled patients to train on (else all of the fold)", None)
+    fold: int = option("fold whose patients are the test cases", 0)
+    folds: int = option("number of folds by patient", 5)
+    split: Path | None = option("split file, instead of folds", None)
+    split_seed: int = option("seed of the folds and of the few patients drawn from them", 0)
+    backbone: str | None = option("network (else that of the initial run, or unet)", None)
+    width: int | None = option("channels of the first level (else those of the initial run, or 32)", None)
+    epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
+    steps: int | None = option("optimisation steps, instead of epochs", None)
+    batch_size: int = option("slices in a batch", 5)
+    learning_rate: float = option("first learning rate of Adam; it falls to a hundredth of it", 5e-4)
+    rotation: float = option("augmentation: degrees to either side", 30.0)
+    scale: float = option("augmentation: 0.3 is a factor from 0.7 to 1.3", 0.3)
+    translation: float = option("augmentation: shift as a share of the side", 0.1)
+    seed: int = option("seed of new weights, batches and augmentation", 0)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    workers: int = option("loader processes; 0 reads in the main process", 0)
+    checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
+    resume: bool = option("go on where an interrupted run stopped", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Score a fine-tuned run on its test patients."""
+
+    run: Path = positional("run folder of a fine-tuning")
+    store: Path | None = option("store to score on (else the one of the run)", None)
+    unit: str = option("score whole volumes, or each slice by itself", "case", choices=("case", "slice"))
+    out: Path = option("JSON file to write, RESULTS.json say")
+    batch_size: int = option("slices at a time", 16)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """Segment new scans; each result has its source's geometry and format."""
+
+    run: Path = positional("run folder of a fine-tuning")
+    source: Path = positional("a scan, or a folder of scans")
+    out: Path = option("folder to write the segmentations to")
+    batch_size: int = option("slices at a time", 16)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The whole path on generated cardiac volumes: a few minutes on two cores."""
+
+    out: Path = option("folder for the volumes, the runs and the report", Path("jcl-demo"))
+    seed: int = option("seed of volumes and trainings", 0)
+
+
+def load(kind: type[Config], path: Path | None, overrides: Mapping[str, Any]) -> Config:
+    """Settings from a TOML file (if any), overridden by `overrides`, checked and converted.
+
+    Raises:
+        UsageError: the file is missing or no TOML, a key is unknown or missing, or a value does
+            not have its field's type.
+    """
+    values = {**(_read_toml(path) if path else {}), **overrides}
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    where = f" in {path}" if path else ""
+    for name in values:
+        if name not in fields:
+            raise UsageError(f"unknown setting {name!r}{where}; known: {', '.join(sorted(fields))}")
+    missing = [name for name, f in fields.items() if name not in values and _required(f)]
+    if missing:
+        raise UsageError(f"missing: {', '.join(missing)}")
+    return kind(**{name: _convert(value, hints[name], name) for name, value in values.items()})
+
+
+def as_mapping(config: Any) -> dict[str, Any]:
+    """The settings as plain values that JSON and TOML can hold."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def as_toml(config: Any) -> str:
+    """The settings as a TOML file that `load` reads back; a setting that is None is commented out."""
+    lines: list[str] = []
+    tables: list[str] = []
+    for name, value in as_mapping(config).items():
+        if isinstance(value, dict):
+            entries = typing.cast("dict[str, Any]", value)
+            tables += [f"[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in entries.items())]
+        else:
+            lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
+    return "\n".join(lines + tables) + "\n"
+
+
+def _required(f: dataclasses.Field[Any]) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from error
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    """`value` as the type `hint`: text becomes a path, an int a float; else the type has to be right."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(value, next(a for a in arguments if a is not type(None)), name)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{name}: a list is needed, not {value!r}")
+        return tuple(_convert(item, arguments[0], name) for item in typing.cast("list[Any]", value))
+    if origin is dict and isinstance(value, dict):
+        return dict(typing.cast("dict[str, Any]", value))
+    if hint is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
+        return value
+    raise UsageError(f"{name}: {value!r} is no {getattr(hint, '__name__', hint)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in typing.cast("tuple[Any, ...]", value)]
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in typing.cast("list[Any]", value)) + "]"
+    return repr(value)

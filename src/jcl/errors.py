@@ -1,0 +1,25 @@
+"""The errors that a user can mend; the command line prints each as one line."""
+
+
+class JclError(Exception):
+    """An error whose message says, in one line, what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(JclError):
+    """A setting, or a combination of settings, that cannot be used (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(JclError):
+    """A file, folder, store or run that cannot be used as it is (exit code 3)."""
+
+    exit_code = 3
+
+
+class Interrupted(JclError):
+    """Stopped by a signal after the state was saved (exit code 130)."""
+
+    exit_code = 130
