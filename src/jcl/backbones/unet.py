@@ -113,8 +113,8 @@ class UNet(nn.Module):
         """Channels that `decode(features, blocks)` returns."""
         return self.feature_channels[-1 - blocks]
 
-    def decoder_parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the modules that `encode` and `decode(features, blocks)` run: what is trained."""
+    def parts(self, blocks: int) -> tuple[str, ...]:
+        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
         return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:

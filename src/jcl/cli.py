@@ -1,0 +1,217 @@
+"""The command line: parsing and messages only. Nothing here imports PyTorch before a command runs."""
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from jcl import __version__, config
+from jcl.errors import JclError, UsageError
+from jcl.options import Parser, add_options, collect, split_prefixed, usage
+
+__all__ = ["main"]
+
+REPORT = "This is a fault of jcl, not of yours: please report it with the lines above and the command you gave."
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that runs a stage: its settings, where its function is, and examples for its help."""
+
+    config: type[Any]
+    module: str
+    examples: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """First line of what the settings' docstring says."""
+        return (self.config.__doc__ or "").strip().splitlines()[0]
+
+    def run(self, settings: Any) -> Any:
+        """Import the module and call the function that has its name."""
+        module = importlib.import_module(self.module)
+        return getattr(module, self.module.rsplit(".", 1)[-1])(settings)
+
+
+COMMANDS = {
+    "prepare": Command(
+        config.PrepareConfig,
+        "jcl.stages.prepare",
+        ("jcl prepare scans --out store", "jcl prepare Task04_Hippocampus --dataset msd_hippocampus --out store"),
+    ),
+    "pretrain": Command(
+        config.PretrainConfig,
+        "jcl.stages.pretrain",
+        ("jcl pretrain store --out pre", "jcl pretrain store --method jcl --method.temperature 0.2 --fold 0 --out pre"),
+    ),
+    "finetune": Command(
+        config.FinetuneConfig,
+        "jcl.stages.finetune",
+        ("jcl finetune store --init pre --patients 4 --out fine", "jcl finetune store --init none --out scratch"),
+    ),
+    "evaluate": Command(config.EvaluateConfig, "jcl.stages.evaluate", ("jcl evaluate fine --out results.json",)),
+    "predict": Command(
+        config.PredictConfig,
+        "jcl.stages.predict",
+        ("jcl predict fine new-scans --out segmentations", "jcl predict fine scan.nii.gz --out segmentations"),
+    ),
+    "demo": Command(config.DemoConfig, "jcl.demo", ("jcl demo", "jcl demo --out somewhere-else --seed 1")),
+}
+CATALOGUES = {
+    "methods": "List the pre-training methods, or one with its settings.",
+    "backbones": "List the segmentation networks.",
+}
+
+HELP = """\
+usage: jcl COMMAND [options]
+
+Segment medical scans from few labelled patients: encoder and decoder of the network
+are pre-trained together on scans without labels, then fine-tuned on the few with.
+
+From scans to segmentations, in this order:
+{path}
+
+To try and to look up:
+{rest}
+
+An example session:
+  jcl prepare scans --out store
+  jcl pretrain store --fold 0 --out pre
+  jcl finetune store --init pre --fold 0 --patients 4 --out fine
+  jcl evaluate fine --out results.json
+  jcl predict fine new-scans --out segmentations
+
+`jcl COMMAND --help` tells a command's settings; `jcl --version` the version;
+`jcl --print-completion bash` (or zsh, tcsh) the code for tab completion."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 done, 2 wrong use, 3 bad data, 130 interrupted, 1 a fault of the program."""
+    warnings.showwarning = _show_warning
+    try:
+        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+    except JclError as error:
+        _say(sys.stderr, "error", str(error), colour=31)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say(sys.stderr, "error", "interrupted", colour=31)
+        return 130
+    except BrokenPipeError:  # `jcl methods | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        _say(sys.stderr, "error", REPORT, colour=31)
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    match arguments:
+        case []:
+            print(_overview(), file=sys.stderr)
+            return UsageError.exit_code
+        case ["-h" | "--help" | "help"]:
+            print(_overview())
+        case ["--version"]:
+            print(f"jcl {__version__}")
+        case ["help", command]:
+            return _dispatch([command, "--help"])
+        case ["--print-completion", *shell]:
+            _print_completion(shell)
+        case [name, *rest] if name in COMMANDS:
+            return _run(name, rest)
+        case [name, *rest] if name in CATALOGUES:
+            return _show_catalogue(name, rest)
+        case [name, *_]:
+            near = difflib.get_close_matches(name, [*COMMANDS, *CATALOGUES], n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join([*COMMANDS, *CATALOGUES])}"
+            raise UsageError(f"no command {name!r}; {hint}")
+    return 0
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    command = COMMANDS[name]
+    arguments, prefixed = split_prefixed(arguments, command.config)
+    try:
+        parsed = _fill(Parser(prog=f"jcl {name}", add_help=False), command).parse_intermixed_args(arguments)
+    except SystemExit as leaving:  # --help
+        return int(leaving.code or 0)
+    settings = config.load(command.config, parsed.config, {**collect(parsed, command.config), **prefixed})
+    if parsed.print_config:
+        print(config.as_toml(settings), end="")
+        return 0
+    command.run(settings)
+    if name == "evaluate":
+        from jcl.report.tables import print_scores
+
+        print_scores(settings.out)
+    return 0
+
+
+def _fill(parser: argparse.ArgumentParser, command: Command) -> argparse.ArgumentParser:
+    parser.usage = usage(parser.prog, command.config)
+    parser.description = command.summary
+    parser.epilog = "\n  ".join(["examples:" if len(command.examples) > 1 else "example:", *command.examples])
+    add_options(parser, command.config)
+    return parser
+
+
+def _overview() -> str:
+    lines = {name: command.summary for name, command in COMMANDS.items()} | CATALOGUES
+    shown = {name: f"  {name:<11}{summary}" for name, summary in lines.items()}
+    path = [name for name in COMMANDS if name != "demo"]
+    return HELP.format(
+        path="\n".join(shown[name] for name in path), rest="\n".join(shown[n] for n in shown if n not in path)
+    )
+
+
+def _show_catalogue(name: str, arguments: list[str]) -> int:
+    from jcl import catalogue
+
+    show: Callable[[str | None], None] = getattr(catalogue, f"show_{name}")
+    parser = Parser(prog=f"jcl {name}", description=CATALOGUES[name])
+    if name == "methods":
+        parser.add_argument("name", nargs="?", help="a method, to see its settings", metavar="NAME")
+    try:
+        show(getattr(parser.parse_args(arguments), "name", None))
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def _print_completion(shell: Sequence[str]) -> None:
+    """Code for the shell's tab completion, which the optional package shtab writes."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise UsageError("tab completion needs the package shtab: pip install 'jcl-seg[completion]'") from error
+    if len(shell) != 1 or shell[0] not in shtab.SUPPORTED_SHELLS:
+        raise UsageError(f"--print-completion takes one of: {', '.join(shtab.SUPPORTED_SHELLS)}")
+    parser = Parser(prog="jcl")
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        _fill(commands.add_parser(name, help=command.summary, add_help=False), command)
+    for name, summary in CATALOGUES.items():
+        commands.add_parser(name, help=summary)
+    print(shtab.complete(parser, shell[0]))
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    """One line for what users should know; the place in the code only for the rest."""
+    where = "" if issubclass(category, UserWarning) else f" ({category.__name__}, {Path(filename).name}:{lineno})"
+    _say(file or sys.stderr, "warning", f"{message}{where}", colour=33)
+
+
+def _say(stream: TextIO, kind: str, text: str, *, colour: int) -> None:
+    start, end = (f"\x1b[{colour}m", "\x1b[0m") if stream.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    print(f"{start}jcl: {kind}:{end} {' '.join(text.splitlines())}", file=stream, flush=True)

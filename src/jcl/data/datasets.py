@@ -1,0 +1,361 @@
+"""What is known of a data set: one small TOML file each in `specs/`, and how its cases are found on disk."""
+
+import dataclasses
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from jcl.errors import DataError, UsageError
+
+__all__ = ["CaseSource", "DatasetSpec", "find_cases", "load_spec", "parse_labels", "resolve", "spec_names"]
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+"""File name endings that are taken for images."""
+
+SPECS = Path(__file__).parent / "specs"
+IMAGE_FOLDERS = ("images", "imagesTr")
+LABEL_FOLDERS = ("labels", "labelsTr")
+LAYOUTS = ("auto", "folder", "msd", "files")
+MAX_CLASSES = 255
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: what it is, where its files are and how its volumes are prepared.
+
+    Attributes:
+        labels: value in the label files -> name of the structure; the background, 0, is not named.
+            Several values may have one name.
+        spacing: in-plane spacing in mm to resample to; None keeps each volume's own.
+        size: side in pixels that slices are padded to; None is the largest slice.
+        normalisation: after clipping, `minmax` to [0, 1] or `zscore`.
+        clip: lower and upper percentile of each volume that intensities are clipped to.
+        layout: `folder`, `msd`, `files` (by the patterns below) or `auto` (msd or folder).
+        images: with layout `files`, one regular expression a channel; each has to match a file's
+            whole path below the source (with `/`), and its group `case` names the case.
+        label: the same for label files.
+        other_labels: a value that `labels` does not name is an `error`, or becomes `background`.
+        patient: regular expression whose first group, found in the case's name, is the patient.
+        channels: images (or 4-D components) that make one volume.
+    """
+
+    name: str
+    title: str = ""
+    modality: str = ""
+    licence: str = ""
+    source_url: str = ""
+    labels: dict[int, str] = field(default_factory=dict[int, str])
+    spacing: float | None = None
+    size: int | None = None
+    normalisation: str = "minmax"
+    clip: tuple[float, float] = (1.0, 99.0)
+    layout: str = "auto"
+    images: tuple[str, ...] = ()
+    label: str | None = None
+    other_labels: str = "error"
+    patient: str | None = None
+    channels: int = 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the structures, each once; class k + 1 of a store is the k-th of them."""
+        return tuple(dict.fromkeys(self.labels.values()))
+
+
+@dataclass(frozen=True)
+class CaseSource:
+    """The files of one volume: one image a channel (or a single 4-D image), and the label if there is one."""
+
+    case: str
+    patient: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+def spec_names() -> list[str]:
+    """Names of the data sets that come with the package."""
+    return sorted(path.stem for path in SPECS.glob("*.toml"))
+
+
+def load_spec(name_or_path: str | Path) -> DatasetSpec:
+    """The spec of a data set, by its name or from a TOML file.
+
+    Raises:
+        UsageError: no such name or file, a key is unknown, or a value cannot be used.
+    """
+    text = str(name_or_path)
+    path = Path(text) if text.endswith(".toml") else SPECS / f"{text}.toml"
+    if path.parent == SPECS and path.stem not in spec_names():
+        raise UsageError(f"no data set is named {text!r}; known: {', '.join(spec_names())}, or a .toml file")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file ({error})") from error
+    return _checked(path, values)
+
+
+def _checked(path: Path, values: dict[str, Any]) -> DatasetSpec:
+    known = {f.name for f in dataclasses.fields(DatasetSpec)} - {"name"}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key {key!r}; known: {', '.join(sorted(known))}")
+    try:
+        labels = {int(value): str(name) for value, name in values.get("labels", {}).items()}
+        numbers = {key: float(values[key]) for key in ("spacing",) if key in values}
+        lists = {key: tuple(values[key]) for key in ("images", "clip") if key in values}
+        spec = DatasetSpec(name=path.stem, **{**values, **numbers, **lists, "labels": labels})
+        for pattern in (*spec.images, spec.label, spec.patient):
+            re.compile(pattern or "")
+        _check(spec)
+    except (TypeError, ValueError, AttributeError, re.error) as error:
+        raise UsageError(f"{path}: {error}") from error
+    return spec
+
+
+def _check(spec: DatasetSpec) -> None:
+    """Raises ValueError for values that make no sense."""
+    choices = {
+        "layout": LAYOUTS, "normalisation": ("minmax", "zscore"), "other_labels": ("error", "background"),
+    }  # fmt: skip
+    for key, allowed in choices.items():
+        if getattr(spec, key) not in allowed:
+            raise ValueError(f"{key} = {getattr(spec, key)!r}; it has to be one of {', '.join(allowed)}")
+    if spec.spacing is not None and not 0 < spec.spacing < float("inf"):
+        raise ValueError(f"spacing = {spec.spacing}; it has to be larger than 0 (mm)")
+    if spec.size is not None and spec.size < 1:
+        raise ValueError(f"size = {spec.size}; it has to be at least 1 (pixel)")
+    if len(spec.clip) != 2 or not 0 <= spec.clip[0] < spec.clip[1] <= 100:
+        raise ValueError(f"clip = {list(spec.clip)}; two rising percentiles are needed")
+    if 0 in spec.labels:
+        raise ValueError("labels: 0 is the background and cannot be named")
+    if len(spec.class_names) > MAX_CLASSES:
+        raise ValueError(f"labels: {len(spec.class_names)} classes; at most {MAX_CLASSES} can be stored")
+    if spec.layout == "files" and not all("(?P<case>" in pattern for pattern in (*spec.images, spec.label or "(?P<case>")):
+        raise ValueError("images, label: each pattern needs a group (?P<case>...)")
+    if spec.layout == "files" and not spec.images:
+        raise ValueError("images: at least one pattern is needed")
+
+
+def parse_labels(text: str) -> dict[int, str]:
+    """Label names as the command line takes them: "1=liver,2=spleen".
+
+    Raises:
+        UsageError: the text has another form, or a value or name is given twice.
+    """
+    labels: dict[int, str] = {}
+    for part in text.split(","):
+        value, separator, name = part.partition("=")
+        if not separator or not name.strip() or not re.fullmatch(r"\s*[1-9]\d*\s*", value):
+            raise UsageError(f"labels: {part!r} is not VALUE=NAME with a value above 0, as in 1=liver,2=spleen")
+        if int(value) in labels:
+            raise UsageError(f"labels: the value {int(value)} is named twice")
+        labels[int(value)] = name.strip()
+    return labels
+
+
+def resolve(
+    spec: DatasetSpec,
+    source: Path,
+    *,
+    spacing: float | None = None,
+    size: int | None = None,
+    labels: str | None = None,
+    patient: str | None = None,
+) -> DatasetSpec:
+    """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
+
+    Raises:
+        DataError: `source` is no folder, or its dataset.json is missing or cannot be used.
+        UsageError: a given value cannot be used.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder")
+    if spec.layout == "auto":
+        layout = "msd" if (source / "dataset.json").is_file() else "folder"
+        spec = dataclasses.replace(spec, layout=layout, name=layout if spec.name == "auto" else spec.name)
+    if spec.layout == "msd":
+        spec = _with_dataset_json(spec, source / "dataset.json")
+    given: dict[str, Any] = {"spacing": spacing, "size": size, "patient": patient}
+    spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
+    if labels is not None:
+        spec = dataclasses.replace(spec, labels=parse_labels(labels))
+    try:
+        re.compile(spec.patient or "")
+        _check(spec)
+    except (ValueError, re.error) as error:
+        raise UsageError(str(error)) from error
+    return spec
+
+
+def _with_dataset_json(spec: DatasetSpec, path: Path) -> DatasetSpec:
+    content = _read_dataset_json(path)
+    channels = content.get("channel_names") or content.get("modality") or {"0": ""}
+    try:
+        labels = spec.labels or _msd_labels(content.get("labels", {}))
+        modality = ", ".join(str(name) for name in channels.values())
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: its labels or modality cannot be read ({error})") from error
+    title = spec.title or str(content.get("name", ""))
+    licence = spec.licence or str(content.get("licence", content.get("license", "")))
+    return dataclasses.replace(
+        spec, labels=labels, channels=len(channels), title=title, licence=licence, modality=spec.modality or modality
+    )
+
+
+def _read_dataset_json(path: Path) -> dict[str, Any]:
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a JSON object")
+    return cast("dict[str, Any]", content)
+
+
+def _msd_labels(content: Mapping[Any, Any]) -> dict[int, str]:
+    """Labels as {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net), sorted by value, background left out."""
+    pairs = [
+        (int(value), str(key)) if isinstance(value, int) else (int(key), str(value)) for key, value in content.items()
+    ]
+    return {value: name for value, name in sorted(pairs) if value != 0}
+
+
+def find_cases(source: Path, spec: DatasetSpec, patient_regex: str | None = None) -> list[CaseSource]:
+    """The cases of a folder, sorted by name. An image without a label is an unlabelled case.
+
+    Args:
+        patient_regex: takes the place of `spec.patient`.
+
+    Raises:
+        DataError: there is no image, a label has no image, or two cases have one name.
+        UsageError: the patient expression has no group or does not fit a case.
+    """
+    finders = {"msd": _find_msd, "files": _find_by_pattern, "folder": _find_in_folder}
+    images, labels = finders[spec.layout](source, spec)
+    if not images:
+        wanted = f"files matching {spec.images[0]}" if spec.layout == "files" else f"images ({', '.join(SUFFIXES)})"
+        raise DataError(f"{source}: no {wanted} found")
+    for case, path in sorted(labels.items()):
+        if case not in images:
+            raise DataError(f"{path}: this label has no image; add the image or move the label away")
+    folded: dict[str, str] = {}
+    for case in sorted(images):
+        # A file system may not tell upper from lower case, and a store has a folder a case.
+        other = folded.setdefault(case.casefold(), case)
+        if other != case:
+            raise DataError(f"{images[case][0]}: the case names {other} and {case} differ in upper and lower case only")
+    regex = patient_regex if patient_regex is not None else spec.patient
+    return [CaseSource(case, _patient(case, regex), images[case], labels.get(case)) for case in sorted(images)]
+
+
+def _patient(case: str, regex: str | None) -> str:
+    if regex is None:
+        return case
+    try:
+        compiled = re.compile(regex)
+    except re.error as error:
+        raise UsageError(f"patient: {regex!r} is no regular expression ({error})") from error
+    if compiled.groups < 1:
+        raise UsageError(f"patient: {regex!r} has no group; put the part that names the patient in (brackets)")
+    match = compiled.search(case)
+    if match is None or not match.group(1):
+        raise UsageError(f"patient: {regex!r} finds no patient in the case name {case!r}")
+    return match.group(1)
+
+
+def _suffix(path: Path) -> str | None:
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(path.name[len(path.name) - len(_suffix(path) or "") :])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Image files below `folder` in a fixed order; names with a leading dot (macOS leaves some) are none."""
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        # A link to a folder above would make the walk endless.
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            if not name.startswith(".") and _suffix(Path(name)):
+                yield Path(root, name)
+
+
+Found = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
+
+
+def _add(into: dict[str, Any], case: str, path: Path, value: Any) -> None:
+    if case in into:
+        raise DataError(f"{path}: the case name {case} occurs twice; rename one of the files")
+    into[case] = value
+
+
+def _find_in_folder(source: Path, spec: DatasetSpec) -> Found:
+    """Below folders named labels are labels; else images, only those below folders named images if there are any."""
+    images: dict[str, tuple[Path, ...]] = {}
+    labels: dict[str, Path] = {}
+    files = list(_files(source))
+    parents = {path: path.relative_to(source).parts[:-1] for path in files}
+    has_image_folder = any(part in IMAGE_FOLDERS for parts in parents.values() for part in parts)
+    for path, parts in parents.items():
+        kept = [part for part in parts if part not in IMAGE_FOLDERS + LABEL_FOLDERS]
+        case = "_".join([*kept, _stem(path)])
+        if any(part in LABEL_FOLDERS for part in parts):
+            _add(labels, case, path, path)
+        elif not has_image_folder or any(part in IMAGE_FOLDERS for part in parts):
+            _add(images, case, path, (path,))
+    return images, labels
+
+
+def _find_by_pattern(source: Path, spec: DatasetSpec) -> Found:
+    channels: list[dict[str, Path]] = [{} for _ in spec.images]
+    labels: dict[str, Path] = {}
+    for path in _files(source):
+        text = path.relative_to(source).as_posix()
+        for pattern, into in zip((*spec.images, spec.label), (*channels, labels), strict=True):
+            match = re.fullmatch(pattern, text) if pattern else None
+            if match:
+                _add(into, match["case"].replace("/", "_"), path, path)
+    for case in {case for channel in channels for case in channel}:
+        lacking = [pattern for pattern, channel in zip(spec.images, channels, strict=True) if case not in channel]
+        if lacking:
+            raise DataError(f"{source}: case {case} has no file matching {lacking[0]}")
+    return {case: tuple(channel[case] for channel in channels) for case in channels[0]}, labels
+
+
+def _find_msd(source: Path, spec: DatasetSpec) -> Found:
+    """imagesTr and labelsTr; a case named in dataset.json whose image is not there is kept, to be told of."""
+    content = _read_dataset_json(source / "dataset.json")
+    images: dict[str, tuple[Path, ...]] = {}
+    labels: dict[str, Path] = {}
+    for path in _files(source / "labelsTr"):
+        _add(labels, _stem(path), path, path)
+    for path in _files(source / "imagesTr"):
+        stem = _stem(path)
+        case = re.sub(r"_\d{4}$", "", stem) if "channel_names" in content else stem
+        if "channel_names" not in content:
+            _add(images, case, path, (path,))
+        else:
+            images[case] = (*images.get(case, ()), path)
+    training = content.get("training", [])
+    for entry in cast("list[Any]", training if isinstance(training, list) else []):
+        if isinstance(entry, dict) and isinstance(name := cast("dict[str, Any]", entry).get("image"), str):
+            path = source / name
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise DataError(f"{source / 'dataset.json'}: {name} is outside of the folder")
+            images.setdefault(_stem(path), (path,))
+    return images, labels

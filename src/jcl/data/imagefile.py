@@ -1,0 +1,220 @@
+"""Image files are checked here, byte by byte where needed, before SimpleITK may read them.
+
+Readers accept most single-byte flips and many truncations of compressed files without a word, take
+a wrong spacing for 1, and allocate whatever a header claims. So: a .nii.gz is unpacked by us, with
+its checksum and length verified; the compressed part of a .nrrd or .mha is run through its
+checksum; and no file may claim more voxels than its bytes can hold.
+"""
+
+import errno
+import gzip
+import math
+import re
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from jcl.errors import DataError
+
+__all__ = ["WriteError", "readable", "write_error"]
+
+CHUNK = 1 << 20
+MAX_RATIO = 1100
+"""Deflate packs at most about 1032 bytes into one."""
+
+NIFTI_BYTES = 352
+
+
+class WriteError(DataError):
+    """A file could not be written (disk full, no permission); not the fault of any case."""
+
+
+def write_error(path: Path, error: OSError) -> WriteError:
+    """The error to raise when writing `path` failed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "; free some space and run the same command again" if full else ""
+    return WriteError(f"{path}: cannot be written ({error.strerror or error}){mend}")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """A path at which SimpleITK may read the image; a .nii.gz is unpacked to a temporary file for as long.
+
+    Raises:
+        DataError: the file is missing, truncated, corrupt, not what its name says, or its header
+            claims more voxels than it holds or a spacing that is not above 0.
+    """
+    name = path.name.lower()
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        if name.endswith(".nii.gz"):
+            with tempfile.TemporaryDirectory(prefix="jcl-") as folder:
+                unpacked = Path(folder, "volume.nii")
+                _unpack_nifti(path, unpacked)
+                yield unpacked
+            return
+        if name.endswith(".nii"):
+            with path.open("rb") as file:
+                needed = _nifti_bytes(path, file.read(NIFTI_BYTES))
+            if path.stat().st_size < needed:
+                raise DataError(f"{path}: truncated; its header claims {needed} bytes, it has {path.stat().st_size}")
+        elif name.endswith(".nrrd"):
+            _check_nrrd(path)
+        elif name.endswith((".mha", ".mhd")):
+            _check_meta(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    yield path
+
+
+def _unpack_nifti(path: Path, target: Path) -> None:
+    """Unpack the whole of a .nii.gz, checksum and length verified; no more is written than the header claims."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            raise DataError(f"{path}: not gzip-compressed, though its name ends in .gz; rename or replace it")
+    try:
+        with gzip.open(path, "rb") as packed:
+            start = packed.read(NIFTI_BYTES)
+            needed = _nifti_bytes(path, start)
+            found = len(start)
+            with _create(target) as out:
+                _write(out, target, start)
+                while chunk := packed.read(CHUNK):
+                    if found < needed:
+                        _write(out, target, chunk[: needed - found])
+                    found += len(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: truncated or corrupt ({error}); copy it again from its origin") from error
+    if found < needed:
+        raise DataError(f"{path}: truncated; its header claims {needed} bytes, it holds {found}")
+
+
+def _create(target: Path) -> BinaryIO:
+    try:
+        return target.open("wb", buffering=0)
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def _write(out: BinaryIO, target: Path, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[out.write(view) :]
+    except OSError as error:
+        raise write_error(target, error) from error
+
+
+def _nifti_bytes(path: Path, header: bytes) -> int:
+    """Bytes that a NIfTI file needs by its header (versions 1 and 2), which is checked on the way."""
+    if len(header) < 348:
+        raise DataError(f"{path}: not a NIfTI file (too short)")
+    layouts = {348: ("8h", 40, "h", 72, "8f", 76, "f", 108), 540: ("8q", 16, "h", 12, "8d", 104, "q", 168)}
+    for order in "<>":
+        size = struct.unpack_from(order + "i", header)[0]
+        if size in layouts:
+            break
+    else:
+        raise DataError(f"{path}: not a NIfTI file")
+    dim_format, dim_at, bits_format, bits_at, pix_format, pix_at, start_format, start_at = layouts[size]
+    rank, *dims = struct.unpack_from(order + dim_format, header, dim_at)
+    bits = struct.unpack_from(order + bits_format, header, bits_at)[0]
+    spacing = struct.unpack_from(order + pix_format, header, pix_at)[1:]
+    start = struct.unpack_from(order + start_format, header, start_at)[0]
+    if not 1 <= rank <= 7 or any(n < 1 for n in dims[:rank]) or not 1 <= bits <= 256:
+        raise DataError(f"{path}: its NIfTI header claims a size that cannot be ({dims[: max(0, min(rank, 7))]})")
+    _check_spacing(path, spacing[: min(rank, 3)])
+    if not math.isfinite(start) or not 0 <= start < 1 << 40:
+        raise DataError(f"{path}: its NIfTI header is corrupt (data offset {start})")
+    return int(start) + math.prod(dims[:rank]) * bits // 8
+
+
+def _check_spacing(path: Path, spacing: tuple[float, ...]) -> None:
+    # Readers take a spacing of 0, below it or NaN for 1 and go on.
+    if not all(math.isfinite(value) and value > 0 for value in spacing):
+        shown = " x ".join(f"{value:g}" for value in spacing)
+        raise DataError(f"{path}: its spacing is {shown}; it has to be above 0 mm: correct the file's header")
+
+
+def _header(path: Path, end: bytes) -> tuple[str, int]:
+    """The text header of a NRRD or MetaImage file, up to and with `end`, and its length in bytes."""
+    with path.open("rb") as file:
+        start = file.read(CHUNK)
+    match = re.search(end, start)
+    if match is None:
+        raise DataError(f"{path}: its header has no end; not a {path.suffix} file, or a corrupt one")
+    return start[: match.end()].decode("latin-1"), match.end()
+
+
+def _numbers(path: Path, header: str, pattern: str) -> tuple[float, ...] | None:
+    match = re.search(pattern, header, re.MULTILINE | re.IGNORECASE)
+    try:
+        return tuple(float(word) for word in match[1].split()) if match else None
+    except ValueError as error:
+        raise DataError(f"{path}: its header is corrupt ({error})") from error
+
+
+def _check_nrrd(path: Path) -> None:
+    header, start = _header(path, rb"\r?\n\r?\n")
+    if not header.startswith("NRRD"):
+        raise DataError(f"{path}: not a NRRD file")
+    if re.search(r"^data ?file:", header, re.MULTILINE | re.IGNORECASE):
+        raise DataError(f"{path}: its voxels are in another file, which is not supported; convert it to one file")
+    _check_claim(path, _numbers(path, header, r"^sizes:(.*)$"), path.stat().st_size)
+    if spacing := _numbers(path, header, r"^spacings:(.*)$"):
+        _check_spacing(path, tuple(value for value in spacing if not math.isnan(value)))
+    encoding = re.search(r"^encoding:\s*(\S+)", header, re.MULTILINE | re.IGNORECASE)
+    if encoding and encoding[1].lower() in ("gzip", "gz"):
+        _check_deflate(path, path, start, 31)
+
+
+def _check_meta(path: Path) -> None:
+    header, start = _header(path, rb"ElementDataFile\s*=\s*[^\n]*\n?")
+    name = re.search(r"ElementDataFile\s*=\s*([^\r\n]*)", header)
+    data = path
+    if name and name[1].strip() != "LOCAL":
+        data, start = path.parent / name[1].strip(), 0
+        if data.name != name[1].strip():
+            raise DataError(f"{path}: its voxels are said to be in {name[1].strip()}; a file beside it is needed")
+        if not data.is_file():
+            raise DataError(f"{data}: missing; it holds the voxels of {path.name}")
+    _check_claim(path, _numbers(path, header, r"^DimSize\s*=(.*)$"), data.stat().st_size)
+    for key in ("ElementSpacing", "ElementSize"):
+        if spacing := _numbers(path, header, rf"^{key}\s*=(.*)$"):
+            _check_spacing(path, spacing)
+    if re.search(r"^CompressedData\s*=\s*True", header, re.MULTILINE | re.IGNORECASE):
+        _check_deflate(path, data, start, 15)
+
+
+def _check_claim(path: Path, sizes: tuple[float, ...] | None, stored: int) -> None:
+    voxels = math.prod(sizes) if sizes else math.nan
+    if not voxels >= 1:
+        raise DataError(f"{path}: its header claims no size")
+    if voxels > stored * MAX_RATIO:
+        raise DataError(f"{path}: truncated or corrupt; its header claims {voxels:.0f} voxels in {stored} bytes")
+
+
+def _check_deflate(path: Path, data: Path, start: int, bits: int) -> None:
+    """Run the packed voxels through their checksum, keeping nothing."""
+    unpacker = zlib.decompressobj(bits)
+    try:
+        with data.open("rb") as file:
+            file.seek(start)
+            while not unpacker.eof:
+                chunk = file.read(CHUNK)
+                if not chunk:
+                    _refuse_packed(path, "its end is missing")
+                while chunk and not unpacker.eof:
+                    unpacker.decompress(chunk, CHUNK)
+                    chunk = unpacker.unconsumed_tail
+    except zlib.error as error:
+        _refuse_packed(path, str(error))
+
+
+def _refuse_packed(path: Path, reason: str) -> NoReturn:
+    raise DataError(f"{path}: truncated or corrupt ({reason}); copy it again from its origin")

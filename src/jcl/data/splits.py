@@ -1,0 +1,137 @@
+"""Folds and nested few-label subsets, by patient.
+
+Patients are ordered by a hash of seed, purpose and name, which is the same on every machine and for
+every version of Python; subsets are prefixes of such an order, so a larger one holds the smaller.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jcl.errors import DataError, UsageError
+
+__all__ = ["Split", "check_split", "few_patients", "make_split", "read_split", "write_split"]
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Patients of each part; no patient is in two."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+
+def make_split(patients: Iterable[str], *, fold: int, folds: int = 5, seed: int = 0) -> Split:
+    """Fold number `fold` (from 0) is the test part, all other patients train.
+
+    The sizes of two folds differ by one at most. Doubled names count once.
+
+    Raises:
+        UsageError: the fold is out of range, or there are more folds than patients.
+
+    Example:
+        >>> make_split(["a", "b", "c"], fold=0, folds=3)
+        Split(train=('a', 'c'), validation=(), test=('b',))
+    """
+    unique = set(patients)
+    if folds < 2:
+        raise UsageError(f"folds is {folds}; at least 2 are needed")
+    if not 0 <= fold < folds:
+        raise UsageError(f"fold is {fold}; with {folds} folds it has to be 0 to {folds - 1}")
+    if folds > len(unique):
+        raise UsageError(f"{folds} folds of {len(unique)} patients; take at most {len(unique)}")
+    order = _order(unique, seed, "fold")
+    test = order[fold::folds]
+    return Split(train=tuple(sorted(unique - set(test))), test=tuple(sorted(test)))
+
+
+def few_patients(split: Split, count: int, seed: int = 0) -> Split:
+    """The split with `count` of its training patients; a smaller count gives a subset of a larger one's.
+
+    Raises:
+        UsageError: `count` is below 1 or above the number of training patients.
+    """
+    if not 1 <= count <= len(split.train):
+        raise UsageError(f"{count} patients asked for; the training part has {len(split.train)}")
+    train = _order(split.train, seed, "few")[:count]
+    return Split(tuple(sorted(train)), split.validation, split.test)
+
+
+def _order(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
+    return sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{purpose}:{patient}".encode()).hexdigest())
+
+
+def read_split(path: Path) -> Split:
+    """A split file: {"train": [patients], "validation": [], "test": [patients]}; validation may be missing.
+
+    Raises:
+        DataError: it cannot be read, has other contents, or a patient is in two parts.
+    """
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file ({error})") from error
+    values = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+    if not {"train", "test"} <= set(values) <= set(PARTS):
+        raise DataError(f"{path}: a split has the keys train, test and, if wanted, validation")
+    for part, names in values.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in cast("list[Any]", names)):
+            raise DataError(f"{path}: {part} has to be a list of patient names in quotes")
+    split = Split(**{part: tuple(names) for part, names in values.items()})
+    try:
+        _check_parts(split)
+    except UsageError as error:
+        raise DataError(f"{path}: {error}") from error
+    return split
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split file, whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    content = {part: list(getattr(split, part)) for part in PARTS}
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def check_split(split: Split, patients: Iterable[str]) -> None:
+    """Check that a split can be used with a store of these patients.
+
+    Raises:
+        UsageError: a patient is unknown, twice in a part or in two parts, or nobody trains.
+    """
+    _check_parts(split)
+    known = set(patients)
+    unknown = [patient for part in PARTS for patient in getattr(split, part) if patient not in known]
+    if unknown:
+        raise UsageError(f"the split names {_some(unknown)}, which the store does not have")
+    if not split.train:
+        raise UsageError("the split has no training patient")
+
+
+def _check_parts(split: Split) -> None:
+    seen: dict[str, str] = {}
+    for part in PARTS:
+        for patient in getattr(split, part):
+            if patient in seen:
+                where = f"twice in {part}" if seen[patient] == part else f"in both {seen[patient]} and {part}"
+                raise UsageError(f"patient {patient} is {where}; leave it in one part")
+            seen[patient] = part
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

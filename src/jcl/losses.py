@@ -1,0 +1,177 @@
+"""Losses that two methods or more share, and JCL's dense loss with its own gradient.
+
+Similarities, softmax and logarithms are computed in float32 (float64 stays float64) whatever the
+type of the input, so that they are safe under autocast. A zero vector has no direction: its cosine
+similarity to anything is 0, and so is its gradient.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+EPSILON = 1e-12
+
+
+def position_mask(positions: Float[Tensor, " m"], threshold: float) -> Bool[Tensor, "m m"]:
+    """Which pairs of slices are positive: |pos_i - pos_j| < threshold and i != j (PCL, arXiv:2106.09157).
+
+    Args:
+        positions: relative position of each row in its volume, in (0, 1].
+        threshold: 0.1 for CHD in the JCL paper; at 0 only equal positions would be near, and none is.
+
+    Example:
+        >>> position_mask(torch.tensor([0.10, 0.15, 0.90]), 0.1).int().tolist()
+        [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    """
+    near = (positions[:, None] - positions[None, :]).abs() < threshold
+    return near.fill_diagonal_(False)
+
+
+def info_nce(
+    anchors: Float[Tensor, "m d"],
+    contrasts: Float[Tensor, "m d"],
+    positives: Bool[Tensor, "m m"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Global contrastive loss L_g (JCL paper, equation 10), the mean over anchors.
+
+    L = mean_i - 1/|P_i| sum_{j in P_i} log( exp(z_i.z~_j / t) / sum_{k != i} exp(z_i.z~_k / t) )
+
+    with the cosine similarity. The paper sums over anchors; the mean keeps the weights of the losses
+    independent of the batch size. The authors' program multiplies by t / 0.07 besides, which we do not:
+    scale the weight to get it. An anchor without a positive does not count; with none at all the loss is 0.
+    The diagonal is left out, as a positive and as a negative.
+
+    Args:
+        anchors: z, one row a view.
+        contrasts: z~; the same tensor as `anchors` contrasts all rows with all others.
+        positives: P, which columns are positives of which row.
+        temperature: t (paper: 0.1).
+    """
+    return dense_info_nce(anchors[:, :, None, None], contrasts[:, :, None, None], positives, temperature=temperature)
+
+
+def dense_info_nce(
+    anchors: Float[Tensor, "m d h w"],
+    contrasts: Float[Tensor, "m d h w"],
+    positives: Bool[Tensor, "m m"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Dense contrastive loss L_d (JCL paper, equation 11): `info_nce` at each pixel, and the mean over pixels.
+
+    Pixel s of row i is contrasted with pixel s of the other rows. It is one batched product of shape
+    (h*w, m, m), and one or two more for the gradient; fastest where the features are channels-last.
+    Arguments as in `info_nce`; when `contrasts` is `anchors` the gradient takes one product instead of two.
+    """
+    same = contrasts is anchors
+    rows = _pixels_first(anchors)
+    columns = rows if same else _pixels_first(contrasts)
+    weights = positives.to(rows.dtype).fill_diagonal_(0)
+    counts = weights.sum(1)
+    counted = counts > 0
+    total = counted.sum().clamp(min=1)
+    weights = weights / counts.clamp(min=1)[:, None] / total
+    with torch.autocast(rows.device.type, enabled=False):
+        if same:
+            return _JointContrast.apply(rows, weights, temperature)  # pyright: ignore[reportReturnType]
+        return _CrossContrast.apply(rows, columns, weights, temperature)  # pyright: ignore[reportReturnType]
+
+
+def equivariance(
+    dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"]
+) -> Float[Tensor, ""]:
+    """Equivariant regularisation L_ER = mean | Y - down(Y~) | (JCL paper, equation 12).
+
+    `auxiliary` is brought to the size of `dominant` by bilinear interpolation; both get a gradient.
+    """
+    dominant, auxiliary = _at_least_float32(dominant), _at_least_float32(auxiliary)
+    down = F.interpolate(auxiliary, size=dominant.shape[-2:], mode="bilinear", align_corners=False)
+    return (dominant - down).abs().mean()
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _pixels_first(x: Float[Tensor, "m d h w"]) -> Float[Tensor, "s m d"]:
+    """A view, not a copy, where the features are channels-last."""
+    return _at_least_float32(x).permute(2, 3, 0, 1).flatten(0, 1)
+
+
+def _inverse_norms(x: Float[Tensor, "s m d"]) -> Float[Tensor, "s m"]:
+    norms = torch.linalg.vector_norm(x, dim=2)
+    return torch.where(norms > EPSILON, 1 / norms.clamp(min=EPSILON), 0)
+
+
+def _contrast(
+    cosines: Float[Tensor, "s m m"], weights: Float[Tensor, "m m"], temperature: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, "s m m"]]:
+    """Loss, and its gradient with respect to `cosines` (whose memory it may use).
+
+    The gradient is (softmax - weights) / temperature for anchors that count: both come from the same
+    exponentials, so it costs next to nothing to have it ready before it is asked for.
+    """
+    pixels = cosines.shape[0]
+    share = weights.sum(1)  # 1 / (number of counted anchors), or 0
+    logits = cosines / temperature
+    attraction = torch.einsum("sij,ij->", logits, weights)
+    logits.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    peak = logits.amax(dim=2, keepdim=True)
+    logits.sub_(peak).exp_()
+    sums = logits.sum(dim=2, keepdim=True)
+    log_sums = sums.log() + peak
+    loss = ((log_sums.squeeze(2) @ share).sum() - attraction) / pixels
+    gradient = logits.mul_(share[:, None] / sums).sub_(weights).div_(temperature * pixels)
+    return loss, gradient
+
+
+class _JointContrast(torch.autograd.Function):
+    """All rows against all others. With G the gradient of the cosines C and r the inverse norms,
+    dL/dx_i = r_i (sum_j (G_ij + G_ji) r_j x_j - (sum_j (G_ij + G_ji) C_ij) r_i x_i): one product."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore
+        inverse = _inverse_norms(rows)
+        scale = inverse[:, :, None] * inverse[:, None, :]
+        cosines = torch.bmm(rows, rows.mT).mul_(scale)
+        loss, gradient = _contrast(cosines, weights, temperature)
+        both = gradient + gradient.mT
+        along = (both * cosines).sum(2)
+        matrix = both.mul_(scale)
+        matrix.diagonal(dim1=1, dim2=2).sub_(along * inverse.square())
+        ctx.save_for_backward(rows, matrix)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        rows, matrix = ctx.saved_tensors  # pyright: ignore
+        return torch.bmm(matrix * grad_output, rows), None, None
+
+
+class _CrossContrast(torch.autograd.Function):
+    """Rows against columns of another tensor, the diagonal left out."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore
+        row_inverse, column_inverse = _inverse_norms(rows), _inverse_norms(columns)
+        scale = row_inverse[:, :, None] * column_inverse[:, None, :]
+        cosines = torch.bmm(rows, columns.mT).mul_(scale)
+        loss, gradient = _contrast(cosines, weights, temperature)
+        along = gradient * cosines
+        row_along = along.sum(2) * row_inverse.square()
+        column_along = along.sum(1) * column_inverse.square()
+        ctx.save_for_backward(rows, columns, gradient.mul_(scale), row_along, column_along)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore
+        rows, columns, matrix, row_along, column_along = ctx.saved_tensors  # pyright: ignore
+        rows_gradient = torch.bmm(matrix, columns).sub_(row_along[:, :, None] * rows).mul_(grad_output)
+        columns_gradient = torch.bmm(matrix.mT, rows).sub_(column_along[:, :, None] * columns).mul_(grad_output)
+        return rows_gradient, columns_gradient, None, None

@@ -1,0 +1,117 @@
+"""Augmentation of whole batches on the device they are on, from an explicit generator.
+
+Every image of a batch gets its own draw. The order of the draws is fixed, so that the same generator
+state gives the same views whatever the number of loader workers.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineRanges:
+    """Ranges that `random_affine` draws from, uniformly.
+
+    The defaults respect anatomy: mild turns and no mirroring, which would teach that left is right.
+    """
+
+    rotation: float = 30.0
+    """Degrees to either side."""
+    scale: float = 0.3
+    """0.3 is a factor from 0.7 to 1.3."""
+    translation: float = 0.1
+    """Shift as a share of height and width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntensityRanges:
+    """Ranges that `jitter` draws from. Images are taken to lie about [0, 1]."""
+
+    brightness: float = 0.1
+    """Added to the image: up to this much to either side."""
+    contrast: float = 0.25
+    """0.25 is a factor from 0.75 to 1.25 on the distance from the image's mean."""
+    gamma: float = 0.3
+    """The exponent is exp(u), u up to this much to either side."""
+    noise: float = 0.05
+    """Gaussian noise with a standard deviation up to this."""
+
+
+def random_affine(
+    count: int, ranges: AffineRanges, *, generator: Generator, device: torch.device | str = "cpu"
+) -> Float[Tensor, "count 2 3"]:
+    """Random rotation, scale and translation, as the matrices that `warp` takes.
+
+    Drawn on the generator's own device (one small transfer), so the views do not depend on where the
+    images are.
+    """
+    angle, zoom, shift_x, shift_y = (
+        torch.rand(4, count, generator=generator, device=generator.device).mul_(2).sub_(1).to(device)
+    )
+    angle = angle * math.radians(ranges.rotation)
+    zoom = 1 + zoom * ranges.scale
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    # grid coordinates run from -1 to 1, so a shift by the share s of the side is 2 s
+    shift = torch.stack([shift_x, shift_y]) * (2 * ranges.translation)
+    rows = [torch.stack([cos, -sin, shift[0]], dim=1), torch.stack([sin, cos, shift[1]], dim=1)]
+    return torch.stack(rows, dim=1)
+
+
+def warp(
+    images: Float[Tensor, "b c h w"], matrices: Float[Tensor, "b 2 3"], *, mode: str = "bilinear"
+) -> Float[Tensor, "b c h w"]:
+    """Resample each image at the points that its matrix gives; what lies outside is 0.
+
+    The matrices are those of an output pixel's place in the input, in units in which a step to the
+    right is as long as a step down, so that a rotation does not shear images that are not square.
+    """
+    height, width = images.shape[-2:]
+    matrices = matrices.clone()
+    matrices[:, 0, 1] *= height / width
+    matrices[:, 1, 0] *= width / height
+    grid = F.affine_grid(matrices, [images.shape[0], 1, height, width], align_corners=False)
+    return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def warp_with_labels(
+    images: Float[Tensor, "b c h w"], labels: Int[Tensor, "b h w"], matrices: Float[Tensor, "b 2 3"]
+) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:
+    """The same `warp` of images (bilinear) and labels (nearest; background outside)."""
+    warped = warp(labels[:, None].to(images.dtype), matrices, mode="nearest")
+    return warp(images, matrices), warped[:, 0].round().to(labels.dtype)
+
+
+def jitter(
+    images: Float[Tensor, "b c h w"], ranges: IntensityRanges, *, generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Random gamma, contrast, brightness and noise for each image; pixels stay in their place.
+
+    Padding, which is exactly 0, stays 0: it is no tissue, and its edges must not become a cue.
+    """
+    count = images.shape[0]
+    draws = torch.rand(4, count, 1, 1, 1, generator=generator, device=generator.device).to(images.device)
+    gamma, contrast, brightness = (2 * draws[:3] - 1).unbind()
+    inside = images != 0
+    result = images.clamp(min=0).pow(torch.exp(gamma * ranges.gamma)) + images.clamp(max=0)
+    mean = result.mean(dim=(1, 2, 3), keepdim=True)
+    result = (result - mean) * (1 + contrast * ranges.contrast) + mean + brightness * ranges.brightness
+    if ranges.noise:
+        noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images.device)
+        result = result + noise * (draws[3] * ranges.noise)
+    return result * inside
+
+
+def shrink(images: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c H W"]:
+    """Down-sampling by a whole factor with area averaging: what the dominant branch sees."""
+    return images if factor == 1 else F.avg_pool2d(images, factor)
+
+
+def concatenate(views: Sequence[Tensor]) -> Tensor:
+    """Views of equal size as one batch, so that the network passes over them once."""
+    return views[0] if len(views) == 1 else torch.cat(list(views))

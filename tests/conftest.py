@@ -1,0 +1,26 @@
+"""What all tests share: checked types, one thread, and the folder of real volumes."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; before PyTorch is imported
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("jcl", "beartype.beartype")  # shapes and types of every call are checked
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of real volumes that $JCL_REALDATA names."""
+    folder = os.environ.get("JCL_REALDATA")
+    if not folder:
+        pytest.skip("JCL_REALDATA names no folder of real volumes")
+    return Path(folder)

@@ -1,0 +1,137 @@
+"""JCL: which rows meet in which loss, what is trained, and its settings."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from jcl.backbones.unet import UNet
+from jcl.data.batches import SliceBatch
+from jcl.errors import UsageError
+from jcl.losses import dense_info_nce, equivariance, info_nce, position_mask
+from jcl.methods.jcl import JCL
+
+
+def batch(n: int = 4, size: int = 64) -> SliceBatch:
+    images = torch.rand(n, 1, size, size, generator=torch.Generator().manual_seed(0))
+    return SliceBatch(images=images, positions=torch.linspace(0.1, 0.9, n), volumes=torch.arange(n))
+
+
+def make(**settings) -> JCL:
+    torch.manual_seed(0)
+    return JCL(UNet(width=4), projection=16, **settings)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+ALL = [
+    {"views": views, "pairing": pairing} for views in ("split", "paper") for pairing in ("joint", "cross")
+]
+
+
+@pytest.mark.parametrize("settings", ALL)
+def test_rows_of_each_branch(settings):
+    method, b = make(**settings), batch()
+    full, small = method.views(b, generator())
+    rows = {("split", "joint"): 8, ("split", "cross"): 16, ("paper", "joint"): 8, ("paper", "cross"): 8}
+    count = rows[settings["views"], settings["pairing"]]
+    assert full.shape == (count, 1, 64, 64)
+    assert small.shape == (count, 1, 16, 16)
+
+
+def test_split_keeps_pixels_in_place_for_the_dense_loss():
+    method, b = make(), batch()
+    full, small = method.views(b, generator())
+    assert torch.equal(full[:4], b.images)
+    assert torch.equal(small[:4], F.avg_pool2d(b.images, 4))
+    assert not torch.equal(full[4:], b.images)
+    assert not torch.equal(small[4:], F.avg_pool2d(full[4:], 4)), "the variant pair has two draws"
+
+
+def test_paper_views_are_the_same_in_both_branches():
+    full, small = make(views="paper").views(batch(), generator())
+    torch.testing.assert_close(small, F.avg_pool2d(full, 4))
+
+
+@pytest.mark.parametrize("settings", ALL)
+def test_losses_are_those_of_the_equations(settings):
+    """The whole forward pass again, in the plainest way, from the views on."""
+    method, b = make(**settings), batch()
+    full, small = method.views(b, generator())
+    got = method((full, small), b)
+    n = len(full)
+    aux_features, dom_features = method.backbone.encode(full), method.backbone.encode(small)
+    decoded = method.backbone.decode(dom_features, blocks=2)
+    pixel = range(n // 2) if settings["views"] == "split" else range(n)
+    image = range(n // 2, n) if settings["views"] == "split" else range(n)
+    pixel, image = list(pixel), list(image)
+    z_aux = method.auxiliary_instance(aux_features[-1][image])
+    z_dom = method.dominant_instance(decoded[image])
+    d_aux = method.auxiliary_pixel(aux_features[-1][pixel])
+    d_dom = method.dominant_pixel(decoded[pixel])
+    positions = b.positions.repeat(len(image) // 4)
+    if settings["pairing"] == "joint":
+        mask = position_mask(positions.repeat(2), 0.1)
+        z, d = torch.cat([z_aux, z_dom]), torch.cat([d_aux, d_dom])
+        wanted_global = info_nce(z, z, mask, temperature=0.1)
+        wanted_dense = dense_info_nce(d, d, mask, temperature=0.1)
+    else:
+        mask = position_mask(positions, 0.1)
+        wanted_global = info_nce(z_dom, z_aux, mask, temperature=0.1)
+        wanted_dense = dense_info_nce(d_dom, d_aux, mask, temperature=0.1)
+    wanted_er = equivariance(dom_features[-1][pixel], aux_features[-1][pixel])
+    torch.testing.assert_close(got["global"], wanted_global, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got["dense"], wanted_dense, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got["equivariance"], wanted_er, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got["loss"], wanted_global + 0.5 * wanted_dense + wanted_er, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", range(5))
+def test_both_branches_meet_at_a_sixteenth(blocks):
+    method = make(blocks=blocks, invariant="intensity")
+    b = batch(2, size=48)
+    losses = method(method.views(b, generator()), b)
+    assert all(torch.isfinite(v) for v in losses.values())
+    losses["loss"].backward()
+    trained = {n for n, p in method.backbone.named_parameters() if p.grad is not None}
+    parts = tuple(f"{part}." for part in method.transfers)
+    assert trained == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
+    assert all(p.grad is not None for n, p in method.named_parameters() if not n.startswith("backbone."))
+
+
+def test_switched_off_losses_are_not_computed():
+    method = make(dense_weight=0.0, equivariance_weight=0.0)
+    b = batch()
+    losses = method(method.views(b, generator()), b)
+    assert "dense" not in losses
+    assert "equivariance" not in losses
+    assert losses["loss"] == losses["global"]
+
+
+def test_other_sources_and_projectors():
+    b = batch()
+    for settings in ({"global_source": "encoder"}, {"dominant_pixel_projector": False}):
+        method = make(**settings)
+        assert torch.isfinite(method(method.views(b, generator()), b)["loss"])
+    assert sum(p.numel() for p in make(dominant_pixel_projector=False).dominant_pixel.parameters()) == 0
+
+
+def test_collapse_monitor():
+    """Random projections of independent slices are spread; a constant projection is not."""
+    method, b = make(), batch()
+    spread = method(method.views(b, generator()), b)
+    for head in (method.auxiliary_instance, method.dominant_instance):
+        torch.nn.init.zeros_(head[-1].weight)
+        torch.nn.init.ones_(head[-1].bias)
+    collapsed = method(method.views(b, generator()), b)
+    assert collapsed["feature_std"] < 1e-3 < spread["feature_std"]
+    assert collapsed["global"].item() == pytest.approx(math.log(7), rel=1e-4)
+
+
+@pytest.mark.parametrize("setting", ["views", "invariant", "pairing", "global_source"])
+def test_unknown_values_are_named(setting):
+    with pytest.raises(UsageError, match=setting):
+        make(**{setting: "nonsense"})

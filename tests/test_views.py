@@ -1,0 +1,95 @@
+"""Views: the geometry of the warps, and draws that depend on the generator alone."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from jcl.views import AffineRanges, IntensityRanges, jitter, random_affine, shrink, warp, warp_with_labels
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def matrix(angle: float = 0.0, zoom: float = 1.0, x: float = 0.0, y: float = 0.0) -> torch.Tensor:
+    c, s = math.cos(angle) / zoom, math.sin(angle) / zoom
+    return torch.tensor([[[c, -s, 2 * x], [s, c, 2 * y]]])
+
+
+def test_identity_changes_nothing():
+    image = torch.rand(2, 1, 8, 12)
+    torch.testing.assert_close(warp(image, matrix().repeat(2, 1, 1)), image, atol=1e-6, rtol=0)
+
+
+def test_translation_by_whole_pixels():
+    image = torch.zeros(1, 1, 10, 20)
+    image[0, 0, 4, 10] = 1
+    moved = warp(image, matrix(x=0.1, y=0.2))  # looks 2 columns to the right and 2 rows below
+    assert (moved[0, 0] == 1).nonzero().tolist() == [[2, 8]]
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (16, 32)])
+def test_rotation_and_scale_equal_scipy(shape):
+    """Also on images that are not square, where a rotation in grid units would shear."""
+    height, width = shape
+    image = torch.from_numpy(ndimage.gaussian_filter(np.random.default_rng(0).random(shape), 2)).float()
+    angle, zoom = 0.4, 1.2
+    got = warp(image[None, None], matrix(angle, zoom))[0, 0].numpy()
+    rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / zoom
+    centre = (np.array(shape) - 1) / 2
+    wanted = ndimage.affine_transform(image.numpy(), rotation, centre - rotation @ centre, order=1)
+    margin = 8
+    inside = np.s_[margin : height - margin + 1, margin : width - margin]
+    np.testing.assert_allclose(got[inside], wanted[inside], atol=1e-4)
+
+
+def test_labels_follow_images():
+    image = torch.zeros(1, 1, 32, 32)
+    image[..., 8:20, 10:26] = 1
+    labels = (image[:, 0] > 0).long() * 3
+    warped, warped_labels = warp_with_labels(image, labels, matrix(0.3, 1.1, 0.05, -0.05))
+    assert set(warped_labels.unique().tolist()) == {0, 3}
+    agreement = ((warped[:, 0] > 0.5) == (warped_labels == 3)).float().mean()
+    assert agreement > 0.98
+
+
+def test_draws_come_from_the_generator_alone():
+    torch.manual_seed(1)
+    first = random_affine(5, AffineRanges(), generator=generator())
+    torch.manual_seed(2)
+    assert torch.equal(first, random_affine(5, AffineRanges(), generator=generator()))
+    assert not torch.equal(first, random_affine(5, AffineRanges(), generator=generator(1)))
+    assert len(first.unique(dim=0)) == 5
+
+
+def test_draws_stay_in_their_ranges_and_fill_them():
+    ranges = AffineRanges(rotation=20, scale=0.2, translation=0.1)
+    drawn = random_affine(4000, ranges, generator=generator())
+    zoom = 1 / drawn[:, 0, :2].norm(dim=1)
+    angle = torch.rad2deg(torch.atan2(drawn[:, 1, 0], drawn[:, 0, 0]))
+    for values, low, high in ((zoom, 0.8, 1.2), (angle, -20, 20), (drawn[:, 0, 2], -0.2, 0.2), (drawn[:, 1, 2], -0.2, 0.2)):
+        assert low - 1e-3 <= values.min() < low + (high - low) * 0.02
+        assert high + 1e-3 >= values.max() > high - (high - low) * 0.02
+    assert (torch.linalg.det(drawn[:, :, :2]) > 0).all(), "a mirrored view"
+
+
+def test_jitter_keeps_padding_and_places():
+    images = torch.rand(4, 1, 16, 16) + 0.01
+    images[..., :4] = 0
+    ranges = IntensityRanges(noise=0.0)
+    changed = jitter(images, ranges, generator=generator())
+    assert not changed[..., :4].any()
+    inside, before = changed[..., 4:].flatten(1), images[..., 4:].flatten(1)
+    assert not torch.equal(inside, before)
+    # without noise the order of the intensities stays, in every image
+    assert torch.equal(inside.argsort(1), before.argsort(1))
+    assert torch.equal(jitter(images, ranges, generator=generator()), changed)
+
+
+def test_shrink_takes_means():
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    assert shrink(image, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert shrink(image, 1) is image
