@@ -1,15 +1,16 @@
 """What all tests share: checked types, one thread, and the folder of real volumes."""
 
 import os
+from pathlib import Path
 
+SOURCES = Path(__file__).parents[1] / "src"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; before PyTorch is imported
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))  # of children
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("jcl", "beartype.beartype")  # shapes and types of every call are checked
-
-from pathlib import Path
+install_import_hook("jcl", "typecheck.check")  # shapes and types of every call are checked
 
 import pytest
 import torch

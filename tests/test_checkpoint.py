@@ -31,7 +31,7 @@ def session(run: Path, seed: int, kind=adam) -> tuple[nn.Module, torch.optim.Opt
     model = network()
     optimizer = kind(model.parameters()) if kind is adam else sgd(model.parameters(), weight_decay=1e-5)
     generator = torch.Generator().manual_seed(seed)
-    return model, optimizer, generator, Checkpointer(run, model, optimizer, generator, minutes=60)
+    return model, optimizer, generator, Checkpointer(run, model, optimizer, generator, minutes=60.0)
 
 
 @pytest.mark.parametrize("kind", [adam, sgd])

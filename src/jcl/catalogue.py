@@ -25,7 +25,9 @@ def show_methods(name: str | None) -> None:
         return
     build = methods.load(name)
     print(f"{_summary(build)}\n")
-    rows = [("--method." + key.replace("_", "-"), _shown(default), text) for key, default, text in describe_settings(build)]
+    rows = [
+        ("--method." + key.replace("_", "-"), _shown(default), text) for key, default, text in describe_settings(build)
+    ]
     _print(("setting", "default", "meaning"), rows)
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from jcl import __version__, config
 from jcl.errors import JclError, UsageError
@@ -97,10 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
     except JclError as error:
-        _say(sys.stderr, "error", str(error), colour=31)
+        _say("error", str(error), colour=31)
         return error.exit_code
     except KeyboardInterrupt:
-        _say(sys.stderr, "error", "interrupted", colour=31)
+        _say("error", "interrupted", colour=31)
         return 130
     except BrokenPipeError:  # `jcl methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import traceback
 
         traceback.print_exc()
-        _say(sys.stderr, "error", REPORT, colour=31)
+        _say("error", REPORT, colour=31)
         return 1
 
 
@@ -130,7 +130,8 @@ def _dispatch(arguments: list[str]) -> int:
             return _run(name, rest)
         case [name, *rest] if name in CATALOGUES:
             return _show_catalogue(name, rest)
-        case [name, *_]:
+        case _:
+            name = arguments[0]
             near = difflib.get_close_matches(name, [*COMMANDS, *CATALOGUES], n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join([*COMMANDS, *CATALOGUES])}"
             raise UsageError(f"no command {name!r}; {hint}")
@@ -205,13 +206,20 @@ def _print_completion(shell: Sequence[str]) -> None:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
 ) -> None:
     """One line for what users should know; the place in the code only for the rest."""
     where = "" if issubclass(category, UserWarning) else f" ({category.__name__}, {Path(filename).name}:{lineno})"
-    _say(file or sys.stderr, "warning", f"{message}{where}", colour=33)
+    _say("warning", f"{message}{where}", colour=33)
 
 
-def _say(stream: TextIO, kind: str, text: str, *, colour: int) -> None:
+def _say(kind: str, text: str, *, colour: int) -> None:
+    """One line on stderr, in colour on a terminal."""
+    stream = sys.stderr
     start, end = (f"\x1b[{colour}m", "\x1b[0m") if stream.isatty() and "NO_COLOR" not in os.environ else ("", "")
     print(f"{start}jcl: {kind}:{end} {' '.join(text.splitlines())}", file=stream, flush=True)

@@ -58,7 +58,11 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     for field in dataclasses.fields(kind):
         if prefix := field.metadata.get("prefix"):
             optional.add_argument(
-                f"--{prefix}.NAME", metavar="VALUE", dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=_help(field)
+                f"--{prefix}.NAME",
+                metavar="VALUE",
+                dest=argparse.SUPPRESS,
+                default=argparse.SUPPRESS,
+                help=_help(field),
             )
         else:
             _add_option(needed if _is_needed(field) else optional, field, hints[field.name])

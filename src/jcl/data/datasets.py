@@ -1,25 +1,19 @@
 """What is known of a data set: one small TOML file each in `specs/`, and how its cases are found on disk."""
 
 import dataclasses
-import json
-import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from jcl.data.layouts import SUFFIXES, find_by_pattern, find_in_folder, find_msd, read_dataset_json
 from jcl.errors import DataError, UsageError
 
 __all__ = ["CaseSource", "DatasetSpec", "find_cases", "load_spec", "parse_labels", "resolve", "spec_names"]
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-"""File name endings that are taken for images."""
-
 SPECS = Path(__file__).parent / "specs"
-IMAGE_FOLDERS = ("images", "imagesTr")
-LABEL_FOLDERS = ("labels", "labelsTr")
 LAYOUTS = ("auto", "folder", "msd", "files")
 MAX_CLASSES = 255
 
@@ -178,10 +172,10 @@ def resolve(
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
     if spec.layout == "auto":
-        layout = "msd" if (source / "dataset.json").is_file() else "folder"
+        layout = _layout(spec, source)
         spec = dataclasses.replace(spec, layout=layout, name=layout if spec.name == "auto" else spec.name)
     if spec.layout == "msd":
-        spec = _with_dataset_json(spec, source / "dataset.json")
+        spec = _with_dataset_json(spec, source)
     given: dict[str, Any] = {"spacing": spacing, "size": size, "patient": patient}
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     if labels is not None:
@@ -194,31 +188,19 @@ def resolve(
     return spec
 
 
-def _with_dataset_json(spec: DatasetSpec, path: Path) -> DatasetSpec:
-    content = _read_dataset_json(path)
-    channels = content.get("channel_names") or content.get("modality") or {"0": ""}
+def _with_dataset_json(spec: DatasetSpec, source: Path) -> DatasetSpec:
+    content = read_dataset_json(source)
     try:
+        channels = content.get("channel_names") or content.get("modality") or {"0": ""}
+        modality = spec.modality or ", ".join(str(name) for name in channels.values())
         labels = spec.labels or _msd_labels(content.get("labels", {}))
-        modality = ", ".join(str(name) for name in channels.values())
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: its labels or modality cannot be read ({error})") from error
+        raise DataError(f"{source / 'dataset.json'}: its labels or modality cannot be used ({error})") from error
     title = spec.title or str(content.get("name", ""))
     licence = spec.licence or str(content.get("licence", content.get("license", "")))
     return dataclasses.replace(
-        spec, labels=labels, channels=len(channels), title=title, licence=licence, modality=spec.modality or modality
+        spec, labels=labels, channels=len(channels), title=title, licence=licence, modality=modality
     )
-
-
-def _read_dataset_json(path: Path) -> dict[str, Any]:
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: not a JSON object")
-    return cast("dict[str, Any]", content)
 
 
 def _msd_labels(content: Mapping[Any, Any]) -> dict[int, str]:
@@ -239,22 +221,40 @@ def find_cases(source: Path, spec: DatasetSpec, patient_regex: str | None = None
         DataError: there is no image, a label has no image, or two cases have one name.
         UsageError: the patient expression has no group or does not fit a case.
     """
-    finders = {"msd": _find_msd, "files": _find_by_pattern, "folder": _find_in_folder}
-    images, labels = finders[spec.layout](source, spec)
+    layout = _layout(spec, source)
+    if layout == "msd":
+        images, labels = find_msd(source)
+    elif layout == "files":
+        images, labels = find_by_pattern(source, spec.images, spec.label)
+    else:
+        images, labels = find_in_folder(source)
     if not images:
-        wanted = f"files matching {spec.images[0]}" if spec.layout == "files" else f"images ({', '.join(SUFFIXES)})"
-        raise DataError(f"{source}: no {wanted} found")
+        wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({', '.join(SUFFIXES)})"
+        raise DataError(f"{source}: no {wanted}")
+    _check_names(images, labels)
+    regex = patient_regex if patient_regex is not None else spec.patient
+    return [CaseSource(case, _patient(case, regex), images[case], labels.get(case)) for case in sorted(images)]
+
+
+def _layout(spec: DatasetSpec, source: Path) -> str:
+    if spec.layout != "auto":
+        return spec.layout
+    return "msd" if (source / "dataset.json").is_file() else "folder"
+
+
+def _check_names(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> None:
     for case, path in sorted(labels.items()):
         if case not in images:
             raise DataError(f"{path}: this label has no image; add the image or move the label away")
     folded: dict[str, str] = {}
     for case in sorted(images):
+        path = images[case][0]
+        if not case or case.startswith("."):
+            raise DataError(f"{path}: the case name {case!r} cannot name a folder; rename the file")
         # A file system may not tell upper from lower case, and a store has a folder a case.
         other = folded.setdefault(case.casefold(), case)
         if other != case:
-            raise DataError(f"{images[case][0]}: the case names {other} and {case} differ in upper and lower case only")
-    regex = patient_regex if patient_regex is not None else spec.patient
-    return [CaseSource(case, _patient(case, regex), images[case], labels.get(case)) for case in sorted(images)]
+            raise DataError(f"{path}: the case names {other} and {case} differ in upper and lower case only; rename one")
 
 
 def _patient(case: str, regex: str | None) -> str:
@@ -270,92 +270,3 @@ def _patient(case: str, regex: str | None) -> str:
     if match is None or not match.group(1):
         raise UsageError(f"patient: {regex!r} finds no patient in the case name {case!r}")
     return match.group(1)
-
-
-def _suffix(path: Path) -> str | None:
-    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(path.name[len(path.name) - len(_suffix(path) or "") :])
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Image files below `folder` in a fixed order; names with a leading dot (macOS leaves some) are none."""
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        # A link to a folder above would make the walk endless.
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real in seen:
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if not name.startswith(".") and _suffix(Path(name)):
-                yield Path(root, name)
-
-
-Found = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
-
-
-def _add(into: dict[str, Any], case: str, path: Path, value: Any) -> None:
-    if case in into:
-        raise DataError(f"{path}: the case name {case} occurs twice; rename one of the files")
-    into[case] = value
-
-
-def _find_in_folder(source: Path, spec: DatasetSpec) -> Found:
-    """Below folders named labels are labels; else images, only those below folders named images if there are any."""
-    images: dict[str, tuple[Path, ...]] = {}
-    labels: dict[str, Path] = {}
-    files = list(_files(source))
-    parents = {path: path.relative_to(source).parts[:-1] for path in files}
-    has_image_folder = any(part in IMAGE_FOLDERS for parts in parents.values() for part in parts)
-    for path, parts in parents.items():
-        kept = [part for part in parts if part not in IMAGE_FOLDERS + LABEL_FOLDERS]
-        case = "_".join([*kept, _stem(path)])
-        if any(part in LABEL_FOLDERS for part in parts):
-            _add(labels, case, path, path)
-        elif not has_image_folder or any(part in IMAGE_FOLDERS for part in parts):
-            _add(images, case, path, (path,))
-    return images, labels
-
-
-def _find_by_pattern(source: Path, spec: DatasetSpec) -> Found:
-    channels: list[dict[str, Path]] = [{} for _ in spec.images]
-    labels: dict[str, Path] = {}
-    for path in _files(source):
-        text = path.relative_to(source).as_posix()
-        for pattern, into in zip((*spec.images, spec.label), (*channels, labels), strict=True):
-            match = re.fullmatch(pattern, text) if pattern else None
-            if match:
-                _add(into, match["case"].replace("/", "_"), path, path)
-    for case in {case for channel in channels for case in channel}:
-        lacking = [pattern for pattern, channel in zip(spec.images, channels, strict=True) if case not in channel]
-        if lacking:
-            raise DataError(f"{source}: case {case} has no file matching {lacking[0]}")
-    return {case: tuple(channel[case] for channel in channels) for case in channels[0]}, labels
-
-
-def _find_msd(source: Path, spec: DatasetSpec) -> Found:
-    """imagesTr and labelsTr; a case named in dataset.json whose image is not there is kept, to be told of."""
-    content = _read_dataset_json(source / "dataset.json")
-    images: dict[str, tuple[Path, ...]] = {}
-    labels: dict[str, Path] = {}
-    for path in _files(source / "labelsTr"):
-        _add(labels, _stem(path), path, path)
-    for path in _files(source / "imagesTr"):
-        stem = _stem(path)
-        case = re.sub(r"_\d{4}$", "", stem) if "channel_names" in content else stem
-        if "channel_names" not in content:
-            _add(images, case, path, (path,))
-        else:
-            images[case] = (*images.get(case, ()), path)
-    training = content.get("training", [])
-    for entry in cast("list[Any]", training if isinstance(training, list) else []):
-        if isinstance(entry, dict) and isinstance(name := cast("dict[str, Any]", entry).get("image"), str):
-            path = source / name
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise DataError(f"{source / 'dataset.json'}: {name} is outside of the folder")
-            images.setdefault(_stem(path), (path,))
-    return images, labels

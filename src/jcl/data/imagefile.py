@@ -26,6 +26,9 @@ CHUNK = 1 << 20
 MAX_RATIO = 1100
 """Deflate packs at most about 1032 bytes into one."""
 
+MAX_VOXELS = 1 << 31
+"""More than any scan has (1290 a side), and within what a computer can hold."""
+
 NIFTI_BYTES = 352
 
 
@@ -47,33 +50,50 @@ def readable(path: Path) -> Iterator[Path]:
     Raises:
         DataError: the file is missing, truncated, corrupt, not what its name says, or its header
             claims more voxels than it holds or a spacing that is not above 0.
+        WriteError: there is no room for the temporary file.
     """
-    name = path.name.lower()
+    if not path.name.lower().endswith(".nii.gz"):
+        _check(path)
+        yield path
+        return
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="jcl-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise write_error(Path(tempfile.gettempdir()), error) from error
+    with folder as name:
+        unpacked = Path(name, "volume.nii")
+        try:
+            _unpack_nifti(path, unpacked)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        yield unpacked
+
+
+def _check(path: Path) -> None:
+    checks = {
+        ".nii": _check_nifti, ".nrrd": _check_nrrd, ".mha": _check_meta, ".mhd": _check_meta,
+        ".png": _check_png, ".jpg": _check_jpeg, ".jpeg": _check_jpeg,
+    }  # fmt: skip
     try:
         if not path.is_file():
             raise DataError(f"{path}: no such file")
-        if name.endswith(".nii.gz"):
-            with tempfile.TemporaryDirectory(prefix="jcl-") as folder:
-                unpacked = Path(folder, "volume.nii")
-                _unpack_nifti(path, unpacked)
-                yield unpacked
-            return
-        if name.endswith(".nii"):
-            with path.open("rb") as file:
-                needed = _nifti_bytes(path, file.read(NIFTI_BYTES))
-            if path.stat().st_size < needed:
-                raise DataError(f"{path}: truncated; its header claims {needed} bytes, it has {path.stat().st_size}")
-        elif name.endswith(".nrrd"):
-            _check_nrrd(path)
-        elif name.endswith((".mha", ".mhd")):
-            _check_meta(path)
+        if check := checks.get(path.suffix.lower()):
+            check(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    yield path
+
+
+def _check_nifti(path: Path) -> None:
+    with path.open("rb") as file:
+        needed = _nifti_bytes(path, file.read(NIFTI_BYTES))
+    if path.stat().st_size < needed:
+        raise DataError(f"{path}: truncated; its header claims {needed} bytes, it has {path.stat().st_size}")
 
 
 def _unpack_nifti(path: Path, target: Path) -> None:
     """Unpack the whole of a .nii.gz, checksum and length verified; no more is written than the header claims."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
     with path.open("rb") as file:
         if file.read(2) != b"\x1f\x8b":
             raise DataError(f"{path}: not gzip-compressed, though its name ends in .gz; rename or replace it")
@@ -81,6 +101,7 @@ def _unpack_nifti(path: Path, target: Path) -> None:
         with gzip.open(path, "rb") as packed:
             start = packed.read(NIFTI_BYTES)
             needed = _nifti_bytes(path, start)
+            _check_claim(path, needed, path.stat().st_size)
             found = len(start)
             with _create(target) as out:
                 _write(out, target, start)
@@ -89,7 +110,7 @@ def _unpack_nifti(path: Path, target: Path) -> None:
                         _write(out, target, chunk[: needed - found])
                     found += len(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: truncated or corrupt ({error}); copy it again from its origin") from error
+        _refuse_packed(path, str(error))
     if found < needed:
         raise DataError(f"{path}: truncated; its header claims {needed} bytes, it holds {found}")
 
@@ -131,7 +152,9 @@ def _nifti_bytes(path: Path, header: bytes) -> int:
     _check_spacing(path, spacing[: min(rank, 3)])
     if not math.isfinite(start) or not 0 <= start < 1 << 40:
         raise DataError(f"{path}: its NIfTI header is corrupt (data offset {start})")
-    return int(start) + math.prod(dims[:rank]) * bits // 8
+    voxels = math.prod(dims[:rank])
+    _check_voxels(path, voxels)
+    return int(start) + voxels * bits // 8
 
 
 def _check_spacing(path: Path, spacing: tuple[float, ...]) -> None:
@@ -165,7 +188,7 @@ def _check_nrrd(path: Path) -> None:
         raise DataError(f"{path}: not a NRRD file")
     if re.search(r"^data ?file:", header, re.MULTILINE | re.IGNORECASE):
         raise DataError(f"{path}: its voxels are in another file, which is not supported; convert it to one file")
-    _check_claim(path, _numbers(path, header, r"^sizes:(.*)$"), path.stat().st_size)
+    _check_sizes(path, _numbers(path, header, r"^sizes:(.*)$"), path.stat().st_size)
     if spacing := _numbers(path, header, r"^spacings:(.*)$"):
         _check_spacing(path, tuple(value for value in spacing if not math.isnan(value)))
     encoding = re.search(r"^encoding:\s*(\S+)", header, re.MULTILINE | re.IGNORECASE)
@@ -183,7 +206,7 @@ def _check_meta(path: Path) -> None:
             raise DataError(f"{path}: its voxels are said to be in {name[1].strip()}; a file beside it is needed")
         if not data.is_file():
             raise DataError(f"{data}: missing; it holds the voxels of {path.name}")
-    _check_claim(path, _numbers(path, header, r"^DimSize\s*=(.*)$"), data.stat().st_size)
+    _check_sizes(path, _numbers(path, header, r"^DimSize\s*=(.*)$"), data.stat().st_size)
     for key in ("ElementSpacing", "ElementSize"):
         if spacing := _numbers(path, header, rf"^{key}\s*=(.*)$"):
             _check_spacing(path, spacing)
@@ -191,12 +214,48 @@ def _check_meta(path: Path) -> None:
         _check_deflate(path, data, start, 15)
 
 
-def _check_claim(path: Path, sizes: tuple[float, ...] | None, stored: int) -> None:
-    voxels = math.prod(sizes) if sizes else math.nan
-    if not voxels >= 1:
-        raise DataError(f"{path}: its header claims no size")
-    if voxels > stored * MAX_RATIO:
-        raise DataError(f"{path}: truncated or corrupt; its header claims {voxels:.0f} voxels in {stored} bytes")
+def _check_sizes(path: Path, sizes: tuple[float, ...] | None, stored: int) -> None:
+    if not sizes or not all(math.isfinite(size) and size >= 1 for size in sizes):
+        raise DataError(f"{path}: its header claims no size that can be")
+    _check_voxels(path, math.prod(sizes))
+    _check_claim(path, math.prod(sizes), stored)
+
+
+def _check_voxels(path: Path, voxels: float) -> None:
+    if voxels > MAX_VOXELS:
+        raise DataError(f"{path}: its header claims {voxels:.3g} voxels; at most {MAX_VOXELS:.3g} are supported")
+
+
+def _check_claim(path: Path, needed: float, stored: int) -> None:
+    if needed > stored * MAX_RATIO:
+        raise DataError(f"{path}: truncated or corrupt; its header claims {needed:.0f} bytes, packed into {stored}")
+
+
+def _check_png(path: Path) -> None:
+    """Check each chunk's CRC, to the end mark, and the size that the first chunk claims."""
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            raise DataError(f"{path}: not a PNG file")
+        kind = b""
+        while kind != b"IEND":
+            head = file.read(8)
+            if len(head) < 8:
+                _refuse_packed(path, "its end is missing")
+            length, kind = struct.unpack(">I4s", head)
+            body = file.read(min(length, path.stat().st_size))
+            if struct.pack(">I", zlib.crc32(kind + body)) != file.read(4):
+                _refuse_packed(path, f"checksum of its {kind!r} part")
+            if kind == b"IHDR" and length == 13:
+                _check_sizes(path, struct.unpack_from(">II", body), path.stat().st_size)
+
+
+def _check_jpeg(path: Path) -> None:
+    """JPEG has no checksum; a truncated one lacks its end mark, which readers do not mind."""
+    content = path.read_bytes()
+    if not content.startswith(b"\xff\xd8"):
+        raise DataError(f"{path}: not a JPEG file")
+    if b"\xff\xd9" not in content[-64:]:
+        _refuse_packed(path, "its end is missing")
 
 
 def _check_deflate(path: Path, data: Path, start: int, bits: int) -> None:

@@ -1,6 +1,7 @@
 """Fine-tuning: a segmentation network on few labelled patients, from a pre-training or from scratch."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ def finetune(config: FinetuneConfig) -> Path:
         DataError: a store without labels, an initial run that cannot be used or does not fit.
         Interrupted: a signal asked to stop; the run is saved.
     """
-    store = Store.open(config.store)
+    with closing(Store.open(config.store)) as store:
+        return _finetune(config, store)
+
+
+def _finetune(config: FinetuneConfig, store: Store) -> Path:
     split = _choose_patients(config, store)
     slices = list_slices([store], [set(split.train)], labelled=True)
     device = resolve_device(config.devices)

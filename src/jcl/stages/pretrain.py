@@ -1,9 +1,11 @@
 """Pre-training: a method, its optimiser, and one visible loop over batches of unlabelled slices."""
 
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,7 @@ from jcl.data.batches import BatchOrder, SliceIndex, Slices, list_slices, load_b
 from jcl.data.splits import Split, check_split, make_split, read_split, write_split
 from jcl.data.store import Store
 from jcl.device import autocast, resolve_device, resolve_precision
-from jcl.errors import DataError, UsageError
+from jcl.errors import DataError, JclError, UsageError
 from jcl.optim import budget, cosine, set_learning_rate, sgd
 from jcl.runlog import RunLog
 from jcl.runs import StopRequest, interrupted, is_finished, save_model, start_run
@@ -26,7 +28,10 @@ LEAST_STEPS = 6000
 """Default floor of the number of steps; docs/results.md shows what shorter runs give."""
 
 COLLAPSED = 0.05
-"""Feature spread below which all slices have nearly the same projection (an untrained network has 0.2)."""
+"""Feature spread below which all slices have nearly the same projection (see docs/results.md for healthy runs)."""
+
+WATCHED_FROM = 200
+"""Steps before which the spread says nothing: fresh projections are still close to each other."""
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -37,7 +42,12 @@ def pretrain(config: PretrainConfig) -> Path:
         DataError: stores that cannot be used, or not together.
         Interrupted: a signal asked to stop; the run is saved.
     """
-    stores = [Store.open(path) for path in config.stores]
+    with ExitStack() as opened:
+        stores = [opened.enter_context(closing(Store.open(path))) for path in config.stores]
+        return _pretrain(config, stores)
+
+
+def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     split, patients = _choose_patients(config, stores)
     slices = list_slices(stores, patients, labelled=False)
     device = resolve_device(config.devices)
@@ -73,7 +83,7 @@ def pretrain(config: PretrainConfig) -> Path:
     checkpointer = Checkpointer(config.out, method, optimizer, generator, minutes=config.checkpoint_minutes)
     start = order.start = checkpointer.restore()
     batches = load_batches(Slices(stores, slices, labels=False), order, workers=config.workers)
-    watch = _CollapseWatch(steps)
+    watch = _Watch(steps)
     method.train()
     with RunLog(config.out, "pre-train", steps=steps, start=start, batch_size=config.batch_size) as log, StopRequest() as stop:
         for step in range(start, steps):
@@ -143,15 +153,19 @@ def _announce(
     )
 
 
-class _CollapseWatch:
-    """Warns once when all slices come to have the same projection."""
+class _Watch:
+    """Stops a run whose loss is no number, and warns once when all slices come to have the same projection."""
 
     def __init__(self, steps: int) -> None:
-        self.first = steps // 5
+        self.first = max(steps // 5, WATCHED_FROM)
         self.warned = False
 
     def __call__(self, step: int, means: dict[str, float] | None) -> None:
-        if means is None or self.warned or step < self.first or means.get("feature_std", 1.0) > COLLAPSED:
+        if means is None:
+            return
+        if not math.isfinite(means["loss"]):
+            raise JclError(f"step {step + 1}: the loss is {means['loss']}; try a lower --learning-rate")
+        if self.warned or step < self.first or means.get("feature_std", 1.0) > COLLAPSED:
             return
         self.warned = True
         warnings.warn(

@@ -82,7 +82,7 @@ def _acquire(
     image = gaussian_filter(hu, (0.45, sharp, sharp), truncate=3)
     image += noise * np.float32(patient.noise / noise.std())
     image += 12 * smooth_field(hu.shape, (3, 4, 4), rng)
-    return image + _streaks(axes, max(patient.right - 150, 0), rng)
+    return image + _streaks(axes, max(patient.right - 150, 0.0), rng)
 
 
 def _streaks(axes: Axes, strength: float, rng: np.random.Generator) -> Float32[np.ndarray, "d h w"]:

@@ -18,7 +18,7 @@ FRAME = np.array([[0.60, -0.62, -0.50], [-0.75, -0.65, -0.10], [0.26, -0.43, 0.8
 """The heart's own axes: u from the base of the left ventricle to its apex, s from it to the right ventricle, t up."""
 
 # Each vessel is a course of points: x, y, z, radius, and how far the point follows the rotation of the heart.
-Course = Sequence[tuple[float, float, float, float, float]]
+Course = Sequence[Sequence[float | int]]
 AORTA: Course = (
     (12, 5, 13, 14.5, 1), (3, -2, 30, 15, 1), (-12, -8, 52, 13.5, 0.6), (-17, -6, 74, 13, 0.2), (-8, 16, 94, 12.5, 0),
     (2, 44, 88, 12, 0), (6, 62, 62, 11.5, 0), (6, 67, 20, 11, 0), (2, 68, -40, 10.5, 0), (-2, 68, -120, 10, 0),

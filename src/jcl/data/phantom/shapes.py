@@ -16,7 +16,7 @@ __all__ = ["Axes", "Canvas", "Coordinates", "ellipsoid", "smooth_field", "tube"]
 Field = Float32[np.ndarray, "#d #h #w"]
 Coordinates = tuple[Field, Field, Field]
 """x, y, z of every voxel, or in other axes."""
-Point = Sequence[float] | Float[np.ndarray, "3"]
+Point = Sequence[float | int] | Float[np.ndarray, "3"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class Canvas:
     hu: Float32[np.ndarray, "d h w"]
     label: UInt8[np.ndarray, "d h w"]
 
-    def paint(self, mask: Bool[np.ndarray, "#d #h #w"], hu: float | Field, label: int = 0) -> None:
+    def paint(
+        self, mask: Bool[np.ndarray, "#d #h #w"], hu: float | Float[np.ndarray, "#d #h #w"], label: int = 0
+    ) -> None:
         """Give the voxels of `mask` a density and a label."""
         np.copyto(self.hu, np.asarray(hu, np.float32), where=mask)
         np.copyto(self.label, np.uint8(label), where=mask)

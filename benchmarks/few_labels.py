@@ -1,0 +1,129 @@
+"""Few labels on real volumes: JCL against no pre-training, M labelled patients, several seeds.
+
+    python benchmarks/few_labels.py DATA OUT [--sets la2018 mscmr …] [--seeds 0 1 2] [--jobs 2]
+
+DATA holds one folder with a dataset.json for each set. Every run is a `jcl` command of its own, printed as it
+starts; what is finished is not run again, and what was interrupted goes on. Writes OUT/few_labels.md.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Set:
+    """How a data set is prepared, and with how many labelled patients it is fine-tuned."""
+
+    spacing: float | None
+    size: int
+    labelled: tuple[int, ...]
+
+
+SETS = {
+    "la2018": Set(2.4, 64, (1, 2, 4)),
+    "mscmr": Set(5.0, 64, (2, 6)),
+    "chaos": Set(5.0, 64, (1, 4)),
+    "hippocampus": Set(None, 64, (2, 4, 8)),
+}
+INITS = ("none", "jcl")
+
+
+def jcl(*words: object) -> None:
+    """Run one command with one thread, and stop everything if it fails."""
+    command = [sys.executable, "-m", "jcl", *map(str, words)]
+    print("$ jcl", shlex.join(map(str, words)), flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def prepare(data: Path, out: Path, name: str) -> None:
+    """The store of a set."""
+    chosen = SETS[name]
+    spacing = ("--spacing", chosen.spacing) if chosen.spacing else ()
+    jcl("prepare", data / name, "--out", out / name / "store", "--size", chosen.size, "--workers", 1, *spacing)
+
+
+def pretrain(out: Path, name: str, width: int) -> None:
+    """JCL on the training patients of fold 0, with the defaults."""
+    run = out / name / "jcl"
+    jcl("pretrain", out / name / "store", "--out", run, "--width", width, "--fold", 0, "--resume")
+
+
+def score(out: Path, name: str, init: str, count: int, seed: int, width: int) -> None:
+    """Fine-tune and evaluate."""
+    run = out / name / f"{init}-m{count}-s{seed}"
+    results = run.with_suffix(".json")
+    if results.exists():
+        return
+    source = ("--init", out / name / "jcl") if init == "jcl" else ("--init", "none", "--width", width)
+    store = out / name / "store"
+    jcl("finetune", store, *source, "--out", run, "--patients", count, "--fold", 0, "--seed", seed, "--resume")
+    jcl("evaluate", run, "--out", results)
+
+
+def table(out: Path, sets: Sequence[str], seeds: Sequence[int]) -> str:
+    """Mean Dice over the test cases in percent: mean and standard deviation over seeds, and the gain."""
+    lines = [
+        "| set | labelled | test cases | from scratch | JCL | gain | gain of each seed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in sets:
+        for count in SETS[name].labelled:
+            results = {
+                init: [json.loads((out / name / f"{init}-m{count}-s{seed}.json").read_text()) for seed in seeds]
+                for init in INITS
+            }
+            dice = {init: [100 * r["mean"]["dice"] for r in found] for init, found in results.items()}
+            gains = [b - a for a, b in zip(dice["none"], dice["jcl"], strict=True)]
+            cells = [f"{statistics.mean(d):.1f} ± {statistics.stdev(d):.1f}" for d in dice.values()]
+            cases = len(results["none"][0]["cases"])
+            each = ", ".join(f"{gain:+.1f}" for gain in gains)
+            lines.append(f"| {name} | {count} | {cases} | {' | '.join(cells)} | **{statistics.mean(gains):+.1f}** | {each} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run everything, two commands at a time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    begun = time.monotonic()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for name in given.sets:
+            prepare(given.data, given.out, name)
+        first = {name: pool.submit(pretrain, given.out, name, given.width) for name in given.sets}
+        rest: list[Future[None]] = []
+
+        def submit(init: str) -> None:
+            for name in given.sets:
+                if init == "jcl":
+                    first[name].result()
+                for count in SETS[name].labelled:
+                    rest.extend(pool.submit(score, given.out, name, init, count, s, given.width) for s in given.seeds)
+
+        for init in INITS:
+            submit(init)
+        for future in rest:
+            future.result()
+    text = table(given.out, given.sets, given.seeds)
+    (given.out / "few_labels.md").write_text(text)
+    print(text, f"\n{(time.monotonic() - begun) / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Where the voxels of a volume lie, and how it is turned to the one orientation that all slices have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from jcl.errors import DataError
+
+__all__ = ["Geometry", "check_same_grid", "orientation"]
+
+SLICE_DIRECTION = np.array([0.6, -0.6, 0.3])
+"""The slice axis runs along it (left, posterior, superior): axial slices to the head, short axes to the apex."""
+
+ROW_DIRECTION = np.array([0.0, 0.5, -0.87])
+"""Rows run along it: to the back in axial slices, else to the feet."""
+
+COLUMN_DIRECTION = np.array([0.8, 0.6, 0.0])
+"""Columns run along it: to the left, or in sagittal slices to the back."""
+
+COARSER = 1.25
+"""An axis so many times coarser than the next is the one along which slices were taken."""
+
+TOLERANCE = 0.1
+"""Two files of a case may lie apart by this share of the smallest spacing."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a source lie, in its own axes (x, y, z as SimpleITK has them), and how it was turned.
+
+    Attributes:
+        size, spacing, origin: per axis; voxels and mm. Two values for a 2-D image.
+        direction: cosines, row by row, in LPS (4 or 9 values).
+        suffix: of the file, with its dot.
+        axes: which array axis (z, y, x) of the source became slices, rows and columns.
+        flips: whether slices, rows and columns were reversed.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+    suffix: str
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns on the source's own grid, after turning."""
+        array = (1,) * (3 - len(self.size)) + self.size[::-1]
+        return (array[self.axes[0]], array[self.axes[1]], array[self.axes[2]])
+
+    @property
+    def turned_spacing(self) -> tuple[float, float, float]:
+        """Through-plane, row and column spacing in mm; a 2-D image has 1 mm through its plane."""
+        array = (1.0,) * (3 - len(self.size)) + self.spacing[::-1]
+        return (array[self.axes[0]], array[self.axes[1]], array[self.axes[2]])
+
+    def turn(self, array: np.ndarray) -> np.ndarray:
+        """A view of an array (..., z, y, x) of the source as (..., slices, rows, columns)."""
+        turned = np.moveaxis(array, [axis - 3 for axis in self.axes], [-3, -2, -1])
+        return np.flip(turned, [axis - 3 for axis in range(3) if self.flips[axis]])
+
+    def turn_back(self, array: np.ndarray) -> np.ndarray:
+        """The inverse of `turn`."""
+        turned = np.flip(array, [axis - 3 for axis in range(3) if self.flips[axis]])
+        return np.moveaxis(turned, [-3, -2, -1], [axis - 3 for axis in self.axes])
+
+
+def orientation(
+    matrix: Float[np.ndarray, "r r"], spacing: Sequence[float], size: Sequence[int]
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which array axes (z, y, x) are slices, rows and columns, and which of them run the other way.
+
+    The slice axis is the only one of a single voxel; else the coarsest, when it is `COARSER` times
+    coarser than the next; else the one nearest to head and feet. A 2-D image stays as it is.
+
+    Args:
+        matrix: direction cosines, a column for each axis x, y, z, in LPS.
+        spacing, size: of the axes x, y, z.
+    """
+    if len(spacing) == 2:
+        return (0, 1, 2), (False, False, False)
+    directions = [matrix[:, axis] for axis in range(3)]
+    by_spacing = sorted(range(3), key=lambda axis: spacing[axis])
+    flat = [axis for axis in range(3) if size[axis] == 1]
+    if len(flat) == 1:
+        slices = flat[0]
+    elif spacing[by_spacing[2]] >= COARSER * spacing[by_spacing[1]]:
+        slices = by_spacing[2]
+    else:
+        slices = max(range(3), key=lambda axis: abs(directions[axis][2]))
+    plane = [axis for axis in (1, 0, 2) if axis != slices]
+    rows = max(plane, key=lambda axis: abs(float(directions[axis] @ ROW_DIRECTION)))
+    columns = next(axis for axis in plane if axis != rows)
+    wanted = ((slices, SLICE_DIRECTION), (rows, ROW_DIRECTION), (columns, COLUMN_DIRECTION))
+    flips = [float(directions[axis] @ direction) < 0 for axis, direction in wanted]
+    return (2 - slices, 2 - rows, 2 - columns), (flips[0], flips[1], flips[2])
+
+
+def check_same_grid(path: Path, found: Geometry, other: Path | str, expected: Geometry) -> None:
+    """Check that the voxels of `path` lie where those of `other` do.
+
+    Raises:
+        DataError: the size differs, or a corner lies elsewhere.
+    """
+    if found.size != expected.size:
+        sizes = [" x ".join(map(str, geometry.size)) for geometry in (found, expected)]
+        raise DataError(f"{path}: its size is {sizes[0]}, that of {other} is {sizes[1]}; they have to be on one grid")
+    apart = float(np.abs(_corners(found) - _corners(expected)).max())
+    if apart > TOLERANCE * min(expected.spacing):
+        raise DataError(
+            f"{path}: lies {apart:.3g} mm apart from {other} (origin, spacing or direction differ); correct its header"
+        )
+
+
+def _corners(geometry: Geometry) -> Float[np.ndarray, "k r"]:
+    """Positions (mm) of the corner voxels: they differ when origin, spacing or direction does."""
+    rank = len(geometry.size)
+    steps = np.array(geometry.direction).reshape(rank, rank) * np.array(geometry.spacing)
+    ends = [np.array([0, n - 1]) for n in geometry.size]
+    index = np.stack([axis.ravel() for axis in np.meshgrid(*ends, indexing="ij")], axis=1)
+    return np.array(geometry.origin) + index @ steps.T

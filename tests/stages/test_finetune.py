@@ -1,0 +1,144 @@
+"""Fine-tuning: from scratch and from a pre-training, few patients, resume, and what it refuses."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from jcl.checkpoint import read_json
+from jcl.config import FinetuneConfig, PretrainConfig
+from jcl.data.splits import Split, write_split
+from jcl.errors import DataError, UsageError
+from jcl.runs import load_network, read_model
+from jcl.stages.finetune import finetune
+from jcl.stages.pretrain import pretrain
+
+from .conftest import write_volumes
+
+
+def config(store: Path, out: Path, **settings) -> FinetuneConfig:
+    return FinetuneConfig(**{"store": store, "out": out, "init": "none", "folds": 3, "steps": 16, **settings})
+
+
+@pytest.fixture(scope="module")
+def pretrained(store_path, tmp_path_factory) -> Path:
+    small = PretrainConfig(
+        stores=(store_path,),
+        out=tmp_path_factory.mktemp("pretrained") / "run",
+        width=2,
+        steps=12,
+        batch_size=4,
+        method_settings={"projection": 8},
+    )
+    return pretrain(small)
+
+
+@pytest.fixture(scope="module")
+def unbroken(store_path, pretrained, tmp_path_factory) -> Path:
+    return finetune(config(store_path, tmp_path_factory.mktemp("unbroken") / "run", init=str(pretrained), patients=2))
+
+
+def test_run_folder_tells_all(unbroken, pretrained):
+    info = read_json(unbroken / "run.json")
+    assert info["kind"] == "finetune"
+    assert info["backbone"] == {"name": "unet", "in_channels": 1, "classes": 2, "width": 2}
+    assert info["class_names"] == ["ball"]
+    assert info["init"]["run"] == str(pretrained)
+    assert "tensors loaded" in info["init"]["report"]
+    assert info["recipe"]["normalisation"] == "minmax"
+    split = read_json(unbroken / "split.json")
+    assert len(split["train"]) == 2
+    assert len(split["test"]) == 2
+    assert not set(split["train"]) & set(split["test"])
+
+
+def test_it_learns_to_find_the_ball(store_path, tmp_path):
+    run = finetune(config(store_path, tmp_path / "run", width=4, steps=150, learning_rate=5e-3))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < 0.2 * log[0]["loss"]
+    network, info = load_network(run)
+    assert not network.training
+    assert info["class_names"] == ["ball"]
+
+
+def test_starts_from_the_pretrained_weights(store_path, pretrained, tmp_path):
+    """With a rate of nearly 0 the weights stay: encoder and two decoder blocks are those of the run, the rest is not."""
+    run = finetune(config(store_path, tmp_path / "run", init=str(pretrained), steps=1, learning_rate=1e-12, seed=5))
+    before, after = read_model(pretrained), read_model(run)
+    for name, tensor in after.items():
+        if not name.endswith(("weight", "bias")) or name.startswith("head"):
+            continue
+        carried = name.startswith(("encoder.", "decoder.0.", "decoder.1."))
+        same = torch.allclose(tensor, before[f"backbone.{name}"], atol=1e-6)
+        constant = torch.allclose(tensor, tensor.flatten()[0])  # a fresh normalisation: ones or zeros
+        assert same if carried else (not same or constant), name
+
+
+def test_subsets_nest_and_the_test_patients_stay(store_path, tmp_path):
+    splits = [
+        read_json(finetune(config(store_path, tmp_path / str(m), width=2, steps=1, patients=m)) / "split.json")
+        for m in (1, 2, 3)
+    ]
+    assert set(splits[0]["train"]) < set(splits[1]["train"]) < set(splits[2]["train"])
+    assert splits[0]["test"] == splits[1]["test"] == splits[2]["test"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_equals_unbroken(unbroken, store_path, pretrained, tmp_path, workers):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "jcl", "finetune", str(store_path), "--init", str(pretrained), "--out", str(out)]
+    command += ["--folds", "3", "--patients", "2", "--steps", "16", "--checkpoint-minutes", "0", "--resume"]
+    process = subprocess.Popen([*command, "--workers", str(workers)], stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not any(int(p.name[5:]) >= 5 for p in (out / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model.json").exists()
+    finetune(config(store_path, out, init=str(pretrained), patients=2, resume=True, workers=workers))
+    assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_given_split_file(store_path, tmp_path):
+    write_split(tmp_path / "s.json", Split(train=("p1", "p4"), test=("p0",)))
+    run = finetune(config(store_path, tmp_path / "run", width=2, steps=1, split=tmp_path / "s.json"))
+    assert read_json(run / "split.json")["train"] == ["p1", "p4"]
+    write_split(tmp_path / "bad.json", Split(train=("nobody",), test=("p0",)))
+    with pytest.raises(UsageError, match="nobody"):
+        finetune(config(store_path, tmp_path / "bad", split=tmp_path / "bad.json"))
+
+
+def test_too_many_patients(store_path, tmp_path):
+    with pytest.raises(UsageError, match="4"):
+        finetune(config(store_path, tmp_path / "run", patients=9))
+
+
+def test_another_width_than_the_initial_run(store_path, pretrained, tmp_path):
+    with pytest.raises(UsageError, match="width 16 does not fit"):
+        finetune(config(store_path, tmp_path / "run", init=str(pretrained), width=16))
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_that_is_no_pretraining(store_path, unbroken, tmp_path):
+    with pytest.raises(DataError, match="pretrain run is needed"):
+        finetune(config(store_path, tmp_path / "a", init=str(unbroken)))
+    with pytest.raises(DataError, match="not a run folder"):
+        finetune(config(store_path, tmp_path / "b", init=str(tmp_path)))
+
+
+def test_store_without_labels(tmp_path):
+    from jcl.config import PrepareConfig
+    from jcl.stages.prepare import prepare
+
+    source = write_volumes(tmp_path / "scans", patients=3, labelled=0)
+    prepare(PrepareConfig(source=source, out=tmp_path / "store", workers=1))
+    with pytest.raises(DataError, match="no labelled case"):
+        finetune(config(tmp_path / "store", tmp_path / "run"))

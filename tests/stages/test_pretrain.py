@@ -1,0 +1,188 @@
+"""Pre-training as a user runs it: it learns, it goes on after any stop, and it refuses what cannot work."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from jcl.checkpoint import read_json
+from jcl.config import PretrainConfig
+from jcl.data.splits import Split, write_split
+from jcl.data.store import Store
+from jcl.errors import DataError, JclError, UsageError
+from jcl.runs import read_model
+from jcl.stages.pretrain import pretrain
+
+
+def config(store: Path, out: Path, **settings) -> PretrainConfig:
+    small = {"width": 2, "steps": 24, "batch_size": 4, "method_settings": {"projection": 8, "blocks": 1}}
+    return PretrainConfig(**{"stores": (store,), "out": out, **small, **settings})
+
+
+def entries(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def run_command(store: Path, out: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "jcl", "pretrain", str(store), "--out", str(out), "--width", "2", "--steps", "24"]
+    command += ["--batch-size", "4", "--method.projection", "8", "--method.blocks", "1", "--resume", *more]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
+    """Until that step has a checkpoint."""
+    limit = time.monotonic() + 120
+    while not any(int(p.name[5:]) >= step for p in (run / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def unbroken(store_path, tmp_path_factory) -> Path:
+    return pretrain(config(store_path, tmp_path_factory.mktemp("unbroken") / "run"))
+
+
+def test_run_folder_tells_all(unbroken, store_path):
+    info = read_json(unbroken / "run.json")
+    assert info["kind"] == "pretrain"
+    assert info["backbone"] == {"name": "unet", "in_channels": 1, "classes": 2, "width": 2}
+    assert info["transfers"] == ["encoder", "decoder.0"]
+    assert info["stores"] == [{"path": str(store_path), "digest": Store.open(store_path).digest}]
+    assert set(info["versions"]) >= {"jcl", "torch", "numpy"}
+    assert info["settings"]["seed"] == 0
+    log = entries(unbroken)
+    assert [line["step"] for line in log] == [10, 20, 24]
+    for name in ("loss", "global", "dense", "equivariance", "learning_rate", "slices_per_second", "feature_std", "alignment"):
+        assert name in log[0]
+    assert log[0]["loss"] == pytest.approx(log[0]["global"] + 0.5 * log[0]["dense"] + log[0]["equivariance"], rel=1e-4)
+    assert list((unbroken / "tensorboard").glob("events*"))
+
+
+def test_it_learns(store_path, tmp_path):
+    run = pretrain(config(store_path, tmp_path / "run", steps=150))
+    log = entries(run)
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+
+
+def test_same_seed_same_weights_other_seed_others(unbroken, store_path, tmp_path):
+    same = pretrain(config(store_path, tmp_path / "same"))
+    other = pretrain(config(store_path, tmp_path / "other", seed=1))
+    assert (same / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    assert (other / "model.safetensors").read_bytes() != (unbroken / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, workers):
+    """kill -9 at whatever step it has come to, twice; threads as in the unbroken run."""
+    out = tmp_path / "run"
+    threads = torch.get_num_threads()
+    for step in (3, 14):
+        process = run_command(store_path, out, "--workers", str(workers), "--checkpoint-minutes", "0")
+        wait_for_step(process, out, step)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "model.json").exists()
+    torch.set_num_threads(threads)
+    pretrain(config(store_path, out, resume=True, workers=workers))
+    assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+    assert [line["step"] for line in entries(out)][-1] == 24
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path):
+    out = tmp_path / "run"
+    process = run_command(store_path, out, "--checkpoint-minutes", "0")
+    wait_for_step(process, out, 2)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "--resume" in message.splitlines()[-1]
+    pretrain(config(store_path, out, resume=True))
+    assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_an_existing_run_is_not_overwritten(unbroken, store_path):
+    before = (unbroken / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(UsageError, match="exists"):
+        pretrain(config(store_path, unbroken))
+    pretrain(config(store_path, unbroken, resume=True))  # finished already
+    assert (unbroken / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_resuming_with_other_settings_shows_the_difference(unbroken, store_path):
+    with pytest.raises(UsageError, match=r"settings\.seed: 0 -> 3"):
+        pretrain(config(store_path, unbroken, resume=True, seed=3))
+
+
+def test_a_folder_that_is_no_run_is_left_alone(store_path, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="no run folder"):
+        pretrain(config(store_path, tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_only_training_patients_are_used(store_path, tmp_path):
+    fold = read_json(pretrain(config(store_path, tmp_path / "fold", steps=1, fold=0, folds=3)) / "split.json")
+    patients = {c.patient for c in Store.open(store_path).cases}
+    assert set(fold["train"]) | set(fold["test"]) == patients
+    assert len(fold["test"]) == 2
+    write_split(tmp_path / "split.json", Split(train=("p0", "p1"), test=("p2",)))
+    run = pretrain(config(store_path, tmp_path / "split", steps=1, split=tmp_path / "split.json"))
+    assert read_json(run / "split.json")["train"] == ["p0", "p1"]
+    with pytest.raises(UsageError, match="not both"):
+        pretrain(config(store_path, tmp_path / "both", split=tmp_path / "split.json", fold=0))
+
+
+def test_held_back_patients_do_not_matter(store_path, tmp_path):
+    """The weights come from the training patients alone: another image of a test patient changes nothing."""
+    write_split(tmp_path / "split.json", Split(train=("p0", "p1", "p2"), test=("p3",)))
+    settings = {"steps": 3, "split": tmp_path / "split.json"}
+    run = pretrain(config(store_path, tmp_path / "a", **settings))
+    copy = tmp_path / "store"
+    shutil.copytree(store_path, copy)
+    shutil.rmtree(next(p for p in copy.rglob("p3*") if p.is_dir()))
+    again = pretrain(config(copy, tmp_path / "b", **settings))
+    assert (run / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+
+
+def test_several_stores_in_one_run(store_path, tmp_path):
+    run = pretrain(config(store_path, tmp_path / "run", stores=(store_path, store_path), steps=4))
+    assert len(read_json(run / "run.json")["stores"]) == 2
+    assert "backbone.encoder.blocks.0.0.weight" in read_model(run)
+
+
+def test_unknown_settings_and_methods_list_what_there_is(store_path, tmp_path):
+    with pytest.raises(UsageError, match="temperature"):
+        pretrain(config(store_path, tmp_path / "a", method_settings={"temprature": 0.2}))
+    with pytest.raises(UsageError, match="jcl"):
+        pretrain(config(store_path, tmp_path / "b", method="jlc"))
+    with pytest.raises(UsageError, match="unet"):
+        pretrain(config(store_path, tmp_path / "c", backbone="vnet"))
+    assert not list(tmp_path.iterdir()), "nothing is written before the settings are known to be good"
+
+
+def test_a_store_that_is_none(tmp_path):
+    with pytest.raises(DataError):
+        pretrain(config(tmp_path / "nothing", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_collapse_is_told(store_path, tmp_path):
+    """Weight decay without a contrastive loss against it leaves every slice with the same projection."""
+    settings = {"projection": 8, "blocks": 1, "global_weight": 0.0, "dense_weight": 0.0}
+    shrinking = {"learning_rate": 0.5, "weight_decay": 0.1, "warmup": 0.0}
+    with pytest.warns(UserWarning, match="collapsed"):
+        pretrain(config(store_path, tmp_path / "run", steps=240, method_settings=settings, **shrinking))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(store_path, tmp_path):
+    with pytest.raises(JclError, match="lower --learning-rate"):
+        pretrain(config(store_path, tmp_path / "run", learning_rate=1e30))

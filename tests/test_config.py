@@ -1,0 +1,93 @@
+"""Settings from file and flags: what is taken, what is refused, and that a printed file reads back."""
+
+from pathlib import Path
+
+import pytest
+
+from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping, as_toml, load
+from jcl.errors import UsageError
+
+GIVEN = {"stores": ["a", "b c"], "out": "run"}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_those_of_the_paper():
+    config = load(PretrainConfig, None, GIVEN)
+    assert (config.method, config.batch_size, config.width) == ("jcl", 16, 32)
+    fine = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o"})
+    assert (fine.batch_size, fine.learning_rate) == (5, 5e-4)
+
+
+def test_values_are_converted_to_their_types():
+    config = load(PretrainConfig, None, {**GIVEN, "learning_rate": 1, "split": "split.json"})
+    assert config.stores == (Path("a"), Path("b c"))
+    assert isinstance(config.learning_rate, float)
+    assert config.split == Path("split.json")
+
+
+def test_flags_override_the_file(tmp_path: Path):
+    path = write(tmp_path, 'stores = ["s"]\nout = "file"\nseed = 3\n[method_settings]\ntemperature = 0.2\n')
+    config = load(PretrainConfig, path, {"out": Path("flag")})
+    assert config.out == Path("flag")
+    assert config.seed == 3
+    assert config.method_settings == {"temperature": 0.2}
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"method_settings": {"temperature": 0.2, "views": "paper", "flag": True, "list": [1, 2]}},
+        {"out": 'a "quoted" \\ path/ünïcode', "learning_rate": 1e-05, "steps": 10, "resume": True},
+    ],
+)
+def test_a_printed_file_reads_back(tmp_path: Path, extra: dict):
+    config = load(PretrainConfig, None, {**GIVEN, **extra})
+    assert load(PretrainConfig, write(tmp_path, as_toml(config)), {}) == config
+
+
+def test_mapping_holds_plain_values_only():
+    mapping = as_mapping(load(PretrainConfig, None, GIVEN))
+    assert mapping["stores"] == ["a", "b c"]
+    assert mapping["out"] == "run"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"sede": 1}, "unknown setting 'sede'"),
+        ({"seed": "one"}, "seed: 'one' is no int"),
+        ({"seed": 1.5}, "seed: 1.5 is no int"),
+        ({"seed": True}, "seed: True is no int"),
+        ({"resume": 1}, "resume: 1 is no bool"),
+        ({"epochs": "all"}, "epochs: 'all' is no int"),
+        ({"stores": "a"}, "stores: a list is needed"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_name(values: dict, message: str):
+    with pytest.raises(UsageError) as caught:
+        load(PretrainConfig, None, {**GIVEN, **values})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_settings_are_all_named():
+    with pytest.raises(UsageError, match="missing: source, out"):
+        load(PrepareConfig, None, {})
+
+
+@pytest.mark.parametrize("text", ["seed = ", "\x00", "[a\n"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: str):
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError, match=r"settings\.toml: not a TOML file"):
+        load(PretrainConfig, path, {})
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(UsageError, match="nowhere"):
+        load(PretrainConfig, tmp_path / "nowhere.toml", {})
