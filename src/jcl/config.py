@@ -66,7 +66,7 @@ class PretrainConfig:
     split_seed: int = option("seed of the folds; keep it, so that runs can be compared", 0)
     seed: int = option("seed of weights, batches and views", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
     workers: int = option("loader processes; 0 reads in the main process", 0)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
@@ -95,7 +95,7 @@ class FinetuneConfig:
     translation: float = option("augmentation: shift as a share of the side", 0.1)
     seed: int = option("seed of new weights, batches and augmentation", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
     workers: int = option("loader processes; 0 reads in the main process", 0)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
@@ -111,7 +111,7 @@ class EvaluateConfig:
     out: Path = option("JSON file to write, RESULTS.json say")
     batch_size: int = option("slices at a time", 16)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class PredictConfig:
     out: Path = option("folder to write the segmentations to")
     batch_size: int = option("slices at a time", 16)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or a number of GPUs", "auto")
+    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)

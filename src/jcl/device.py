@@ -6,7 +6,7 @@ from jcl.errors import UsageError
 
 
 def resolve_device(devices: str) -> torch.device:
-    """`auto` is the first GPU if there is one, else the CPU; a number asks for GPUs.
+    """`auto` is the first GPU if there is one, else the CPU; `1` asks for a GPU.
 
     Raises:
         UsageError: no such device here.
@@ -14,9 +14,11 @@ def resolve_device(devices: str) -> torch.device:
     if devices == "cpu" or (devices == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if devices != "auto" and not devices.isdigit():
-        raise UsageError(f"devices is {devices!r}; it can be auto, cpu or a number of GPUs")
+        raise UsageError(f"devices is {devices!r}; it can be auto, cpu or 1 (one GPU)")
+    if devices not in ("auto", "1"):
+        raise UsageError(f"devices is {devices}; training runs on one device so far: give --devices 1 or cpu")
     if not torch.cuda.is_available():
-        raise UsageError(f"devices is {devices}, but PyTorch sees no GPU here; try --devices cpu")
+        raise UsageError(f"devices is {devices}, but PyTorch sees no GPU here; give --devices cpu")
     return torch.device("cuda", 0)
 
 

@@ -72,9 +72,7 @@ def score_case(
         raise ValueError(f"prediction has shape {predicted.shape}, truth has {true.shape}")
     steps = _check_spacing(spacing, true.ndim)
     missed = float(np.linalg.norm(steps * true.shape))
-    scores: dict[str, Scores] = {}
-    for value, name in enumerate(names, start=1):
-        scores[name] = {metric: None for metric in METRICS}
+    scores: dict[str, Scores] = {name: dict.fromkeys(METRICS) for name in names}
     boxes = [_boxes(labels, len(names)) for labels in (predicted, true)]
     for value, (name, box, other) in enumerate(zip(names, *boxes, strict=True), start=1):
         if box is not None and other is not None:
@@ -152,12 +150,11 @@ def _score_masks(predicted: Bool[np.ndarray, "*shape"], true: Bool[np.ndarray, "
     """Scores of two masks, neither of them empty."""
     overlap = np.count_nonzero(predicted & true)
     total = np.count_nonzero(predicted) + np.count_nonzero(true)
-    surfaces = _surface(predicted), _surface(true)
-    there = _distances(*surfaces, steps)
-    back = _distances(*surfaces[::-1], steps)
+    surface, target = _surface(predicted), _surface(true)
+    there, back = _distances(surface, target, steps), _distances(target, surface, steps)
     return {
-        "dice": 2 * overlap / total,
-        "jaccard": overlap / (total - overlap),
+        "dice": float(2 * overlap / total),
+        "jaccard": float(overlap / (total - overlap)),
         "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
         "asd": float(np.concatenate([there, back]).mean()),
     }

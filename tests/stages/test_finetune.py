@@ -18,7 +18,7 @@ from jcl.runs import load_network, read_model
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
 
-from .conftest import write_volumes
+from scans import write_volumes
 
 
 def config(store: Path, out: Path, **settings) -> FinetuneConfig:
@@ -101,7 +101,7 @@ def test_killed_and_resumed_equals_unbroken(unbroken, store_path, pretrained, tm
         assert time.monotonic() < limit
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (out / "model.json").exists()
     finetune(config(store_path, out, init=str(pretrained), patients=2, resume=True, workers=workers))
     assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()

@@ -88,7 +88,7 @@ def test_killed_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, work
         process = run_command(store_path, out, "--workers", str(workers), "--checkpoint-minutes", "0")
         wait_for_step(process, out, step)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     assert not (out / "model.json").exists()
     torch.set_num_threads(threads)
     pretrain(config(store_path, out, resume=True, workers=workers))

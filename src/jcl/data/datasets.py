@@ -14,6 +14,11 @@ from jcl.errors import DataError, UsageError
 __all__ = ["CaseSource", "DatasetSpec", "find_cases", "load_spec", "parse_labels", "resolve", "spec_names"]
 
 SPECS = Path(__file__).parent / "specs"
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("title", "modality", "licence", "source_url", "label", "patient"), str),
+    **dict.fromkeys(("size", "channels"), int),
+    **dict.fromkeys(("images", "clip"), list),
+}
 LAYOUTS = ("auto", "folder", "msd", "files")
 MAX_CLASSES = 255
 
@@ -102,11 +107,16 @@ def _checked(path: Path, values: dict[str, Any]) -> DatasetSpec:
             raise UsageError(f"{path}: unknown key {key!r}; known: {', '.join(sorted(known))}")
     try:
         labels = {int(value): str(name) for value, name in values.get("labels", {}).items()}
-        numbers = {key: float(values[key]) for key in ("spacing",) if key in values}
-        lists = {key: tuple(values[key]) for key in ("images", "clip") if key in values}
-        spec = DatasetSpec(name=path.stem, **{**values, **numbers, **lists, "labels": labels})
-        for pattern in (*spec.images, spec.label, spec.patient):
-            re.compile(pattern or "")
+        for key, kind in TYPES.items():
+            if not isinstance(values.get(key, kind()), kind):
+                raise TypeError(f"{key} = {values[key]!r}; it has to be of the type {kind.__name__}")
+        arguments: dict[str, Any] = {**values, "labels": labels}
+        arguments.update({key: tuple(values[key]) for key in ("images", "clip") if key in values})
+        if "spacing" in values:
+            arguments["spacing"] = float(values["spacing"])
+        if "images" in values:
+            arguments["channels"] = len(values["images"])
+        spec = DatasetSpec(name=path.stem, **arguments)
         _check(spec)
     except (TypeError, ValueError, AttributeError, re.error) as error:
         raise UsageError(f"{path}: {error}") from error
@@ -131,10 +141,12 @@ def _check(spec: DatasetSpec) -> None:
         raise ValueError("labels: 0 is the background and cannot be named")
     if len(spec.class_names) > MAX_CLASSES:
         raise ValueError(f"labels: {len(spec.class_names)} classes; at most {MAX_CLASSES} can be stored")
-    if spec.layout == "files" and not all("(?P<case>" in pattern for pattern in (*spec.images, spec.label or "(?P<case>")):
-        raise ValueError("images, label: each pattern needs a group (?P<case>...)")
     if spec.layout == "files" and not spec.images:
         raise ValueError("images: at least one pattern is needed")
+    patterns = (*spec.images, spec.label) if spec.label else spec.images
+    re.compile(spec.patient or "")
+    if not all("case" in re.compile(pattern).groupindex for pattern in patterns):
+        raise ValueError("images, label: each pattern needs a group (?P<case>...)")
 
 
 def parse_labels(text: str) -> dict[int, str]:
@@ -181,7 +193,6 @@ def resolve(
     if labels is not None:
         spec = dataclasses.replace(spec, labels=parse_labels(labels))
     try:
-        re.compile(spec.patient or "")
         _check(spec)
     except (ValueError, re.error) as error:
         raise UsageError(str(error)) from error
@@ -254,7 +265,7 @@ def _check_names(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Pa
         # A file system may not tell upper from lower case, and a store has a folder a case.
         other = folded.setdefault(case.casefold(), case)
         if other != case:
-            raise DataError(f"{path}: the case names {other} and {case} differ in upper and lower case only; rename one")
+            raise DataError(f"{path}: its case name differs from {other} in upper and lower case only; rename one")
 
 
 def _patient(case: str, regex: str | None) -> str:

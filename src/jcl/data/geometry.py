@@ -62,11 +62,11 @@ class Geometry:
     def turn(self, array: np.ndarray) -> np.ndarray:
         """A view of an array (..., z, y, x) of the source as (..., slices, rows, columns)."""
         turned = np.moveaxis(array, [axis - 3 for axis in self.axes], [-3, -2, -1])
-        return np.flip(turned, [axis - 3 for axis in range(3) if self.flips[axis]])
+        return np.flip(turned, tuple(axis - 3 for axis in range(3) if self.flips[axis]))
 
     def turn_back(self, array: np.ndarray) -> np.ndarray:
         """The inverse of `turn`."""
-        turned = np.flip(array, [axis - 3 for axis in range(3) if self.flips[axis]])
+        turned = np.flip(array, tuple(axis - 3 for axis in range(3) if self.flips[axis]))
         return np.moveaxis(turned, [-3, -2, -1], [axis - 3 for axis in self.axes])
 
 

@@ -11,7 +11,7 @@ from jcl.errors import DataError
 
 __all__ = ["SUFFIXES", "Found", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "stem"]
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
 """File name endings that are taken for images."""
 
 IMAGE_FOLDERS = ("images", "imagesTr")
@@ -66,7 +66,7 @@ def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) ->
     for case in sorted({case for channel in channels for case in channel}):
         for pattern, channel in zip(patterns, channels, strict=True):
             if case not in channel:
-                raise DataError(f"{source}: case {case} has no file that matches {pattern}; add it or move the case away")
+                raise DataError(f"{source}: case {case} has no file that matches {pattern}")
     return {case: tuple(channel[case] for channel in channels) for case in channels[0]}, labels
 
 

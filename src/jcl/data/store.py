@@ -7,84 +7,59 @@
         labels.slices           classes, 0 is the background (labelled cases only)
     STORE/store.json            the manifest, written last: the mark that the store is complete
 
-Every byte is vouched for: store.json by its own digest, case files by the manifest.
+Every byte is vouched for: the JSON files by their own digest, the slices by the manifest.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, UInt8, UInt16
 
 from jcl.data.imagefile import write_error
-from jcl.data.slicefile import Index, read_index, read_slice, write_slices
+from jcl.data.manifest import CaseRecord, Refused, as_record, read_sealed, sync_folder, write_sealed
+from jcl.data.slicefile import Index, Pixels, read_index, read_slice, write_slices
 from jcl.errors import DataError
 
-__all__ = ["FORMAT", "CaseRecord", "Refused", "Store", "read_case", "read_json", "write_case", "write_json", "write_manifest"]
+__all__ = ["CASES", "MANIFEST", "PLAN", "CaseRecord", "Refused", "Store", "read_case", "write_case", "write_manifest"]
 
-FORMAT = 1
 MANIFEST = "store.json"
 PLAN = "plan.json"
 CASES = "cases"
+IMAGES = "images.slices"
+LABELS = "labels.slices"
+
 CODES = 4095
 """Largest code: 12 bits hold what scanners measure, and pack much better than 16."""
 
 MAX_HANDLES = 64
 """Files kept open; one more and the longest unused is closed."""
 
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """What the manifest says of a case.
-
-    Attributes:
-        slices, shape: d, and (h, w) without padding.
-        spacing: through-plane, row and column spacing in mm, after resampling.
-        status: `ready`.
-        source: role -> path below the source folder and sha256 of each file.
-        digests: file name -> digest.
-        scale, offset: of the image codes, one a channel.
-        voxels: of each class, the background left out; empty without labels.
-    """
-
-    case: str
-    patient: str
-    slices: int
-    shape: tuple[int, int]
-    spacing: tuple[float, float, float]
-    labelled: bool
-    status: str
-    source: dict[str, list[list[str]]]
-    digests: dict[str, str]
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
-    voxels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A case that was set aside, and why."""
-
-    case: str
-    patient: str
-    reason: str
+MEND = "run the same `jcl prepare` command again: it mends what is damaged"
 
 
 class Store:
     """A prepared store, opened for reading. It may be pickled and sent to loader processes.
 
+    Attributes:
+        channels: c of every image.
+        size: (H, W) that every slice is padded to.
+        class_names: structures; label k + 1 in the store is the k-th of them.
+        recipe: all that preparing a new scan in the same way needs (see `preparation.make_recipe`).
+        digest: of the manifest, and so of every byte of the store.
+        cases, refused: what is in the store, and what was set aside.
+
     Example:
-        >>> store = Store.open(path)                                    # doctest: +SKIP
-        >>> store.image(0, 5).shape, store.label(0, 5).shape            # doctest: +SKIP
+        >>> store = Store.open("store")  # doctest: +SKIP
+        >>> store.image(0, 5).shape, store.label(0, 5).shape  # doctest: +SKIP
         ((1, 256, 256), (256, 256))
     """
 
@@ -92,9 +67,9 @@ class Store:
         self.path = path
         self.recipe: dict[str, Any] = manifest["recipe"]
         self.digest: str = manifest["digest"]
-        self.channels: int = manifest["channels"]
-        self.size: tuple[int, int] = (manifest["size"][0], manifest["size"][1])
-        self.class_names: tuple[str, ...] = tuple(manifest["classes"])
+        self.channels: int = manifest["recipe"]["channels"]
+        self.size: tuple[int, int] = (manifest["recipe"]["padded"][0], manifest["recipe"]["padded"][1])
+        self.class_names: tuple[str, ...] = tuple(manifest["recipe"]["classes"])
         self.cases: tuple[CaseRecord, ...] = tuple(as_record(entry) for entry in manifest["cases"])
         self.refused: tuple[Refused, ...] = tuple(Refused(**entry) for entry in manifest["refused"])
         self._start()
@@ -113,12 +88,11 @@ class Store:
             DataError: there is none, it is unfinished, damaged, or of another format version.
         """
         path = Path(path)
-        manifest = path / MANIFEST
-        if not manifest.is_file():
+        if not (path / MANIFEST).is_file():
             if (path / PLAN).is_file():
                 raise DataError(f"{path}: this store is unfinished; run the same `jcl prepare` command again")
             raise DataError(f"{path}: no store (it has no {MANIFEST}); make one with `jcl prepare`")
-        return cls(path, read_json(manifest))
+        return cls(path, read_sealed(path / MANIFEST))
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
@@ -127,9 +101,6 @@ class Store:
         self.__dict__.update(state)
         self._start()
 
-    def __len__(self) -> int:
-        return len(self.cases)
-
     def image(self, case_index: int, slice_index: int) -> Float32[np.ndarray, "c H W"]:
         """One slice, padded with zeros to the store's size, its content centred.
 
@@ -137,14 +108,13 @@ class Store:
             DataError: the case's file is damaged or missing; the message names it.
             IndexError: there is no such case or slice.
         """
-        record = self._record(case_index, slice_index)
-        codes = self._read(record, "images.slices", slice_index)
-        rows, columns = self.content(case_index)
+        record = self.cases[case_index]
+        codes = self._read(record, IMAGES, slice_index)
         out = np.zeros((self.channels, *self.size), np.float32)
-        for channel in range(self.channels):
-            content = out[channel, rows, columns]
-            np.multiply(codes[channel], np.float32(record.scale[channel]), out=content)
-            content += np.float32(record.offset[channel])
+        content = out[:, *self.content(case_index)]
+        for channel, scale, offset, codes_of_channel in zip(content, record.scale, record.offset, codes, strict=True):
+            np.multiply(codes_of_channel, np.float32(scale), out=channel)
+            channel += np.float32(offset)
         return out
 
     def label(self, case_index: int, slice_index: int) -> UInt8[np.ndarray, "H W"]:
@@ -154,11 +124,11 @@ class Store:
             DataError: the case has no labels, or its file is damaged or missing.
             IndexError: there is no such case or slice.
         """
-        record = self._record(case_index, slice_index)
+        record = self.cases[case_index]
         if not record.labelled:
             raise DataError(f"{self.path}: case {record.case} has no labels")
         out = np.zeros(self.size, np.uint8)
-        out[self.content(case_index)] = self._read(record, "labels.slices", slice_index)[0]
+        out[self.content(case_index)] = self._read(record, LABELS, slice_index)[0]
         return out
 
     def content(self, case_index: int) -> tuple[slice, slice]:
@@ -174,10 +144,7 @@ class Store:
 
     def verify(self) -> list[str]:
         """Read every byte of every case; one line for each damaged file."""
-        problems: list[str] = []
-        for record in self.cases:
-            problems += damage(self.path / CASES / record.case, record)
-        return problems
+        return [line for record in self.cases for line in _damage(self.path / CASES / record.case, record)]
 
     def close(self) -> None:
         """Close the files that are kept open; a later read opens them again."""
@@ -185,41 +152,21 @@ class Store:
             while self._open:
                 self._open.popitem()[1][0].close()
 
-    def _record(self, case_index: int, slice_index: int) -> CaseRecord:
-        record = self.cases[case_index]
-        if not 0 <= slice_index < record.slices:
-            raise IndexError(f"case {record.case} has {record.slices} slices, none with number {slice_index}")
-        return record
-
-    def _read(self, record: CaseRecord, name: str, number: int) -> np.ndarray:
+    def _read(self, record: CaseRecord, name: str, number: int) -> Pixels:
+        if not 0 <= number < record.slices:
+            raise IndexError(f"case {record.case} has {record.slices} slices, none with number {number}")
         if self._process != os.getpid():
-            # A forked process shares file positions with its parent, so it opens its own.
-            self._start()
+            self._start()  # a forked process shares file positions with its parent, so it opens its own files
+        path = self.path / CASES / record.case / name
         with self._lock:
-            path = self.path / CASES / record.case / name
-            entry = self._open.get(path)
-            if entry is None:
-                file, index = open_slices(path, record)
-                self._open[path] = (file, index)
-                if len(self._open) > MAX_HANDLES:
-                    self._open.popitem(last=False)[1][0].close()
-            else:
-                file, index = entry
-                self._open.move_to_end(path)
-            try:
-                return read_slice(index, file, number, self._unpacker)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+            entry = self._open.pop(path, None) or _open_slices(path, record)
+            self._open[path] = entry
+            if len(self._open) > MAX_HANDLES:
+                self._open.popitem(last=False)[1][0].close()
+            return _read_slice(entry, number, self._unpacker)
 
 
-def as_record(entry: Mapping[str, Any]) -> CaseRecord:
-    """A record as JSON has it, lists for tuples, made a record again."""
-    lists = ("shape", "spacing", "scale", "offset", "voxels")
-    known = CaseRecord.__dataclass_fields__
-    return CaseRecord(**{key: tuple(value) if key in lists else value for key, value in entry.items() if key in known})
-
-
-def open_slices(path: Path, record: CaseRecord) -> tuple[BinaryIO, Index]:
+def _open_slices(path: Path, record: CaseRecord) -> tuple[BinaryIO, Index]:
     """A slice file, opened, and its verified index.
 
     Raises:
@@ -228,34 +175,39 @@ def open_slices(path: Path, record: CaseRecord) -> tuple[BinaryIO, Index]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); prepare the store again") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {MEND}") from error
     try:
         index = read_index(path, file, record.digests[path.name])
         if index.shape[0] != record.slices or index.shape[2:] != record.shape:
-            raise DataError(f"{path}: damaged (its shape is not that of the manifest); prepare the store again")
-    except OSError as error:
+            raise DataError(f"{path}: damaged (its shape is not that of the manifest); {MEND}")
+    except BaseException as error:
         file.close()
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except BaseException:
-        file.close()
+        if isinstance(error, OSError):
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
         raise
     return file, index
 
 
-def damage(folder: Path, record: CaseRecord) -> list[str]:
+def _read_slice(entry: tuple[BinaryIO, Index], number: int, unpacker: zstandard.ZstdDecompressor) -> Pixels:
+    file, index = entry
+    try:
+        return read_slice(index, file, number, unpacker)
+    except OSError as error:
+        raise DataError(f"{index.path}: cannot be read ({error.strerror or error})") from error
+
+
+def _damage(folder: Path, record: CaseRecord) -> list[str]:
     """Read all of a case; one line for each damaged file."""
     problems: list[str] = []
     unpacker = zstandard.ZstdDecompressor()
     for name in record.digests:
         try:
-            file, index = open_slices(folder / name, record)
-            with file:
+            entry = _open_slices(folder / name, record)
+            with entry[0]:
                 for number in range(record.slices):
-                    read_slice(index, file, number, unpacker)
+                    _read_slice(entry, number, unpacker)
         except DataError as error:
             problems.append(str(error))
-        except OSError as error:
-            problems.append(f"{folder / name}: cannot be read ({error.strerror or error})")
     return problems
 
 
@@ -276,22 +228,30 @@ def write_case(
         WriteError: the disk is full, or the folder cannot be written.
     """
     final = store / CASES / case
-    # Short, whatever the case's name, and no case's: find_cases takes no name with a leading dot.
-    temporary = store / CASES / f".{hashlib.sha256(case.encode()).hexdigest()[:16]}.{os.getpid()}"
+    # Short, whatever the case's name, and no case's: those never begin with a dot.
+    temporary = store / CASES / f".{hashlib.sha256(os.fsencode(case)).hexdigest()[:16]}.{os.getpid()}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         scale, offset, codes = _encode(image)
-        digests = {"images.slices": write_slices(temporary / "images.slices", codes)}
-        voxels: tuple[int, ...] = ()
+        digests = {IMAGES: write_slices(temporary / IMAGES, codes)}
         if labels is not None:
-            digests["labels.slices"] = write_slices(temporary / "labels.slices", (part[None] for part in labels))
-            voxels = tuple(np.bincount(labels.ravel(), minlength=classes + 1)[1:].tolist())
-        shape = (image.shape[2], image.shape[3])
+            digests[LABELS] = write_slices(temporary / LABELS, labels[:, None])
         record = CaseRecord(
-            case, patient, image.shape[1], shape, spacing, labels is not None, "ready", source, digests, scale, offset, voxels
+            case=case,
+            patient=patient,
+            slices=image.shape[1],
+            shape=(image.shape[2], image.shape[3]),
+            spacing=spacing,
+            labelled=labels is not None,
+            status="ready",
+            source=source,
+            digests=digests,
+            scale=scale,
+            offset=offset,
+            voxels=() if labels is None else tuple(np.bincount(labels.ravel(), minlength=classes + 1)[1:].tolist()),
         )
-        write_json(temporary / "case.json", asdict(record))
+        write_sealed(temporary / "case.json", asdict(record))
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         sync_folder(final.parent)
@@ -302,87 +262,34 @@ def write_case(
     return record
 
 
-def _encode(image: Float32[np.ndarray, "c d h w"]) -> tuple[tuple[float, ...], tuple[float, ...], list[np.ndarray]]:
-    """Scale and offset of each channel, and the 12-bit codes slice by slice."""
-    low = [float(channel.min()) for channel in image]
-    scale = [(float(channel.max()) - start) / CODES or 1.0 for channel, start in zip(image, low, strict=True)]
-    codes = np.empty(image.shape, np.uint16)
-    for channel, start, step, out in zip(image, low, scale, codes, strict=True):
-        out[:] = np.clip(np.rint((channel - np.float32(start)) / np.float32(step)), 0, CODES)
-    return tuple(scale), tuple(low), [codes[:, number] for number in range(codes.shape[1])]
+def _encode(
+    image: Float32[np.ndarray, "c d h w"],
+) -> tuple[tuple[float, ...], tuple[float, ...], UInt16[np.ndarray, "d c h w"]]:
+    """Scale and offset of each channel, and the 12-bit codes."""
+    scales: list[float] = []
+    offsets: list[float] = []
+    codes = np.empty((image.shape[1], image.shape[0], *image.shape[2:]), np.uint16)
+    for number, channel in enumerate(image):
+        low, high = float(channel.min()), float(channel.max())
+        scale = (high - low) / CODES or 1.0
+        codes[:, number] = np.clip(np.rint((channel - np.float32(low)) / np.float32(scale)), 0, CODES)
+        scales.append(scale)
+        offsets.append(low)
+    return tuple(scales), tuple(offsets), codes
 
 
 def read_case(folder: Path) -> CaseRecord | None:
     """The record of a case that is whole and undamaged, else None."""
     try:
-        record = as_record(read_json(folder / "case.json"))
-    except (DataError, TypeError):
+        record = as_record(read_sealed(folder / "case.json"))
+    except (DataError, KeyError, TypeError):
         return None
-    return None if damage(folder, record) else record
+    return None if _damage(folder, record) else record
 
 
 def write_manifest(
-    store: Path, recipe: Mapping[str, Any], cases: list[CaseRecord], refused: list[Refused], size: tuple[int, int]
+    store: Path, recipe: Mapping[str, Any], cases: Sequence[CaseRecord], refused: Sequence[Refused]
 ) -> None:
-    """Write store.json, which makes the store complete."""
-    content = {
-        "recipe": recipe, "channels": recipe["channels"], "size": size, "classes": recipe["classes"],
-        "cases": [asdict(record) for record in cases], "refused": [asdict(entry) for entry in refused],
-    }  # fmt: skip
-    write_json(store / MANIFEST, content)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file with format version and digest, whole or not at all.
-
-    Raises:
-        WriteError: the disk is full, or the file cannot be written.
-    """
-    values = {"format": FORMAT, **content}
-    text = json.dumps({**values, "digest": _digest(values)}, indent=1, ensure_ascii=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise write_error(path, error) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file of `write_json`, verified.
-
-    Raises:
-        DataError: it cannot be read, is damaged, or is of another format version.
-    """
-    try:
-        content: object = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); prepare the store again into another folder") from error
-    values = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
-    if "format" in values and values["format"] != FORMAT:
-        raise DataError(f"{path}: format version {values['format']}, this jcl reads {FORMAT}; prepare the store again")
-    digest = values.pop("digest", None)
-    if digest != _digest(values):
-        raise DataError(f"{path}: damaged (it does not have its digest); prepare the store again into another folder")
-    return {**values, "digest": digest}
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, ensure_ascii=False).encode()).hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` outlast a power cut (POSIX; elsewhere folders cannot be synced)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Write store.json, which makes the store complete. `recipe` has to have its `padded` size."""
+    entries = {"cases": [asdict(record) for record in cases], "refused": [asdict(entry) for entry in refused]}
+    write_sealed(store / MANIFEST, {"recipe": dict(recipe), **entries})

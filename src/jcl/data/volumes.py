@@ -41,13 +41,7 @@ IMAGE_IO = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
     ".png": "PNGImageIO",
-    ".jpg": "JPEGImageIO",
-    ".jpeg": "JPEGImageIO",
-    ".tif": "TIFFImageIO",
-    ".tiff": "TIFFImageIO",
-    ".bmp": "BMPImageIO",
 }
-UNCOMPRESSED = (".nii", ".bmp", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -86,15 +80,16 @@ def read_image(paths: Sequence[Path], *, channels: int = 1) -> Volume:
         geometry = geometry or found
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is told below
             array = array.astype(np.float32, copy=False)
-        if not np.isfinite(array).all():
-            raise DataError(f"{path}: {np.count_nonzero(~np.isfinite(array))} voxels are NaN or infinite; mend or leave it out")
+        if bad := np.count_nonzero(~np.isfinite(array)):
+            raise DataError(f"{path}: {bad} voxels are NaN or infinite; mend it or leave it out")
         parts.append(array)
-    if geometry is None or len(paths) > 1 and any(len(part) > 1 for part in parts):
+    if geometry is None or (len(paths) > 1 and any(len(part) > 1 for part in parts)):
         raise DataError(f"{paths[0] if paths else 'image'}: one 3-D file a channel is needed, or a single 4-D one")
     array = np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
     if len(array) != channels:
-        what = f"4-D with {len(array)} volumes" if len(array) > 1 else "3-D"
-        raise DataError(f"{paths[0]}: {what}, {channels} channel(s) expected; split it, or name its channels in a dataset.json")
+        what = f"4-D ({len(array)} volumes)" if len(array) > 1 else "a single volume"
+        mend = "split it, or name its channels in a dataset.json" if channels == 1 else "complete it or leave it out"
+        raise DataError(f"{paths[0]}: {what}, but {channels} wanted; {mend}")
     for index, channel in enumerate(array):
         if channel.min() == channel.max():
             raise DataError(f"{paths[min(index, len(paths) - 1)]}: all voxels are {channel.flat[0]:g}; leave it out")
@@ -283,7 +278,7 @@ def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geom
 def _write_checked(path: Path, image: sitk.Image) -> None:
     """Write, and read again: on a full disk not every writer says that it failed."""
     try:
-        sitk.WriteImage(image, str(path), useCompression=_suffix(path) not in UNCOMPRESSED)
+        sitk.WriteImage(image, str(path), useCompression=_suffix(path) != ".nii")
         with readable(path):
             pass
     except (RuntimeError, DataError) as error:

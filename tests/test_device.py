@@ -1,0 +1,46 @@
+"""What `auto` means, on machines with and without the hardware."""
+
+import pytest
+import torch
+
+from jcl.device import autocast, resolve_device, resolve_precision
+from jcl.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+def test_devices_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == CPU
+    with pytest.raises(UsageError, match="no GPU"):
+        resolve_device("1")
+
+
+def test_devices_with_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == torch.device("cuda", 0)
+    assert resolve_device("cpu") == CPU
+    with pytest.raises(UsageError, match="one device so far"):
+        resolve_device("2")
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError, match="auto, cpu"):
+        resolve_device("tpu")
+    with pytest.raises(UsageError, match="bfloat16"):
+        resolve_precision("float16", CPU)
+
+
+@pytest.mark.parametrize(("capabilities", "wanted"), [({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)])
+def test_precision_follows_the_hardware(monkeypatch, capabilities, wanted):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", CPU) == wanted
+    assert resolve_precision("float32", CPU) == torch.float32
+    assert resolve_precision("bfloat16", CPU) == torch.bfloat16
+
+
+def test_autocast_is_off_in_float32():
+    layer = torch.nn.Linear(2, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        with autocast(CPU, dtype):
+            assert layer(torch.zeros(1, 2)).dtype == dtype
