@@ -1,9 +1,9 @@
 """The log of a training: means over ten steps, and the same lines after a resume."""
 
 import json
-import struct
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jcl.runlog import RunLog
 
@@ -46,15 +46,17 @@ def test_a_value_that_is_no_number_is_null(tmp_path):
 def test_tensorboard_has_every_value(tmp_path):
     with RunLog(tmp_path, "train", steps=10, start=0, batch_size=1) as log:
         fill(log, 0, 10)
-    content = next((tmp_path / "tensorboard").iterdir()).read_bytes()
-    tags = set()
-    at = 0
-    while at < len(content):  # records: length, checksum, event, checksum
-        (length,) = struct.unpack_from("<Q", content, at)
-        event = content[at + 12 : at + 12 + length]
-        tags |= {tag for tag in (b"loss", b"learning_rate", b"slices_per_second") if tag in event}
-        at += 16 + length
-    assert tags == {b"loss", b"learning_rate", b"slices_per_second"}
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert set(board.Tags()["scalars"]) == {"loss", "learning_rate", "slices_per_second"}
+    assert board.Scalars("loss")[0].value == 4.5
+
+
+def test_pictures_of_the_views(tmp_path):
+    with RunLog(tmp_path, "train", steps=1, start=0, batch_size=1) as log:
+        log.pictures("views/0", torch.rand(1, 2, 8, 10))
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert board.Tags()["images"] == ["views/0"]
+    assert (board.Images("views/0")[0].width, board.Images("views/0")[0].height) == (10, 8)
 
 
 def test_plain_progress_where_there_is_no_terminal(tmp_path, capsys):

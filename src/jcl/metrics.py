@@ -11,15 +11,18 @@ Rules for empty masks, so that a missed structure can never improve a score:
 
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Integer
 from numpy.typing import ArrayLike
-from scipy import ndimage, spatial
+from scipy import spatial
 from torch import Tensor
 
 METRICS = ("dice", "jaccard", "hd95", "asd")
+
+PARALLEL = 20_000
+"""From so many surface voxels on, more threads are worth their start."""
 
 Scores: TypeAlias = dict[str, float | None]
 """The value of each of `METRICS`; None where it is not counted."""
@@ -72,14 +75,21 @@ def score_case(
         raise ValueError(f"prediction has shape {predicted.shape}, truth has {true.shape}")
     steps = _check_spacing(spacing, true.ndim)
     missed = float(np.linalg.norm(steps * true.shape))
-    scores: dict[str, Scores] = {name: dict.fromkeys(METRICS) for name in names}
-    boxes = [_boxes(labels, len(names)) for labels in (predicted, true)]
-    for value, (name, box, other) in enumerate(zip(names, *boxes, strict=True), start=1):
-        if box is not None and other is not None:
-            both = tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other, strict=True))
-            scores[name] = _score_masks(predicted[both] == value, true[both] == value, steps)
-        elif box is not None or other is not None:
+    predicted, true = _crop(predicted, true)
+    sizes = [np.bincount(labels[labels > 0], minlength=len(names) + 1) for labels in (predicted, true)]
+    overlaps = np.bincount(true[(predicted == true) & (true > 0)], minlength=len(names) + 1)
+    surfaces = _surfaces(predicted, len(names)), _surfaces(true, len(names))
+    scores: dict[str, Scores] = {}
+    for value, name in enumerate(names, start=1):
+        total, overlap = int(sizes[0][value] + sizes[1][value]), int(overlaps[value])
+        if not total:
+            scores[name] = dict.fromkeys(METRICS)
+        elif not sizes[0][value] or not sizes[1][value]:
             scores[name] = {"dice": 0.0, "jaccard": 0.0, "hd95": missed, "asd": missed}
+        else:
+            here, there = surfaces[0][value - 1] * steps, surfaces[1][value - 1] * steps
+            scores[name] = {"dice": 2 * overlap / total, "jaccard": overlap / (total - overlap)}
+            scores[name] |= _surface_scores(here, there)
     return scores
 
 
@@ -146,51 +156,53 @@ def bootstrap_interval(
     return [float(bound) for bound in np.quantile(means, [(1 - level) / 2, (1 + level) / 2])]
 
 
-def _score_masks(predicted: Bool[np.ndarray, "*shape"], true: Bool[np.ndarray, "*shape"], steps: np.ndarray) -> Scores:
-    """Scores of two masks, neither of them empty."""
-    overlap = np.count_nonzero(predicted & true)
-    total = np.count_nonzero(predicted) + np.count_nonzero(true)
-    surface, target = _surface(predicted), _surface(true)
-    there, back = _distances(surface, target, steps), _distances(target, surface, steps)
-    return {
-        "dice": float(2 * overlap / total),
-        "jaccard": float(overlap / (total - overlap)),
-        "hd95": float(max(np.percentile(there, 95), np.percentile(back, 95))),
-        "asd": float(np.concatenate([there, back]).mean()),
-    }
+def _crop(
+    predicted: Integer[np.ndarray, "*shape"], true: Integer[np.ndarray, "*shape"]
+) -> tuple[Integer[np.ndarray, "*box"], Integer[np.ndarray, "*box"]]:
+    """Both arrays in the bounding box of all that is foreground in either (as they are if there is none)."""
+    for axis in range(true.ndim):
+        others = tuple(other for other in range(true.ndim) if other != axis)
+        used = np.flatnonzero(predicted.any(axis=others) | true.any(axis=others))
+        if not len(used):
+            break
+        window = (slice(None),) * axis + (slice(used[0], used[-1] + 1),)
+        predicted, true = predicted[window], true[window]
+    return predicted, true
 
 
-def _surface(mask: Bool[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
-    """Voxels of the mask with a face neighbour outside of it; outside the array is outside the mask."""
-    padded = np.pad(mask, 1)
-    inside = mask.copy()
-    for axis, length in enumerate(mask.shape):
-        for start in (0, 2):
-            window = [slice(1, -1)] * mask.ndim
-            window[axis] = slice(start, start + length)
-            inside &= padded[tuple(window)]
-    return mask & ~inside
+def _surfaces(labels: Integer[np.ndarray, "*shape"], count: int) -> list[Integer[np.ndarray, "n axes"]]:
+    """Indices of the surface voxels of each of the labels 1 to `count`.
 
-
-def _distances(
-    surface: Bool[np.ndarray, "*shape"], target: Bool[np.ndarray, "*shape"], steps: np.ndarray
-) -> Float[np.ndarray, " n"]:
-    """Distance in mm of each voxel of `surface` to the nearest of `target`, in no order.
-
-    A tree over the surface voxels, not a distance transform: 20 times faster where the masks nearly
-    agree and still as fast where they are 50 voxels apart. Voxels that lie on the target need no query.
+    They are those with a face neighbour of another label, or at the border; found for all labels in
+    one pass, so that a few stray voxels far away, which make a label's bounding box large, cost nothing.
     """
-    distances = np.zeros(np.count_nonzero(surface))
-    points = np.argwhere(surface & ~target) * steps
-    if len(points):
-        tree = spatial.KDTree(np.argwhere(target) * steps, balanced_tree=False)
-        distances[: len(points)] = tree.query(points, workers=-1)[0]
-    return distances
+    edge = np.zeros(labels.shape, bool)
+    for axis in range(labels.ndim):
+        along, edge_along = np.moveaxis(labels, axis, 0), np.moveaxis(edge, axis, 0)
+        differs = along[1:] != along[:-1]
+        edge_along[1:] |= differs
+        edge_along[:-1] |= differs
+        edge_along[[0, -1]] = True
+    edge &= labels > 0
+    places = np.argwhere(edge)
+    values = labels[edge]
+    order = np.argsort(values, kind="stable")
+    return np.split(places[order], np.searchsorted(values[order], np.arange(2, count + 1)))
 
 
-def _boxes(labels: np.ndarray, count: int) -> list[tuple[slice, ...] | None]:
-    """Bounding box of each of the labels 1 to `count`; None for one that does not occur."""
-    return cast("list[tuple[slice, ...] | None]", ndimage.find_objects(labels, count))
+def _surface_scores(here: Float[np.ndarray, "n axes"], there: Float[np.ndarray, "m axes"]) -> Scores:
+    """hd95 and asd of two surfaces, given as places in mm.
+
+    By trees of the surface voxels, not by distance transforms: 10 times faster where the masks nearly
+    agree, and no slower where they are 50 voxels apart.
+    """
+    workers = -1 if len(here) + len(there) > PARALLEL else 1
+    forth, back = (
+        spatial.KDTree(target, balanced_tree=False).query(points, workers=workers)[0]
+        for points, target in ((here, there), (there, here))
+    )
+    hd95 = max(np.percentile(forth, 95), np.percentile(back, 95))
+    return {"hd95": float(hd95), "asd": float(np.concatenate([forth, back]).mean())}
 
 
 def _class_names(classes: Sequence[str] | int) -> list[str]:

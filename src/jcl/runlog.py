@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -78,6 +79,11 @@ class RunLog:
         self.step += 1
         self.bar.advance(self.task)
         return self.flush() if self.step % EVERY == 0 or self.step == self.steps else None
+
+    def pictures(self, name: str, images: Float[Tensor, "b c h w"], *, most: int = 16) -> None:
+        """Show the first channel of up to `most` images in TensorBoard: what the network really sees."""
+        shown = images[:most, :1].detach().float().cpu().clamp(0, 1)
+        self.board.add_images(name, shown.numpy(), self.step)
 
     def flush(self) -> dict[str, float] | None:
         """Write what has been kept since the last line."""

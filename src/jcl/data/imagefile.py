@@ -90,8 +90,7 @@ def _check(path: Path) -> None:
 def _check_nifti(path: Path) -> None:
     with path.open("rb") as file:
         needed = _nifti_bytes(path, file.read(NIFTI_BYTES))
-    if path.stat().st_size < needed:
-        raise DataError(f"{path}: truncated; its header claims {needed} bytes, it has {path.stat().st_size}")
+    _check_length(path, needed, path.stat().st_size)
 
 
 def _unpack_nifti(path: Path, target: Path) -> None:
@@ -115,8 +114,7 @@ def _unpack_nifti(path: Path, target: Path) -> None:
                     found += len(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         _refuse_packed(path, str(error))
-    if found < needed:
-        raise DataError(f"{path}: truncated; its header claims {needed} bytes, it holds {found}")
+    _check_length(path, needed, found)
 
 
 def _create(target: Path) -> BinaryIO:
@@ -136,21 +134,19 @@ def _write(out: BinaryIO, target: Path, data: bytes) -> None:
 
 
 def _nifti_bytes(path: Path, header: bytes) -> int:
-    """Bytes that a NIfTI file needs by its header (versions 1 and 2), which is checked on the way."""
+    """Bytes that a NIfTI file needs by its header, which is checked on the way."""
     if len(header) < 348:
         raise DataError(f"{path}: not a NIfTI file (too short)")
-    layouts = {348: ("8h", 40, "h", 72, "8f", 76, "f", 108), 540: ("8q", 16, "h", 12, "8d", 104, "q", 168)}
-    for order in "<>":
-        size = struct.unpack_from(order + "i", header)[0]
-        if size in layouts:
-            break
-    else:
+    order = "<" if header[:4] in (struct.pack("<i", size) for size in (348, 540)) else ">"
+    size = struct.unpack_from(order + "i", header)[0]
+    if size == 540:
+        raise DataError(f"{path}: NIfTI version 2 cannot be read; convert it to version 1")
+    if size != 348:
         raise DataError(f"{path}: not a NIfTI file")
-    dim_format, dim_at, bits_format, bits_at, pix_format, pix_at, start_format, start_at = layouts[size]
-    rank, *dims = struct.unpack_from(order + dim_format, header, dim_at)
-    bits = struct.unpack_from(order + bits_format, header, bits_at)[0]
-    spacing = struct.unpack_from(order + pix_format, header, pix_at)[1:]
-    start = struct.unpack_from(order + start_format, header, start_at)[0]
+    rank, *dims = struct.unpack_from(order + "8h", header, 40)
+    bits = struct.unpack_from(order + "h", header, 72)[0]
+    spacing = struct.unpack_from(order + "8f", header, 76)[1:]
+    start = struct.unpack_from(order + "f", header, 108)[0]
     if not 1 <= rank <= 7 or any(n < 1 for n in dims[:rank]) or not 1 <= bits <= 256:
         raise DataError(f"{path}: its NIfTI header claims a size that cannot be ({dims[: max(0, min(rank, 7))]})")
     _check_spacing(path, spacing[: min(rank, 3)])
@@ -196,7 +192,8 @@ def _check_nrrd(path: Path) -> None:
         raise DataError(f"{path}: its voxels are in another file, which is not supported; convert it to one file")
     _check_sizes(path, _numbers(path, header, r"^sizes:(.*)$") or (), path.stat().st_size)
     if spacing := _numbers(path, header, r"^spacings:(.*)$"):
-        _check_spacing(path, tuple(value for value in spacing if not math.isnan(value)))
+        known = tuple(value for value in spacing if not math.isnan(value))
+        _check_spacing(path, known if len(known) >= 3 else spacing)  # an axis of channels has none
     encoding = re.search(r"^encoding:\s*(\S+)", header, re.MULTILINE | re.IGNORECASE)
     if encoding and encoding[1].lower() in ("gzip", "gz"):
         _check_deflate(path, path, start, 31)
@@ -222,8 +219,7 @@ def _check_meta(path: Path) -> None:
         return
     kind = re.search(r"^ElementType\s*=\s*(\w+)", header, re.MULTILINE)
     needed = int(math.prod(sizes) * META_BYTES.get(kind[1] if kind else "", 0))
-    if needed > data.stat().st_size - start:
-        raise DataError(f"{path}: truncated; its header claims {needed} bytes of voxels, it has {data.stat().st_size - start}")
+    _check_length(path, start + needed, data.stat().st_size)
 
 
 def _check_sizes(path: Path, sizes: tuple[float, ...], stored: int) -> None:
@@ -236,6 +232,11 @@ def _check_sizes(path: Path, sizes: tuple[float, ...], stored: int) -> None:
 def _check_voxels(path: Path, voxels: float) -> None:
     if voxels > MAX_VOXELS:
         raise DataError(f"{path}: its header claims {voxels:.3g} voxels; at most {MAX_VOXELS:.3g} are supported")
+
+
+def _check_length(path: Path, needed: int, found: int) -> None:
+    if found < needed:
+        raise DataError(f"{path}: truncated; its header claims {needed} bytes, it has {found}; copy it again")
 
 
 def _check_claim(path: Path, needed: float, stored: int) -> None:

@@ -64,7 +64,11 @@ def few_patients(split: Split, count: int, seed: int = 0) -> Split:
 
 
 def _order(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
-    return sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}:{purpose}:{patient}".encode()).hexdigest())
+    def key(patient: str) -> str:
+        # A name that is no UTF-8 (an old disk) still has its bytes.
+        return hashlib.sha256(f"{seed}:{purpose}:{patient}".encode("utf-8", "surrogateescape")).hexdigest()
+
+    return sorted(patients, key=key)
 
 
 def read_split(path: Path) -> Split:
@@ -74,7 +78,7 @@ def read_split(path: Path) -> Split:
         DataError: it cannot be read, has other contents, or a patient is in two parts.
     """
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
+        content: object = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -102,7 +106,8 @@ def write_split(path: Path, split: Split) -> None:
     content = {part: list(getattr(split, part)) for part in PARTS}
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
         temporary.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error

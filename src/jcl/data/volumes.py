@@ -1,6 +1,7 @@
 """Volumes: read, brought to one orientation, scaled, resampled, and written back: the only image I/O."""
 
 import math
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -319,7 +320,7 @@ def _read(path: Path) -> sitk.Image:
         try:
             image = reader.Execute()
         except RuntimeError as error:
-            raise DataError(f"{path}: cannot be read ({_reason(error)})") from error
+            raise DataError(f"{path}: cannot be read ({_reason(error).replace(str(file), path.name)})") from error
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise DataError(f"{path}: {image.GetNumberOfComponentsPerPixel()} values a voxel (colour?); one is needed")
     if image.GetDimension() > 4:
@@ -328,6 +329,6 @@ def _read(path: Path) -> sitk.Image:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of ITK's long message."""
+    """The last line of ITK's long message, without the address of an object, which differs from run to run."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else "unknown reason").removeprefix("ITK ERROR: ")[:200]
+    return re.sub(r"^(ITK ERROR: )?(\w+\(0x[0-9a-f]+\): )?", "", lines[-1])[:200] if lines else "unknown reason"

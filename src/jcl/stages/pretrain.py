@@ -91,6 +91,9 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
             set_learning_rate(optimizer, learning_rate)
             batch = next(batches).to(device)
             views = trained.views(batch, generator)
+            if step == start:
+                for number, view in enumerate(views):
+                    log.pictures(f"views/{number}", view)
             with autocast(device, precision):
                 losses = trained(views, batch)
             optimizer.zero_grad()
