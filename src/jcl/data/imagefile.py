@@ -177,7 +177,7 @@ def _header(path: Path, end: bytes) -> tuple[str, int]:
 def _numbers(path: Path, header: str, pattern: str) -> tuple[float, ...] | None:
     matches = re.findall(pattern, header, re.MULTILINE | re.IGNORECASE)
     if len(matches) > 1:
-        raise DataError(f"{path}: its header says {matches[0].strip()} and {matches[1].strip()} of one thing")
+        raise DataError(f"{path}: its header says both {matches[0].strip()!r} and {matches[1].strip()!r} of one thing")
     try:
         return tuple(float(word) for word in matches[0].split()) if matches else None
     except ValueError as error:
@@ -206,7 +206,7 @@ def _check_meta(path: Path) -> None:
     if name and name[1].strip() != "LOCAL":
         data, start = path.parent / name[1].strip(), 0
         if data.name != name[1].strip():
-            raise DataError(f"{path}: its voxels are said to be in {name[1].strip()}; a file beside it is needed")
+            raise DataError(f"{path}: its voxels are said to be in {name[1].strip()!r}; a file beside it is needed")
         if not data.is_file():
             raise DataError(f"{data}: missing; it holds the voxels of {path.name}")
     sizes = _numbers(path, header, r"^DimSize\s*=(.*)$") or ()
@@ -257,7 +257,7 @@ def _check_png(path: Path) -> None:
             length, kind = struct.unpack(">I4s", head)
             body = file.read(min(length, path.stat().st_size))
             if struct.pack(">I", zlib.crc32(kind + body)) != file.read(4):
-                _refuse_packed(path, f"checksum of its {kind.decode('latin-1')} part")
+                _refuse_packed(path, "a checksum does not fit")
             if kind == b"IHDR" and length == 13:
                 _check_sizes(path, struct.unpack_from(">II", body), path.stat().st_size)
 

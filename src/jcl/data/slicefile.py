@@ -55,7 +55,7 @@ def write_slices(path: Path, slices: UInt8[np.ndarray, "d c h w"] | UInt16[np.nd
         WriteError: the disk is full, or the file cannot be written.
     """
     packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
-    frames = [packer.compress(_planes(pixels)) for pixels in slices]
+    frames = [_pack(packer, pixels) for pixels in slices]
     offset = HEADER.size + ENTRY.size * len(frames)
     head = bytearray(HEADER.pack(MAGIC, VERSION, *slices.shape, slices.dtype.itemsize))
     for frame in frames:
@@ -71,10 +71,14 @@ def write_slices(path: Path, slices: UInt8[np.ndarray, "d c h w"] | UInt16[np.nd
     return hashlib.sha256(head).hexdigest()
 
 
-def _planes(array: np.ndarray) -> bytes:
-    if array.dtype.itemsize == 1:
-        return array.tobytes()
-    return (array & 0xFF).astype(np.uint8).tobytes() + (array >> 8).astype(np.uint8).tobytes()
+def _pack(packer: zstandard.ZstdCompressor, pixels: np.ndarray) -> bytes:
+    stream = packer.compressobj(size=pixels.nbytes)
+    if pixels.dtype.itemsize == 1:
+        return stream.compress(pixels.tobytes()) + stream.flush()
+    low, high = (pixels & 0xFF).astype(np.uint8).tobytes(), (pixels >> 8).astype(np.uint8).tobytes()
+    # A block of its own for each half, so that each gets its own code table: up to a tenth smaller.
+    parts = [stream.compress(low), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK), stream.compress(high), stream.flush()]
+    return b"".join(parts)
 
 
 def read_index(path: Path, file: BinaryIO, digest: str) -> Index:

@@ -149,14 +149,22 @@ class Store:
     def close(self) -> None:
         """Close the files that are kept open; a later read opens them again."""
         with self._lock:
-            while self._open:
-                self._open.popitem()[1][0].close()
+            self._close_all()
+
+    def _close_all(self) -> None:
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_open"):
+            self._close_all()
 
     def _read(self, record: CaseRecord, name: str, number: int) -> Pixels:
         if not 0 <= number < record.slices:
             raise IndexError(f"case {record.case} has {record.slices} slices, none with number {number}")
         if self._process != os.getpid():
-            self._start()  # a forked process shares file positions with its parent, so it opens its own files
+            self._close_all()  # a forked process shares file positions with its parent, so it opens its own files
+            self._start()
         path = self.path / CASES / record.case / name
         with self._lock:
             entry = self._open.pop(path, None) or _open_slices(path, record)

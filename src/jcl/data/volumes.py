@@ -331,4 +331,5 @@ def _read(path: Path) -> sitk.Image:
 def _reason(error: Exception) -> str:
     """The last line of ITK's long message, without the address of an object, which differs from run to run."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"^(ITK ERROR: )?(\w+\(0x[0-9a-f]+\): )?", "", lines[-1])[:200] if lines else "unknown reason"
+    last = re.sub(r"^(ITK ERROR: )?(\w+\(0x[0-9a-f]+\): )?", "", lines[-1] if lines else "unknown reason")
+    return "".join(letter if letter.isprintable() else "?" for letter in last[:200])

@@ -1,0 +1,56 @@
+"""Run a segmentation network over the slices of a volume, batch by batch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jcl.device import autocast
+
+
+def class_scores(
+    network: nn.Module,
+    images: Float32[np.ndarray, "d c h w"],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[Float[Tensor, "b k h w"]]:
+    """Softmax over the classes for each slice, in order, `batch_size` slices at a time and never all at once.
+
+    Args:
+        network: a backbone in evaluation mode, on `device`.
+        images: slices as the store has them.
+        batch_size: slices at a time; bounds the memory.
+        device: where the network is.
+        precision: bfloat16 or float32, see `jcl.device`.
+    """
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
+        with torch.inference_mode(), autocast(device, precision):
+            logits = network(batch.contiguous(memory_format=torch.channels_last))
+        yield logits.float().softmax(1)
+
+
+def pad_centred(
+    images: Float32[np.ndarray, "c d h w"], size: tuple[int, int]
+) -> tuple[Float32[np.ndarray, "c d H W"], tuple[slice, slice]]:
+    """Pad slices with zeros as the store does, so that a network sees what it was trained on.
+
+    Slices larger than `size` stay as they are. Also returns the rows and columns that hold the image.
+    """
+    height, width = images.shape[2:]
+    rows, columns = max(size[0], height), max(size[1], width)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    around = ((0, 0), (0, 0), (top, rows - height - top), (left, columns - width - left))
+    return np.pad(images, around), (slice(top, top + height), slice(left, left + width))
+
+
+def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> Float[Tensor, "b k H W"]:
+    """Scores on another in-plane grid over the same area, bilinear, with anti-aliasing where it is coarser."""
+    if scores.shape[2:] == torch.Size(shape):
+        return scores
+    return F.interpolate(scores, size=shape, mode="bilinear", align_corners=False, antialias=True)

@@ -1,0 +1,104 @@
+"""Evaluation: segment the test patients of a fine-tuned run and score them."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from jcl.checkpoint import write_json
+from jcl.config import EvaluateConfig
+from jcl.data.splits import read_split
+from jcl.data.store import Store
+from jcl.device import resolve_device, resolve_precision
+from jcl.errors import DataError
+from jcl.metrics import score_case, summarise
+from jcl.runlog import progress_bar
+from jcl.runs import load_network
+from jcl.segment import class_scores
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score the run's test patients on the store's grid, without its padding, and write `config.out`.
+
+    With `--unit slice` each slice is scored by itself, for tables that were computed so.
+
+    Raises:
+        DataError: the run or the store cannot be used, is not the one the run was trained on (and was not named
+            with --store), has other classes, or has no labelled test case.
+    """
+    network, info = load_network(config.run)
+    device = resolve_device(config.devices)
+    precision = resolve_precision(config.precision, device)
+    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with closing(Store.open(config.store or Path(info["store"]))) as store:
+        _check_store(config, store, info)
+        split = read_split(config.run / "split.json")
+        chosen = _test_cases(store, split.test, other_store=store.digest != info["store_digest"])
+        entries: list[dict[str, Any]] = []
+        with progress_bar("evaluate") as bar:
+            task = bar.add_task("evaluate", total=len(chosen), note="")
+            for case in chosen:
+                predicted = _segment_case(network, store, case, config.batch_size, device, precision)
+                entries += _score(store, case, predicted, unit=config.unit)
+                bar.advance(task)
+        results = {
+            "cases": entries,
+            **summarise(entries),
+            "unit": config.unit,
+            "run": str(config.run),
+            "store": str(store.path),
+            "store_digest": store.digest,
+            "split": {part: list(getattr(split, part)) for part in ("train", "validation", "test")},
+            "versions": info["versions"],
+        }
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(config.out, results)
+    return results
+
+
+def _check_store(config: EvaluateConfig, store: Store, info: dict[str, Any]) -> None:
+    if list(store.class_names) != info["class_names"]:
+        raise DataError(f"{store.path} has the classes {list(store.class_names)}, the run {info['class_names']}")
+    if store.channels != info["backbone"]["in_channels"]:
+        raise DataError(f"{store.path} has {store.channels} channels, the run {info['backbone']['in_channels']}")
+    if config.store is None and store.digest != info["store_digest"]:
+        raise DataError(
+            f"{store.path} has changed since the run was trained on it; name it with --store to score on it nevertheless"
+        )
+
+
+def _test_cases(store: Store, test: Sequence[str], *, other_store: bool) -> list[int]:
+    """Numbers of the labelled cases of the test patients; in another store, of all patients if none is known."""
+    labelled = [number for number, record in enumerate(store.cases) if record.labelled]
+    chosen = [number for number in labelled if store.cases[number].patient in set(test)]
+    if other_store and not chosen:
+        chosen = labelled
+    if not chosen:
+        raise DataError(f"{store.path}: no labelled case of the {len(test)} test patients of this run")
+    return chosen
+
+
+def _segment_case(
+    network: nn.Module, store: Store, case: int, batch_size: int, device: torch.device, precision: torch.dtype
+) -> UInt8[np.ndarray, "d h w"]:
+    images = np.stack([store.image(case, number) for number in range(store.cases[case].slices)])
+    scores = class_scores(network, images, batch_size=batch_size, device=device, precision=precision)
+    labels = np.concatenate([part.argmax(1).to(torch.uint8).cpu().numpy() for part in scores])
+    return labels[:, *store.content(case)]
+
+
+def _score(store: Store, case: int, predicted: UInt8[np.ndarray, "d h w"], *, unit: str) -> Iterable[dict[str, Any]]:
+    record = store.cases[case]
+    truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
+    classes, name = store.class_names, {"case": record.case, "patient": record.patient}
+    if unit == "case":
+        return [{**name, "classes": score_case(predicted, truth, classes=classes, spacing=record.spacing)}]
+    return [
+        {**name, "slice": number, "classes": score_case(*pair, classes=classes, spacing=record.spacing[1:])}
+        for number, pair in enumerate(zip(predicted, truth, strict=True))
+    ]
