@@ -15,29 +15,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Set:
-    """How a data set is prepared, and with how many labelled patients it is fine-tuned."""
+    """How a data set is prepared, for how long it is pre-trained, and on how many patients it is fine-tuned."""
 
     spacing: float | None
     size: int
+    pretrain_steps: int
     labelled: tuple[int, ...]
 
 
 SETS = {
-    "la2018": Set(2.4, 64, (1, 2, 4)),
-    "mscmr": Set(5.0, 64, (2, 6)),
-    "chaos": Set(5.0, 64, (1, 4)),
-    "hippocampus": Set(None, 64, (2, 4, 8)),
+    "la2018": Set(2.4, 64, 6000, (1, 2, 4)),
+    "mscmr": Set(5.0, 64, 6000, (2, 6)),
+    "chaos": Set(5.0, 64, 3000, (1, 4)),
+    "hippocampus": Set(None, 64, 3000, (2, 4, 8)),
 }
 INITS = ("none", "jcl")
-# The same for all sets: the defaults' least numbers of steps, where 100 epochs of the larger sets take hours.
-PRETRAIN_STEPS = 6000
 FINETUNE_STEPS = 1000
 
 
@@ -59,7 +58,7 @@ def prepare(data: Path, out: Path, name: str) -> None:
 def pretrain(out: Path, name: str, width: int) -> None:
     """JCL on the training patients of fold 0, with the defaults of the method."""
     run = out / name / "jcl"
-    steps = ("--steps", PRETRAIN_STEPS)
+    steps = ("--steps", SETS[name].pretrain_steps)
     jcl("pretrain", out / name / "store", "--out", run, "--width", width, "--fold", 0, *steps, "--resume")
 
 
@@ -112,17 +111,17 @@ def main() -> None:
         for name in given.sets:
             prepare(given.data, given.out, name)
         first = {name: pool.submit(pretrain, given.out, name, given.width) for name in given.sets}
-        rest: list[Future[None]] = []
-
-        def submit(init: str) -> None:
-            for name in given.sets:
-                if init == "jcl":
-                    first[name].result()
-                for count in SETS[name].labelled:
-                    rest.extend(pool.submit(score, given.out, name, init, count, s, given.width) for s in given.seeds)
-
-        for init in INITS:
-            submit(init)
+        for future in first.values():
+            future.result()
+        # the fewest labels of every set first: an interrupted comparison still has its main rows
+        rest = [
+            pool.submit(score, given.out, name, init, SETS[name].labelled[rank], seed, given.width)
+            for rank in range(max(len(SETS[name].labelled) for name in given.sets))
+            for name in given.sets
+            if rank < len(SETS[name].labelled)
+            for seed in given.seeds
+            for init in INITS
+        ]
         for future in rest:
             future.result()
     text = table(given.out, given.sets, given.seeds)

@@ -1,27 +1,27 @@
 """The demo: the whole path on generated cardiac volumes, and what pre-training gains there.
 
-    volumes/    scans of generated patients, in the Decathlon's layout; few have labels
-    store/      prepared from them
-    pretrain/   a run of JCL on all patients but those tested
-    finetune/   runs on one and on two labelled patients, from random weights and from the pre-training
-    results/    scores of each run on the test patients
-    demo.json   what the demo was begun with: the mark that the folder is its own
+volumes/    scans of generated patients, in the Decathlon's layout; few have labels
+store/      prepared from them
+pretrain/   a run of JCL on all patients but those tested
+finetune/   runs on few labelled patients, from random weights and from the pre-training
+results/    scores of each run on the test patients
+demo.json   what the demo was begun with: the mark that the folder is its own
 """
 
 import dataclasses
+import itertools
+import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jcl.checkpoint import read_json, write_json
 from jcl.config import DemoConfig, EvaluateConfig, FinetuneConfig, PrepareConfig, PretrainConfig
-from jcl.data.phantom import write_dataset
+from jcl.data.phantom import case_name, write_dataset
 from jcl.data.splits import Split, write_split
 from jcl.errors import Interrupted, UsageError
-from jcl.report.tables import Results, gain_table, print_table, read_results
+from jcl.report.tables import MEAN, class_values, gain_table, mean_and_deviation, print_table, read_results
 from jcl.stages.evaluate import evaluate
 from jcl.stages.finetune import finetune
 from jcl.stages.prepare import prepare
@@ -31,7 +31,23 @@ __all__ = ["Plan", "demo"]
 
 MARK = "demo.json"
 WAYS = ("random", "jcl")
-HEADS = ("Random", "JCL")
+INITS = {"random": "random weights", "jcl": "the pre-training"}
+
+VERDICT = """
+Random: fine-tuned from random weights; JCL: from the pre-training; the same patients, seeds and steps.
+Each is the mean over {tested} test patients and {draws} draws of labelled ones; gain of each draw: {gains}.
+These are small, generated scans and short trainings: it shows the way, not what to expect of your data."""
+
+NEXT = """
+All is in {out} ({minutes:.1f} minutes): volumes, store, runs (with log.jsonl and tensorboard) and results.
+
+With your own scans (a folder with images/ and, for some of them, labels/ of the same names):
+  jcl prepare FOLDER --out store
+  jcl pretrain store --fold 0 --out pre
+  jcl finetune store --init pre --fold 0 --patients 4 --out fine
+  jcl evaluate fine --out results.json
+  jcl predict fine NEW-SCANS --out segmentations
+`jcl COMMAND --help` tells the settings of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +55,10 @@ class Plan:
     """How large the demo is; the defaults take about four minutes on two cores."""
 
     unlabelled: int = 24
-    labelled: tuple[int, ...] = (1, 2)
-    """Numbers of labelled patients to fine-tune on; the largest is how many there are."""
-    draws: int = 2
-    """Times that labelled patients are drawn: with so few, much depends on which they are."""
+    labelled: int = 2
+    """Labelled patients that a run is fine-tuned on."""
+    draws: int = 3
+    """Runs of either kind, each on other labelled patients: with so few, much depends on who they are."""
     tested: int = 8
     size: int = 64
     slices: int = 24
@@ -52,6 +68,11 @@ class Plan:
     finetune_steps: int = 400
     learning_rate: float = 2e-3
     """Of fine-tuning: higher than the default, since the steps are so few."""
+
+    def patients(self) -> tuple[list[int], list[list[int]], list[int]]:
+        """Numbers of the patients without labels, of those of each draw, and of those tested."""
+        few = [[100 + self.labelled * draw + k for k in range(self.labelled)] for draw in range(self.draws)]
+        return list(range(self.unlabelled)), few, [200 + k for k in range(self.tested)]
 
 
 FULL = Plan()
@@ -79,7 +100,7 @@ def demo(config: DemoConfig, plan: Plan = FULL) -> Path:
 def _claim(config: DemoConfig, plan: Plan) -> None:
     """Make the folder, or see that it is this demo's."""
     mark = config.out / MARK
-    record = {"seed": config.seed, **_plain(plan)}
+    record = {"seed": config.seed, **dataclasses.asdict(plan)}
     if mark.is_file():
         old = read_json(mark)
         changed = [f"{key}: {old.get(key)!r} -> {value!r}" for key, value in record.items() if old.get(key) != value]
@@ -92,5 +113,76 @@ def _claim(config: DemoConfig, plan: Plan) -> None:
     write_json(mark, record)
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(plan).items()}
+def _prepare(config: DemoConfig, plan: Plan) -> None:
+    unlabelled, few, tested = plan.patients()
+    volumes, store = config.out / "volumes", config.out / "store"
+    labelled = [*itertools.chain(*few), *tested]
+    _tell(f"{len(unlabelled)} scans without labels, {len(labelled)} with, all generated: {volumes}")
+    if not (volumes / "dataset.json").is_file():  # written last
+        write_dataset(
+            volumes, labelled=labelled, unlabelled=unlabelled, seed=config.seed, size=plan.size, slices=plan.slices
+        )
+    _tell(f"prepare: {store}")
+    prepare(PrepareConfig(source=volumes, out=store, spacing=plan.spacing, size=plan.size))
+
+
+def _pretrain(config: DemoConfig, plan: Plan) -> None:
+    """On all patients but those tested: their scans, without the labels that some have."""
+    unlabelled, few, tested = plan.patients()
+    split = config.out / "pretrain-split.json"
+    write_split(split, Split(_names([*unlabelled, *itertools.chain(*few)]), test=_names(tested)))
+    _tell(f"pretrain: {config.out / 'pretrain'}")
+    pretrain(
+        PretrainConfig(
+            stores=(config.out / "store",), out=config.out / "pretrain", split=split, width=plan.width,
+            steps=plan.pretrain_steps, seed=config.seed, resume=True,
+        )
+    )  # fmt: skip
+
+
+def _finetune_all(config: DemoConfig, plan: Plan) -> None:
+    """Each draw of labelled patients from random weights and from the pre-training, all else the same."""
+    _, few, tested = plan.patients()
+    for draw, numbers in enumerate(few):
+        split = config.out / f"finetune-split-{draw}.json"
+        write_split(split, Split(_names(numbers), test=_names(tested)))
+        for way in WAYS:
+            run, results = config.out / "finetune" / f"{way}-{draw}", _results(config, way, draw)
+            _tell(
+                f"finetune on {plan.labelled} labelled patients, from {INITS[way]}, draw {draw + 1} of {plan.draws}: {run}"
+            )
+            finetune(
+                FinetuneConfig(
+                    store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
+                    out=run, split=split, width=plan.width, steps=plan.finetune_steps,
+                    learning_rate=plan.learning_rate, seed=config.seed + draw, resume=True,
+                )
+            )  # fmt: skip
+            if not results.is_file():
+                results.parent.mkdir(exist_ok=True)
+                evaluate(EvaluateConfig(run=run, out=results))
+
+
+def _report(config: DemoConfig, plan: Plan, seconds: float) -> None:
+    """The table, whatever it says, and where to go from here."""
+    random, jcl = ([read_results(_results(config, way, draw)) for draw in range(plan.draws)] for way in WAYS)
+    print()
+    print_table(gain_table({f"{plan.labelled} labelled patients": (random, jcl)}, ("Random", "JCL")))
+    gains = [
+        mean_and_deviation(class_values([after], MEAN))[0] - mean_and_deviation(class_values([before], MEAN))[0]
+        for before, after in zip(random, jcl, strict=True)
+    ]
+    print(VERDICT.format(gains=", ".join(f"{100 * gain:+.1f}" for gain in gains), draws=plan.draws, tested=plan.tested))
+    print(NEXT.format(out=config.out, minutes=seconds / 60))
+
+
+def _names(numbers: Iterable[int]) -> tuple[str, ...]:
+    return tuple(case_name(number) for number in numbers)
+
+
+def _results(config: DemoConfig, way: str, draw: int) -> Path:
+    return config.out / "results" / f"{way}-{draw}.json"
+
+
+def _tell(text: str) -> None:
+    print(f"\n== {text}", file=sys.stderr, flush=True)

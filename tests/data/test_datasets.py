@@ -76,7 +76,10 @@ def test_other_values_are_background_only_where_the_data_set_says_so() -> None:
         ),
         (
             "mmwhs",
-            ["ct_train/ct_train_1001_image.nii.gz", "ct_train/ct_train_1001_label.nii.gz", "mr_train_1001_image.nii.gz"],
+            [
+                "ct_train/ct_train_1001_image.nii.gz", "ct_train/ct_train_1001_label.nii.gz",
+                "mr_train_1001_image.nii.gz",
+            ],
             [
                 (
                     "ct_train_1001", "ct_train_1001",
@@ -92,7 +95,10 @@ def test_other_values_are_background_only_where_the_data_set_says_so() -> None:
         ),
         (
             "hvsmr",
-            ["training_axial_full_pat0.nii.gz", "training_axial_full_pat0-label.nii.gz", "training_sa_crop_pat0.nii.gz"],
+            [
+                "training_axial_full_pat0.nii.gz", "training_axial_full_pat0-label.nii.gz",
+                "training_sa_crop_pat0.nii.gz",
+            ],
             [
                 (
                     "training_axial_full_pat0", "pat0",
@@ -118,7 +124,12 @@ def test_other_values_are_background_only_where_the_data_set_says_so() -> None:
         (
             "brats2018",
             [f"HGG/B_1/B_1_{part}.nii.gz" for part in ("flair", "seg", "t1", "t1ce", "t2")],
-            [("B_1", "B_1", [f"HGG/B_1/B_1_{part}.nii.gz" for part in ("t1", "t1ce", "t2", "flair")], "HGG/B_1/B_1_seg.nii.gz")],
+            [
+                (
+                    "B_1", "B_1",
+                    [f"HGG/B_1/B_1_{part}.nii.gz" for part in ("t1", "t1ce", "t2", "flair")], "HGG/B_1/B_1_seg.nii.gz",
+                ),
+            ],
         ),
         (
             "kits2019",
@@ -156,7 +167,8 @@ def test_a_folder_of_images_and_labels(tmp_path: Path, files: list[str]) -> None
 
 
 def test_folders_in_folders(tmp_path: Path) -> None:
-    lay_out(tmp_path, "images/site 1/a.nii", "labels/site 1/a.nii", "images/site 2/a.nii", "site 3/images/a.nii", "site 3/labels/a.nii")
+    lay_out(tmp_path, "images/site 1/a.nii", "labels/site 1/a.nii", "images/site 2/a.nii")
+    lay_out(tmp_path, "site 3/images/a.nii", "site 3/labels/a.nii")
     found = shown(tmp_path, load_spec("auto"))
     assert [(case, label) for case, _, _, label in found] == [
         ("site 1_a", "labels/site 1/a.nii"), ("site 2_a", None), ("site 3_a", "site 3/labels/a.nii"),
@@ -198,10 +210,11 @@ def test_patients_by_expression(tmp_path: Path) -> None:
     lay_out(tmp_path, "p1_v1.nii", "p1_v2.nii", "p2_v1.nii")
     spec = load_spec("folder")
     assert [patient for _, patient, _, _ in shown(tmp_path, spec, r"^(p\d)")] == ["p1", "p1", "p2"]
-    for regex, words in [("^p", "has no group"), ("(x)", "finds no patient in the case name 'p1_v1'"), ("(", "no regular")]:
+    bad = {"^p": "has no group", "(x)": "finds no patient in the case name 'p1_v1'", "(": "no regular expression"}
+    for regex, words in bad.items():
         with pytest.raises(UsageError, match=words):
             find_cases(tmp_path, spec, regex)
-    with pytest.raises(UsageError, match="unterminated|missing"):
+    with pytest.raises(UsageError, match=r"unterminated|missing"):
         resolve(spec, tmp_path, patient="(")
 
 
@@ -211,7 +224,9 @@ def write_msd(folder: Path, **content: object) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("labels", [{"0": "background", "2": "spleen", "1": "liver"}, {"background": 0, "spleen": 2, "liver": 1}])
+@pytest.mark.parametrize(
+    "labels", [{"0": "background", "2": "spleen", "1": "liver"}, {"background": 0, "spleen": 2, "liver": 1}]
+)
 def test_msd_labels_in_both_orders(tmp_path: Path, labels: dict[str, object]) -> None:
     write_msd(tmp_path, labels=labels, modality={"0": "T1", "1": "T2"}, name="Both", licence="CC0")
     spec = resolve(load_spec("auto"), tmp_path)
@@ -227,8 +242,10 @@ def test_msd_presets_keep_their_size(tmp_path: Path) -> None:
 
 
 def test_nnunet_channels_are_files(tmp_path: Path) -> None:
-    lay_out(tmp_path, *(f"imagesTr/{case}_000{channel}.nii.gz" for case in "ab" for channel in (1, 0)), "labelsTr/a.nii.gz")
-    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0}}))
+    lay_out(tmp_path, *(f"imagesTr/{case}_000{channel}.nii.gz" for case in "ab" for channel in (1, 0)))
+    lay_out(tmp_path, "labelsTr/a.nii.gz")
+    content = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
     spec = resolve(load_spec("auto"), tmp_path)
     assert spec.channels == 2
     assert shown(tmp_path, spec) == [
@@ -238,7 +255,8 @@ def test_nnunet_channels_are_files(tmp_path: Path) -> None:
 
 
 def test_a_case_that_only_dataset_json_names_is_kept_to_be_told_of(tmp_path: Path) -> None:
-    write_msd(tmp_path, labels={}, training=[{"image": "./imagesTr/c_3.nii.gz", "label": "./labelsTr/c_3.nii.gz"}, "x", 3])
+    entry = {"image": "./imagesTr/c_3.nii.gz", "label": "./labelsTr/c_3.nii.gz"}
+    write_msd(tmp_path, labels={}, training=[entry, "x", 3])
     assert "c_3" in [found.case for found in find_cases(tmp_path, load_spec("msd"))]
 
 
@@ -297,7 +315,9 @@ def test_an_unknown_name_lists_the_known() -> None:
 
 def test_a_spec_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text("layout = 'files'\nimages = ['(?P<case>.*)_i\\.nii']\nspacing = 2\nclip = [0, 100]\n[labels]\n3 = 'x'\n")
+    path.write_text(
+        "layout = 'files'\nimages = ['(?P<case>.*)_i\\.nii']\nspacing = 2\nclip = [0, 100]\n[labels]\n3 = 'x'\n"
+    )
     spec = load_spec(path)
     assert (spec.name, spec.spacing, spec.clip, spec.labels, spec.channels) == ("mine", 2.0, (0, 100), {3: "x"}, 1)
     assert find_cases(lay_out(tmp_path, "a_i.nii"), spec) == [CaseSource("a", "a", (tmp_path / "a_i.nii",), None)]

@@ -42,7 +42,9 @@ def rotation(degrees: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def make(array: np.ndarray, direction: np.ndarray | None = None, spacing: tuple[float, ...] | None = None) -> sitk.Image:
+def make(
+    array: np.ndarray, direction: np.ndarray | None = None, spacing: tuple[float, ...] | None = None
+) -> sitk.Image:
     image = sitk.GetImageFromArray(array)
     rank = array.ndim
     image.SetSpacing(spacing or (1.0,) * rank)
@@ -99,11 +101,20 @@ def test_oblique_volumes_are_read_alike(tmp_path: Path, direction: np.ndarray, d
 @pytest.mark.parametrize("direction", ORIENTATIONS, ids=str)
 @pytest.mark.parametrize(
     ("coarse", "slices", "rows", "columns"),
-    [(0, (1, 0, 0), (0, 0, -1), (0, 1, 0)), (1, (0, -1, 0), (0, 0, -1), (1, 0, 0)), (2, (0, 0, 1), (0, 1, 0), (1, 0, 0))],
+    [
+        (0, (1, 0, 0), (0, 0, -1), (0, 1, 0)),
+        (1, (0, -1, 0), (0, 0, -1), (1, 0, 0)),
+        (2, (0, 0, 1), (0, 1, 0), (1, 0, 0)),
+    ],
     ids=["sagittal to L", "coronal to A", "axial to S"],
 )
 def test_the_slice_axis_is_the_coarsest(
-    direction: np.ndarray, coarse: int, slices: tuple[int, ...], rows: tuple[int, ...], columns: tuple[int, ...], tmp_path: Path
+    tmp_path: Path,
+    direction: np.ndarray,
+    coarse: int,
+    slices: tuple[int, ...],
+    rows: tuple[int, ...],
+    columns: tuple[int, ...],
 ) -> None:
     spacing = np.abs(direction.T @ np.where(np.arange(3) == coarse, 4.0, 1.0))
     image = anatomy(direction, (float(spacing[0]), float(spacing[1]), float(spacing[2])), (12, 16, 20))
@@ -245,12 +256,13 @@ def voxels(value: float) -> np.ndarray:
     [
         (voxels(np.nan), "1 voxels are NaN or infinite"),
         (voxels(np.inf), "1 voxels are NaN or infinite"),
-        (voxels(0).astype(np.float64) * 1e300, "voxels are NaN or infinite"),
+        (voxels(0).astype(np.float64) * 1e300 + 1, "voxels are NaN or infinite"),
         (np.full((3, 4, 5), 7, np.int16), "all voxels are 7"),
     ],
 )
-def test_voxels_that_cannot_be_used(tmp_path: Path, array: np.ndarray, words: str) -> None:
-    path = save(tmp_path / "a.nrrd", make(array))
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_voxels_that_cannot_be_used(tmp_path: Path, array: np.ndarray, words: str, suffix: str) -> None:
+    path = save(tmp_path / f"a{suffix}", make(array))
     with pytest.raises(DataError, match=words) as caught:
         read_image([path])
     assert str(path) in str(caught.value)

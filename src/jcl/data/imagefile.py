@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+import numpy as np
+
 from jcl.errors import DataError
 
 __all__ = ["WriteError", "readable", "write_error"]
@@ -30,6 +32,7 @@ MAX_VOXELS = 1 << 31
 """More than any scan has (1290 a side), and within what a computer can hold."""
 
 NIFTI_BYTES = 352
+NIFTI_FLOATS = {16: "f4", 64: "f8"}
 
 META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
@@ -89,8 +92,9 @@ def _check(path: Path) -> None:
 
 def _check_nifti(path: Path) -> None:
     with path.open("rb") as file:
-        needed = _nifti_bytes(path, file.read(NIFTI_BYTES))
-    _check_length(path, needed, path.stat().st_size)
+        header = file.read(NIFTI_BYTES)
+    _check_length(path, _nifti_bytes(path, header), path.stat().st_size)
+    _check_finite(path, path, header)
 
 
 def _unpack_nifti(path: Path, target: Path) -> None:
@@ -115,6 +119,7 @@ def _unpack_nifti(path: Path, target: Path) -> None:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         _refuse_packed(path, str(error))
     _check_length(path, needed, found)
+    _check_finite(path, target, start)
 
 
 def _create(target: Path) -> BinaryIO:
@@ -155,6 +160,29 @@ def _nifti_bytes(path: Path, header: bytes) -> int:
     voxels = math.prod(dims[:rank])
     _check_voxels(path, voxels)
     return int(start) + voxels * bits // 8
+
+
+def _check_finite(path: Path, data: Path, header: bytes) -> None:
+    """Voxels, scale and position have to be finite: the reader takes each value that is not for 0."""
+    order = "<" if header[:4] == struct.pack("<i", 348) else ">"
+    kind = NIFTI_FLOATS.get(struct.unpack_from(order + "h", header, 70)[0])
+    start = int(struct.unpack_from(order + "f", header, 108)[0])
+    quaternion, affine = struct.unpack_from(order + "hh", header, 252)
+    fields = struct.unpack_from(order + "2f", header, 112)
+    fields += struct.unpack_from(order + "6f", header, 256) if quaternion > 0 else ()
+    fields += struct.unpack_from(order + "12f", header, 280) if affine > 0 else ()
+    if not all(math.isfinite(value) for value in fields):
+        raise DataError(f"{path}: its header says that scale or position is NaN or infinite; correct it")
+    if kind is None:
+        return
+    bad = 0
+    with data.open("rb") as file:
+        file.seek(start)
+        while chunk := file.read(CHUNK):
+            values = np.frombuffer(chunk, np.dtype(kind).newbyteorder(order), len(chunk) // np.dtype(kind).itemsize)
+            bad += int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise DataError(f"{path}: {bad} voxels are NaN or infinite; mend it or leave it out")
 
 
 def _check_spacing(path: Path, spacing: tuple[float, ...]) -> None:

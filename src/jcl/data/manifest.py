@@ -11,10 +11,27 @@ from typing import Any, cast
 from jcl.data.imagefile import write_error
 from jcl.errors import DataError
 
-__all__ = ["FORMAT", "CaseRecord", "Refused", "as_record", "read_sealed", "sync_folder", "write_sealed"]
+__all__ = [
+    "FORMAT",
+    "MEND",
+    "CaseRecord",
+    "Damaged",
+    "Refused",
+    "as_record",
+    "read_sealed",
+    "sync_folder",
+    "write_sealed",
+]
 
 FORMAT = 1
 """Version of a store's layout; raised when an older program could misread it."""
+
+
+MEND = "run the same `jcl prepare` command again: it mends what is damaged"
+
+
+class Damaged(DataError):
+    """The file is there, but not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +106,22 @@ def read_sealed(path: Path) -> dict[str, Any]:
     """Read a file of `write_sealed`, verified.
 
     Raises:
-        DataError: it cannot be read, is damaged, or is of another format version.
+        Damaged: it is not as it was written.
+        DataError: it cannot be read, or is of another format version.
     """
-    mend = "restore it from a copy, or prepare the store again into another folder"
     try:
         content: object = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: damaged ({error}); {mend}") from error
+        raise Damaged(f"{path}: damaged ({error}); {MEND}") from error
     values = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     digest = values.pop("digest", None)
     if digest == _digest(values) and values.get("format") == FORMAT:
         return {**values, "digest": digest}
     if isinstance(values.get("format"), int) and values["format"] != FORMAT:
         raise DataError(f"{path}: format version {values['format']}, this jcl reads {FORMAT}; prepare the store again")
-    raise DataError(f"{path}: damaged (it does not have its digest); {mend}")
+    raise Damaged(f"{path}: damaged (it does not have its digest); {MEND}")
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -86,9 +86,7 @@ def prepare_case(job: Job) -> CaseRecord | Refused:
     except MemoryError:
         return died(job, "needs more memory than there is; take fewer --workers")
     if done.source != source:
-        raise UsageError(
-            f"{files.images[0]}: {job.out} has this case, made of other files; choose another --out"
-        )
+        raise UsageError(f"{files.images[0]}: {job.out} has this case, made of other files; choose another --out")
     return done
 
 

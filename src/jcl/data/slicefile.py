@@ -21,6 +21,7 @@ import zstandard
 from jaxtyping import UInt8, UInt16
 
 from jcl.data.imagefile import write_error
+from jcl.data.manifest import MEND
 from jcl.errors import DataError
 
 __all__ = ["Index", "Pixels", "read_index", "read_slice", "write_slices"]
@@ -34,8 +35,6 @@ HEADER = struct.Struct("<8s6I")
 ENTRY = struct.Struct("<QI16s")
 LEVEL = 3
 """The bytes of a store depend on it. Higher levels gain 3 % of size for 4 times the time."""
-
-MEND = "run the same `jcl prepare` command again: it mends what is damaged"
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def _pack(packer: zstandard.ZstdCompressor, pixels: np.ndarray) -> bytes:
         return stream.compress(pixels.tobytes()) + stream.flush()
     low, high = (pixels & 0xFF).astype(np.uint8).tobytes(), (pixels >> 8).astype(np.uint8).tobytes()
     # A block of its own for each half, so that each gets its own code table: up to a tenth smaller.
-    parts = [stream.compress(low), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK), stream.compress(high), stream.flush()]
-    return b"".join(parts)
+    first = stream.compress(low) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    return first + stream.compress(high) + stream.flush()
 
 
 def read_index(path: Path, file: BinaryIO, digest: str) -> Index:

@@ -25,7 +25,7 @@ import zstandard
 from jaxtyping import Float32, UInt8, UInt16
 
 from jcl.data.imagefile import write_error
-from jcl.data.manifest import CaseRecord, Refused, as_record, read_sealed, sync_folder, write_sealed
+from jcl.data.manifest import MEND, CaseRecord, Refused, as_record, read_sealed, sync_folder, write_sealed
 from jcl.data.slicefile import Index, Pixels, read_index, read_slice, write_slices
 from jcl.errors import DataError
 
@@ -42,8 +42,6 @@ CODES = 4095
 
 MAX_HANDLES = 64
 """Files kept open; one more and the longest unused is closed."""
-
-MEND = "run the same `jcl prepare` command again: it mends what is damaged"
 
 
 class Store:

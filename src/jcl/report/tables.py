@@ -11,7 +11,16 @@ from rich.table import Table
 
 from jcl.errors import DataError
 
-__all__ = ["class_values", "gain_table", "mean_and_deviation", "print_scores", "print_table", "read_results", "score_table"]
+__all__ = [
+    "MEAN",
+    "class_values",
+    "gain_table",
+    "mean_and_deviation",
+    "print_scores",
+    "print_table",
+    "read_results",
+    "score_table",
+]
 
 Results = Mapping[str, Any]
 """What `evaluate` writes: `cases`, each with its `classes` and their scores."""

@@ -22,7 +22,7 @@ import torch
 
 from jcl.config import PrepareConfig
 from jcl.data.datasets import CaseSource, DatasetSpec, find_cases, load_spec, resolve
-from jcl.data.manifest import read_sealed, write_sealed
+from jcl.data.manifest import Damaged, read_sealed, write_sealed
 from jcl.data.preparation import Job, died, find_label_values, make_recipe, prepare_case
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, Refused, Store, write_manifest
 from jcl.errors import DataError, UsageError
@@ -152,15 +152,17 @@ def _check_plan(out: Path, recipe: dict[str, Any], cases: set[str]) -> None:
     """
     folder = out / CASES
     kept = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    old: list[dict[str, Any]] = []
     for name in (PLAN, MANIFEST):
-        if (out / name).is_file():
-            _compare(out, read_sealed(out / name)["recipe"], recipe)
-    if kept and not any((out / name).is_file() for name in (PLAN, MANIFEST)):
-        raise DataError(f"{out}: has cases but no {PLAN}; prepare into another folder")
+        with contextlib.suppress(Damaged):
+            old += [read_sealed(out / name)["recipe"]] if (out / name).is_file() else []
+    if kept and not old:
+        raise DataError(f"{out}: has cases, but what they were made with is lost; prepare into another folder")
+    for there in old:
+        _compare(out, there, recipe)
     if extra := [name for name in kept if name not in cases]:
         raise UsageError(f"{out}: has the case {extra[0]}, which the source has not; choose another --out")
-    if not (out / PLAN).is_file():
-        write_sealed(out / PLAN, {"recipe": recipe})
+    write_sealed(out / PLAN, {"recipe": recipe})
     folder.mkdir(exist_ok=True)
     for path in folder.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
@@ -203,6 +205,7 @@ def _run(
     left = dict(enumerate(items))
     try:
         with _pool(workers) as pool:
+            _check_start(pool)
             futures = {pool.submit(function, item): number for number, item in left.items()}
             try:
                 for future in as_completed(futures):
@@ -214,6 +217,16 @@ def _run(
     except BrokenProcessPool:
         # Whose fault it was cannot be told, so the rest run one by one; the next to die is it.
         yield from _run_one_by_one(function, list(left.values()), dead)
+
+
+def _check_start(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "worker processes cannot start; take --workers 1, or in a script of your own put the call of prepare"
+            ' under `if __name__ == "__main__":`'
+        ) from error
 
 
 def _run_one_by_one(

@@ -19,7 +19,7 @@ from jcl.data.phantom.patient import STRUCTURES, Patient, draw_patient
 from jcl.data.phantom.shapes import Axes, Canvas, smooth_field
 from jcl.data.phantom.torso import paint_torso
 
-__all__ = ["STRUCTURES", "Patient", "Scan", "draw_patient", "scan", "write_dataset"]
+__all__ = ["STRUCTURES", "Patient", "Scan", "case_name", "draw_patient", "scan", "write_dataset"]
 
 VEIN = (-40.0, 3.0)  # x, y of the superior vena cava, whose contrast agent throws streaks
 
@@ -95,6 +95,11 @@ def _streaks(axes: Axes, strength: float, rng: np.random.Generator) -> Float32[n
     return (0.12 * strength * height[:, None, None] * rays * fade).astype(np.float32)
 
 
+def case_name(number: int) -> str:
+    """Name of a patient's case in a data set."""
+    return f"phantom_{number:03d}"
+
+
 def write_dataset(
     folder: Path,
     *,
@@ -121,10 +126,10 @@ def write_dataset(
         (folder / part).mkdir(parents=True, exist_ok=True)
     for number in sorted({*labelled, *unlabelled}):
         made = scan(draw_patient(seed, number), seed=seed, size=size, slices=slices)
-        entry = {"image": f"./imagesTr/phantom_{number:03d}.nii.gz"}
+        entry = {"image": f"./imagesTr/{case_name(number)}.nii.gz"}
         _write(folder / entry["image"], made.image, made.spacing)
         if number in labelled:
-            entry["label"] = f"./labelsTr/phantom_{number:03d}.nii.gz"
+            entry["label"] = f"./labelsTr/{case_name(number)}.nii.gz"
             _write(folder / entry["label"], made.label, made.spacing)
         training.append(entry)
     labels = {"0": "background", **{str(index + 1): name for index, name in enumerate(STRUCTURES)}}
