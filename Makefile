@@ -26,7 +26,7 @@ lint: $(TEST)/.installed
 	$(TEST)/bin/ruff check
 	$(TEST)/bin/ruff format --check
 	$(TEST)/bin/pyright --pythonpath $(TEST)/bin/python
-	$(TEST)/bin/lint-imports pyproject.toml
+	$(TEST)/bin/lint-imports --no-logo pyproject.toml
 
 format: $(TEST)/.installed ## put sources in order: ruff's fixes and format
 	$(TEST)/bin/ruff check --fix

@@ -92,7 +92,9 @@ def table(out: Path, sets: Sequence[str], seeds: Sequence[int]) -> str:
             cells = [f"{statistics.mean(d):.1f} ± {statistics.stdev(d):.1f}" for d in dice.values()]
             cases = len(results["none"][0]["cases"])
             each = ", ".join(f"{gain:+.1f}" for gain in gains)
-            lines.append(f"| {name} | {count} | {cases} | {' | '.join(cells)} | **{statistics.mean(gains):+.1f}** | {each} |")
+            lines.append(
+                f"| {name} | {count} | {cases} | {' | '.join(cells)} | **{statistics.mean(gains):+.1f}** | {each} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -15,7 +15,9 @@ from jcl.optim import adam, set_learning_rate, sgd
 
 
 def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)).to(memory_format=torch.channels_last)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)).to(
+        memory_format=torch.channels_last
+    )
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator, steps: int) -> None:

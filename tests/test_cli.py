@@ -1,6 +1,7 @@
 """The command line: what is parsed, what is said, and with which exit code."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,12 @@ PRETRAIN = ["pretrain", "a store", "--out", "run"]
 def called(monkeypatch: pytest.MonkeyPatch) -> list:
     """The settings of every command that was run; none of them really runs."""
     settings: list = []
-    monkeypatch.setattr(cli.Command, "run", lambda command, given: settings.append(given))
+
+    def keep(command: cli.Command, given: object) -> list:
+        settings.append(given)
+        return []
+
+    monkeypatch.setattr(cli.Command, "run", keep)
     return settings
 
 
@@ -178,6 +184,22 @@ def test_warnings_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     assert cli.main(PRETRAIN) == 0
     assert capsys.readouterr().err == "jcl: warning: the features have collapsed\n"
+
+
+def test_predict_says_how_many_and_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(cli.Command, "run", lambda command, settings: [Path("a"), Path("b")])
+    assert cli.main(["predict", "run", "scans", "--out", "segmentations"]) == 0
+    assert capsys.readouterr().out == "2 segmented: segmentations\n"
+
+
+def test_evaluate_shows_its_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path):
+    scores = {"dice": 0.5, "jaccard": 0.4, "hd95": 3.0, "asd": 1.0}
+    results = {"cases": [{"case": "c", "patient": "c", "classes": {"liver": scores}}]}
+    monkeypatch.setattr(cli.Command, "run", lambda command, settings: settings.out.write_text(json.dumps(results)))
+    assert cli.main(["evaluate", "run", "--out", str(tmp_path / "r.json")]) == 0
+    said = capsys.readouterr().out
+    assert "liver" in said
+    assert "50.0" in said
 
 
 def test_version():

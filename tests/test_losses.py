@@ -24,9 +24,7 @@ def loop_info_nce(anchors, contrasts, positives, temperature):
             torch.exp(cosine(anchors[i], contrasts[k]) / temperature) for k in range(len(anchors)) if k != i
         )
         terms.append(
-            -sum(
-                torch.log(torch.exp(cosine(anchors[i], contrasts[j]) / temperature) / denominator) for j in chosen
-            )
+            -sum(torch.log(torch.exp(cosine(anchors[i], contrasts[j]) / temperature) / denominator) for j in chosen)
             / len(chosen)
         )
     return sum(terms) / len(terms)
@@ -156,8 +154,10 @@ def test_equivariance_equals_loop():
 def test_equivariance_trains_both_branches():
     dominant, auxiliary = torch.randn(1, 2, 2, 2, requires_grad=True), torch.randn(1, 2, 4, 4, requires_grad=True)
     equivariance(dominant, auxiliary).backward()
-    assert dominant.grad is not None and dominant.grad.any()
-    assert auxiliary.grad is not None and auxiliary.grad.any()
+    assert dominant.grad is not None
+    assert dominant.grad.any()
+    assert auxiliary.grad is not None
+    assert auxiliary.grad.any()
 
 
 def test_loss_of_untrained_features_is_about_the_logarithm_of_the_others():

@@ -43,7 +43,9 @@ def test_budget():
     assert budget(epochs=None, steps=5, batches=7, least=1000) == 5
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 2, "steps": 2}, {"epochs": 0, "steps": None}, {"epochs": None, "steps": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 2, "steps": 2}, {"epochs": 0, "steps": None}, {"epochs": None, "steps": -1}]
+)
 def test_budget_errors(wrong):
     with pytest.raises(UsageError):
         budget(**wrong, batches=7, least=1000)

@@ -65,7 +65,7 @@ def test_other_width_is_refused():
 def test_missing_tensor_is_refused():
     weights = trained()
     del weights["decoder.1.up.weight"]
-    with pytest.raises(DataError, match="lack decoder.1.up.weight"):
+    with pytest.raises(DataError, match=r"lack decoder\.1\.up\.weight"):
         transfer(UNet(width=4), weights, PARTS)
 
 

@@ -70,7 +70,12 @@ def test_draws_stay_in_their_ranges_and_fill_them():
     drawn = random_affine(4000, ranges, generator=generator())
     zoom = 1 / drawn[:, 0, :2].norm(dim=1)
     angle = torch.rad2deg(torch.atan2(drawn[:, 1, 0], drawn[:, 0, 0]))
-    for values, low, high in ((zoom, 0.8, 1.2), (angle, -20, 20), (drawn[:, 0, 2], -0.2, 0.2), (drawn[:, 1, 2], -0.2, 0.2)):
+    for values, low, high in (
+        (zoom, 0.8, 1.2),
+        (angle, -20, 20),
+        (drawn[:, 0, 2], -0.2, 0.2),
+        (drawn[:, 1, 2], -0.2, 0.2),
+    ):
         assert low - 1e-3 <= values.min() < low + (high - low) * 0.02
         assert high + 1e-3 >= values.max() > high - (high - low) * 0.02
     assert (torch.linalg.det(drawn[:, :, :2]) > 0).all(), "a mirrored view"

@@ -40,7 +40,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot be written ({error.strerror}); free some space or choose another folder") from error
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -149,12 +149,18 @@ def _run(name: str, arguments: list[str]) -> int:
     if parsed.print_config:
         print(config.as_toml(settings), end="")
         return 0
-    command.run(settings)
+    _conclude(name, settings, command.run(settings))
+    return 0
+
+
+def _conclude(name: str, settings: Any, result: Any) -> None:
+    """What is printed when a command is done, beyond what its stage told on the way."""
     if name == "evaluate":
         from jcl.report.tables import print_scores
 
         print_scores(settings.out)
-    return 0
+    elif name == "predict":
+        print(f"{len(result)} segmented: {settings.out}")
 
 
 def _fill(parser: argparse.ArgumentParser, command: Command) -> argparse.ArgumentParser:

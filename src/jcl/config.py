@@ -37,8 +37,12 @@ class PrepareConfig:
     out: Path = option("the store to write")
     dataset: str = option("layout of the source: a name or a .toml file; `auto` looks for itself", "auto")
     spacing: float | None = option("in-plane spacing to resample to, in mm (else the data set's, or as it is)", None)
-    size: int | None = option("slices are padded to this many pixels a side (else the data set's, or the largest)", None)
-    labels: str | None = option("names of the label values of a plain folder, as 1=liver,2=spleen (else as found)", None)
+    size: int | None = option(
+        "slices are padded to this many pixels a side (else the data set's, or the largest)", None
+    )
+    labels: str | None = option(
+        "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)", None
+    )
     patient: str | None = option("regular expression whose first group in a case's name is its patient", None)
     workers: int | None = option("processes (else one a core)", None)
     strict: bool = option("stop at the first bad case instead of setting it aside", False)
@@ -51,7 +55,9 @@ class PretrainConfig:
     stores: tuple[Path, ...] = positional("prepared stores; each batch comes from one of them")
     out: Path = option("the run folder to write")
     method: str = option("pre-training method (`jcl methods` lists them with their settings)", "jcl")
-    method_settings: dict[str, Any] = option("a setting of the method, as --method.temperature 0.2", {}, prefix="method")
+    method_settings: dict[str, Any] = option(
+        "a setting of the method, as --method.temperature 0.2", {}, prefix="method"
+    )
     backbone: str = option("network", "unet")
     width: int = option("channels of the network's first level; each level doubles them", 32)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)

@@ -17,19 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jcl.checkpoint import read_json, write_json
-from jcl.config import DemoConfig, EvaluateConfig, FinetuneConfig, PrepareConfig, PretrainConfig
-from jcl.data.phantom import case_name, write_dataset
+from jcl.config import DemoConfig, EvaluateConfig, FinetuneConfig, PredictConfig, PrepareConfig, PretrainConfig
+from jcl.data.phantom import STRUCTURES, case_name, write_dataset
 from jcl.data.splits import Split, write_split
+from jcl.data.volumes import read_image, read_label
 from jcl.errors import Interrupted, UsageError
+from jcl.report.pictures import draw_segmentations
 from jcl.report.tables import MEAN, class_values, gain_table, mean_and_deviation, print_table, read_results
 from jcl.stages.evaluate import evaluate
 from jcl.stages.finetune import finetune
+from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
 from jcl.stages.pretrain import pretrain
 
 __all__ = ["Plan", "demo"]
 
 MARK = "demo.json"
+PICTURE = "segmentations.png"
+HEADS = {"random": "Random", "jcl": "JCL"}
 WAYS = ("random", "jcl")
 INITS = {"random": "random weights", "jcl": "the pre-training"}
 
@@ -39,7 +44,8 @@ Each is the mean over {tested} test patients and {draws} draws of labelled ones;
 These are small, generated scans and short trainings: it shows the way, not what to expect of your data."""
 
 NEXT = """
-All is in {out} ({minutes:.1f} minutes): volumes, store, runs (with log.jsonl and tensorboard) and results.
+All is in {out} ({minutes:.1f} minutes): volumes, store, runs (with log.jsonl and tensorboard),
+results, and {picture} to look at.
 
 With your own scans (a folder with images/ and, for some of them, labels/ of the same names):
   jcl prepare FOLDER --out store
@@ -91,6 +97,7 @@ def demo(config: DemoConfig, plan: Plan = FULL) -> Path:
         _prepare(config, plan)
         _pretrain(config, plan)
         _finetune_all(config, plan)
+        _segment(config, plan)
     except Interrupted as stopped:
         raise Interrupted(f"{config.out}: stopped and saved; the same command goes on from there") from stopped
     _report(config, plan, time.monotonic() - begun)
@@ -149,7 +156,7 @@ def _finetune_all(config: DemoConfig, plan: Plan) -> None:
         for way in WAYS:
             run, results = config.out / "finetune" / f"{way}-{draw}", _results(config, way, draw)
             _tell(
-                f"finetune on {plan.labelled} labelled patients, from {INITS[way]}, draw {draw + 1} of {plan.draws}: {run}"
+                f"finetune on {plan.labelled} labelled patients, from {INITS[way]} ({draw + 1} of {plan.draws}): {run}"
             )
             finetune(
                 FinetuneConfig(
@@ -163,17 +170,31 @@ def _finetune_all(config: DemoConfig, plan: Plan) -> None:
                 evaluate(EvaluateConfig(run=run, out=results))
 
 
+def _segment(config: DemoConfig, plan: Plan) -> None:
+    """One test patient's scan segmented by the runs of the first draw, and a picture of it."""
+    name = f"{_names(plan.patients()[2])[0]}.nii.gz"
+    source = config.out / "volumes" / "imagesTr" / name
+    _tell(f"predict: {config.out / PICTURE}")
+    volume = read_image([source])
+    rows = {"truth": read_label(config.out / "volumes" / "labelsTr" / name, volume)}
+    for way in WAYS:
+        folder = config.out / "segmentations" / way
+        predict(PredictConfig(run=config.out / "finetune" / f"{way}-0", source=source, out=folder))
+        rows[HEADS[way]] = read_label(folder / name, volume)
+    draw_segmentations(config.out / PICTURE, volume.array[0], rows, class_names=STRUCTURES, spacing=volume.spacing)
+
+
 def _report(config: DemoConfig, plan: Plan, seconds: float) -> None:
     """The table, whatever it says, and where to go from here."""
     random, jcl = ([read_results(_results(config, way, draw)) for draw in range(plan.draws)] for way in WAYS)
     print()
-    print_table(gain_table({f"{plan.labelled} labelled patients": (random, jcl)}, ("Random", "JCL")))
+    print_table(gain_table({f"{plan.labelled} labelled patients": (random, jcl)}, (HEADS["random"], HEADS["jcl"])))
     gains = [
         mean_and_deviation(class_values([after], MEAN))[0] - mean_and_deviation(class_values([before], MEAN))[0]
         for before, after in zip(random, jcl, strict=True)
     ]
     print(VERDICT.format(gains=", ".join(f"{100 * gain:+.1f}" for gain in gains), draws=plan.draws, tested=plan.tested))
-    print(NEXT.format(out=config.out, minutes=seconds / 60))
+    print(NEXT.format(out=config.out, picture=PICTURE, minutes=seconds / 60))
 
 
 def _names(numbers: Iterable[int]) -> tuple[str, ...]:

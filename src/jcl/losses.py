@@ -5,10 +5,12 @@ type of the input, so that they are safe under autocast. A zero vector has no di
 similarity to anything is 0, and so is its gradient.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 EPSILON = 1e-12
@@ -81,9 +83,7 @@ def dense_info_nce(
         return _CrossContrast.apply(rows, columns, weights, temperature)  # pyright: ignore[reportReturnType]
 
 
-def equivariance(
-    dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"]
-) -> Float[Tensor, ""]:
+def equivariance(dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"]) -> Float[Tensor, ""]:
     """Equivariant regularisation L_ER = mean | Y - down(Y~) | (JCL paper, equation 12).
 
     `auxiliary` is brought to the size of `dominant` by bilinear interpolation; both get a gradient.
@@ -130,11 +130,14 @@ def _contrast(
 
 
 class _JointContrast(torch.autograd.Function):
-    """All rows against all others. With G the gradient of the cosines C and r the inverse norms,
-    dL/dx_i = r_i (sum_j (G_ij + G_ji) r_j x_j - (sum_j (G_ij + G_ji) C_ij) r_i x_i): one product."""
+    """All rows against all others: one product for the gradient.
+
+    With G the gradient of the cosines C and r the inverse norms, the gradient of row x_i is
+    r_i (sum_j (G_ij + G_ji) r_j x_j - (sum_j (G_ij + G_ji) C_ij) r_i x_i).
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         inverse = _inverse_norms(rows)
         scale = inverse[:, :, None] * inverse[:, None, :]
         cosines = torch.bmm(rows, rows.mT).mul_(scale)
@@ -148,8 +151,8 @@ class _JointContrast(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        rows, matrix = ctx.saved_tensors  # pyright: ignore
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, matrix = ctx.saved_tensors
         return torch.bmm(matrix * grad_output, rows), None, None
 
 
@@ -157,7 +160,7 @@ class _CrossContrast(torch.autograd.Function):
     """Rows against columns of another tensor, the diagonal left out."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, rows: Tensor, columns: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         row_inverse, column_inverse = _inverse_norms(rows), _inverse_norms(columns)
         scale = row_inverse[:, :, None] * column_inverse[:, None, :]
         cosines = torch.bmm(rows, columns.mT).mul_(scale)
@@ -170,8 +173,8 @@ class _CrossContrast(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore
-        rows, columns, matrix, row_along, column_along = ctx.saved_tensors  # pyright: ignore
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        rows, columns, matrix, row_along, column_along = ctx.saved_tensors
         rows_gradient = torch.bmm(matrix, columns).sub_(row_along[:, :, None] * rows).mul_(grad_output)
         columns_gradient = torch.bmm(matrix.mT, rows).sub_(column_along[:, :, None] * columns).mul_(grad_output)
         return rows_gradient, columns_gradient, None, None

@@ -67,7 +67,9 @@ class RunLog:
         self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.flush()
         self.bar.stop()
         self.file.close()
@@ -107,7 +109,9 @@ class RunLog:
         if self.bar.disable and (now - self.told > PLAIN_SECONDS or self.step == self.steps):
             self.told = now
             left = (now - self.begun) / (self.step - self.start) * (self.steps - self.step)
-            print(f"{self.title}: step {self.step}/{self.steps}, {note}, {left:.0f} s left", file=sys.stderr, flush=True)
+            print(
+                f"{self.title}: step {self.step}/{self.steps}, {note}, {left:.0f} s left", file=sys.stderr, flush=True
+            )
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

@@ -1,10 +1,10 @@
 """Run folders: what a training leaves behind, and what the next stage reads.
 
-    run.json                settings, versions, backbone, preparation recipe, digests of the stores
-    split.json              patients used and held back
-    log.jsonl, tensorboard/ losses and speed over the steps
-    checkpoints/step-N/     the newest two, to go on from
-    model.safetensors       final weights, with their digest in model.json: the mark of a finished run
+run.json                settings, versions, backbone, preparation recipe, digests of the stores
+split.json              patients used and held back
+log.jsonl, tensorboard/ losses and speed over the steps
+checkpoints/step-N/     the newest two, to go on from
+model.safetensors       final weights, with their digest in model.json: the mark of a finished run
 """
 
 import platform
@@ -109,7 +109,9 @@ class StopRequest:
                 break
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
@@ -142,4 +144,8 @@ def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
         return {prefix: value}
-    return {k: v for name, entry in cast("dict[str, Any]", value).items() for k, v in _flat(entry, f"{prefix}.{name}".strip(".")).items()}
+    return {
+        k: v
+        for name, entry in cast("dict[str, Any]", value).items()
+        for k, v in _flat(entry, f"{prefix}.{name}".strip(".")).items()
+    }

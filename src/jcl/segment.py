@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl.device import autocast
+from jcl.errors import UsageError
 
 
 def class_scores(
@@ -27,7 +28,12 @@ def class_scores(
         batch_size: slices at a time; bounds the memory.
         device: where the network is.
         precision: bfloat16 or float32, see `jcl.device`.
+
+    Raises:
+        UsageError: a batch without a slice is asked for.
     """
+    if batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; at least 1 is needed")
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
         with torch.inference_mode(), autocast(device, precision):

@@ -23,7 +23,9 @@ class TransferReport:
 
     def __str__(self) -> str:
         """What a person reads: counts, percent, and the parts that start fresh."""
-        parts = sorted({".".join(name.split(".")[:2]) if name.startswith("decoder") else name.split(".")[0] for name in self.fresh})
+        parts = sorted(
+            {".".join(name.split(".")[:2]) if name.startswith("decoder") else name.split(".")[0] for name in self.fresh}
+        )
         adapted = f", {len(self.adapted)} adapted to the number of channels" if self.adapted else ""
         fresh = f"; fresh: {', '.join(parts)}" if parts else ""
         return f"{len(self.loaded)} tensors loaded{adapted}, {self.share:.1%} of the parameters{fresh}"
@@ -53,12 +55,17 @@ def transfer(network: nn.Module, weights: Mapping[str, Tensor], parts: Sequence[
         if given.shape == own.shape:
             own.copy_(given)
             loaded.append(name)
-        elif own.ndim == given.ndim == 4 and own.shape[0] == given.shape[0] and own.shape[2:] == given.shape[2:] and not adapted:
+        elif (
+            own.ndim == given.ndim == 4
+            and own.shape[0] == given.shape[0]
+            and own.shape[2:] == given.shape[2:]
+            and not adapted
+        ):
             own.copy_(given.mean(1, keepdim=True).expand_as(own) * (given.shape[1] / own.shape[1]))
             adapted.append(name)
         else:
             raise DataError(
-                f"{name} has shape {tuple(given.shape)} in the pre-trained weights and {tuple(own.shape)} in the network; "
+                f"{name} has shape {tuple(given.shape)} in the pre-trained weights, {tuple(own.shape)} in the network; "
                 "take the same backbone, width and depth"
             )
     own_names = [name for name, _ in network.named_parameters()]

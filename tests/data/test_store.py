@@ -381,6 +381,28 @@ def test_a_case_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
         write_sealed(tmp_path / "none" / "x.json", {})
 
 
+def kept_arrays() -> tuple[np.ndarray, np.ndarray]:
+    """What the kept store holds: a ramp through three slices of 12 x 16, and two structures."""
+    ramp = np.arange(3 * 12 * 16, dtype=np.float32).reshape(1, 3, 12, 16) / 575
+    labels = np.zeros((3, 12, 16), np.uint8)
+    labels[0, 2:5, 3:9], labels[2, 6:9, 4:7] = 1, 2
+    return ramp, labels
+
+
+def test_a_store_of_format_1_still_opens() -> None:
+    """It was written by `write_case` and `write_manifest` from `kept_arrays`, when the format was new."""
+    path = Path(__file__).parent / "store-format-1"
+    store = Store.open(path)
+    ramp, labels = kept_arrays()
+    assert not store.verify()
+    assert (store.size, store.channels, store.class_names) == ((16, 16), 1, ("one", "two"))
+    assert [(record.case, record.patient, record.spacing) for record in store.cases] == [("ramp", "p", (2.5, 1.0, 0.5))]
+    assert store.counted(0) == {"one": 18, "two": 9}
+    for at in range(3):
+        np.testing.assert_allclose(store.image(0, at)[:, 2:14], ramp[:, at], atol=1.3e-4)
+        np.testing.assert_array_equal(store.label(0, at)[2:14], labels[at])
+
+
 def test_codes_of_a_constant_channel(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     image = np.full((1, 2, 4, 5), 0.25, np.float32)

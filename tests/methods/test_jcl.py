@@ -27,9 +27,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-ALL = [
-    {"views": views, "pairing": pairing} for views in ("split", "paper") for pairing in ("joint", "cross")
-]
+ALL = [{"views": views, "pairing": pairing} for views in ("split", "paper") for pairing in ("joint", "cross")]
 
 
 @pytest.mark.parametrize("settings", ALL)

@@ -17,7 +17,6 @@ from jcl.errors import DataError, UsageError
 from jcl.runs import load_network, read_model
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
-
 from scans import write_volumes
 
 
@@ -67,7 +66,7 @@ def test_it_learns_to_find_the_ball(store_path, tmp_path):
 
 
 def test_starts_from_the_pretrained_weights(store_path, pretrained, tmp_path):
-    """With a rate of nearly 0 the weights stay: encoder and two decoder blocks are those of the run, the rest is not."""
+    """With a rate of nearly 0, encoder and two decoder blocks stay those of the run; the rest is new."""
     run = finetune(config(store_path, tmp_path / "run", init=str(pretrained), steps=1, learning_rate=1e-12, seed=5))
     before, after = read_model(pretrained), read_model(run)
     for name, tensor in after.items():

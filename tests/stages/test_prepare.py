@@ -527,6 +527,7 @@ def square_or_die(number: int) -> int:
     return number * number
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_case_only() -> None:
     found = dict(stage._run(square_or_die, list(range(7)), 2, lambda number: -1))
     assert found == {number: -1 if number == 3 else number * number for number in range(7)}

@@ -59,7 +59,16 @@ def test_run_folder_tells_all(unbroken, store_path):
     assert info["settings"]["seed"] == 0
     log = entries(unbroken)
     assert [line["step"] for line in log] == [10, 20, 24]
-    for name in ("loss", "global", "dense", "equivariance", "learning_rate", "slices_per_second", "feature_std", "alignment"):
+    for name in (
+        "loss",
+        "global",
+        "dense",
+        "equivariance",
+        "learning_rate",
+        "slices_per_second",
+        "feature_std",
+        "alignment",
+    ):
         assert name in log[0]
     assert log[0]["loss"] == pytest.approx(log[0]["global"] + 0.5 * log[0]["dense"] + log[0]["equivariance"], rel=1e-4)
     assert list((unbroken / "tensorboard").glob("events*"))

@@ -35,8 +35,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [width * 2**stage for stage in range(STAGES + 1)]
         self.blocks = nn.ModuleList(
-            ConvUnits(before, after)
-            for before, after in zip([in_channels, *widths], widths, strict=False)
+            ConvUnits(before, after) for before, after in zip([in_channels, *widths], widths, strict=False)
         )
         self.pool = nn.MaxPool2d(2)
 
@@ -79,8 +78,7 @@ class UNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(in_channels, width)
         self.decoder = nn.ModuleList(
-            DecoderBlock(width * 2 ** (stage + 1), width * 2**stage)
-            for stage in reversed(range(STAGES))
+            DecoderBlock(width * 2 ** (stage + 1), width * 2**stage) for stage in reversed(range(STAGES))
         )
         self.head = nn.Conv2d(width, classes, 1)
         self.feature_channels = tuple(width * 2**stage for stage in range(STAGES + 1))

@@ -239,24 +239,13 @@ def write_case(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        scale, offset, codes = _encode(image)
-        digests = {IMAGES: write_slices(temporary / IMAGES, codes)}
-        if labels is not None:
-            digests[LABELS] = write_slices(temporary / LABELS, labels[:, None])
+        scale, offset, digests = _write_slices(temporary, image, labels)
+        counts = () if labels is None else np.bincount(labels.ravel(), minlength=classes + 1)[1:].tolist()
         record = CaseRecord(
-            case=case,
-            patient=patient,
-            slices=image.shape[1],
-            shape=(image.shape[2], image.shape[3]),
-            spacing=spacing,
-            labelled=labels is not None,
-            status="ready",
-            source=source,
-            digests=digests,
-            scale=scale,
-            offset=offset,
-            voxels=() if labels is None else tuple(np.bincount(labels.ravel(), minlength=classes + 1)[1:].tolist()),
-        )
+            case=case, patient=patient, slices=image.shape[1], shape=(image.shape[2], image.shape[3]), spacing=spacing,
+            labelled=labels is not None, status="ready", source=source, digests=digests,
+            scale=scale, offset=offset, voxels=tuple(counts),
+        )  # fmt: skip
         write_sealed(temporary / "case.json", asdict(record))
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -266,6 +255,17 @@ def write_case(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return record
+
+
+def _write_slices(
+    folder: Path, image: Float32[np.ndarray, "c d h w"], labels: UInt8[np.ndarray, "d h w"] | None
+) -> tuple[tuple[float, ...], tuple[float, ...], dict[str, str]]:
+    """Write the slices of a case; returns scale and offset of each channel, and the digest of each file."""
+    scale, offset, codes = _encode(image)
+    digests = {IMAGES: write_slices(folder / IMAGES, codes)}
+    if labels is not None:
+        digests[LABELS] = write_slices(folder / LABELS, labels[:, None])
+    return scale, offset, digests
 
 
 def _encode(
@@ -278,7 +278,8 @@ def _encode(
     for number, channel in enumerate(image):
         low, high = float(channel.min()), float(channel.max())
         scale = (high - low) / CODES or 1.0
-        codes[:, number] = np.clip(np.rint((channel - np.float32(low)) / np.float32(scale)), 0, CODES)
+        for pixels, out in zip(channel, codes[:, number], strict=True):
+            out[:] = np.clip(np.rint((pixels - np.float32(low)) / np.float32(scale)), 0, CODES)
         scales.append(scale)
         offsets.append(low)
     return tuple(scales), tuple(offsets), codes

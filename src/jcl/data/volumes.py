@@ -80,13 +80,13 @@ def read_image(paths: Sequence[Path], *, channels: int = 1) -> Volume:
             check_same_grid(path, found, paths[0].name, geometry)
         geometry = geometry or found
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is told below
-            array = array.astype(np.float32, copy=False)
+            array = np.ascontiguousarray(array, np.float32)
         if bad := np.count_nonzero(~np.isfinite(array)):
             raise DataError(f"{path}: {bad} voxels are NaN or infinite; mend it or leave it out")
         parts.append(array)
     if geometry is None or (len(paths) > 1 and any(len(part) > 1 for part in parts)):
         raise DataError(f"{paths[0] if paths else 'image'}: one 3-D file a channel is needed, or a single 4-D one")
-    array = np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if len(array) != channels:
         what = f"4-D ({len(array)} volumes)" if len(array) > 1 else "a single volume"
         mend = "split it, or name its channels in a dataset.json" if channels == 1 else "complete it or leave it out"

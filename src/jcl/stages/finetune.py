@@ -74,7 +74,8 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
         return config.out
     write_split(config.out / "split.json", split)
     print(
-        f"{len(split.train)} patients, {len(slices)} slices, {steps} steps ({steps / order.batches_per_epoch:.0f} epochs), "
+        f"{len(split.train)} patients, {len(slices)} slices, "
+        f"{steps} steps ({steps / order.batches_per_epoch:.0f} epochs), "
         f"{device}, {info['precision']}; {start_info['report']}",
         file=sys.stderr,
     )
@@ -86,7 +87,10 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
     batches = load_batches(Slices([store], slices, labels=True), order, workers=config.workers)
     ranges = AffineRanges(rotation=config.rotation, scale=config.scale, translation=config.translation)
     network.train()
-    with RunLog(config.out, "fine-tune", steps=steps, start=start, batch_size=config.batch_size) as log, StopRequest() as stop:
+    with (
+        RunLog(config.out, "fine-tune", steps=steps, start=start, batch_size=config.batch_size) as log,
+        StopRequest() as stop,
+    ):
         for step in range(start, steps):
             learning_rate = cosine(step, steps, peak=config.learning_rate, final=config.learning_rate / 100)
             set_learning_rate(optimizer, learning_rate)

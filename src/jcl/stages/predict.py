@@ -2,22 +2,40 @@
 
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Integer
 from torch import nn
 
 from jcl.config import PredictConfig
-from jcl.data.layouts import SUFFIXES, find_in_folder, stem
-from jcl.data.volumes import Volume, prepare_volume, read_image, write_label
+from jcl.data.datasets import load_spec, spec_names
+from jcl.data.imagefile import WriteError, write_error
+from jcl.data.layouts import SUFFIXES, find_by_pattern, stem
+from jcl.data.volumes import prepare_volume, read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.runlog import progress_bar
 from jcl.runs import load_network
 from jcl.segment import class_scores, pad_centred, resize_scores
+
+LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
+IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A scan to segment: its name, and its files (one a channel, or a single 4-D one)."""
+
+    name: str
+    images: tuple[Path, ...]
+
+    def target(self, out: Path) -> Path:
+        """The file to write."""
+        return out / f"{self.name}{self.images[0].name[len(stem(self.images[0])) :].lower()}"
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -29,27 +47,26 @@ def predict(config: PredictConfig) -> list[Path]:
 
     Raises:
         UsageError: the results would overwrite the scans.
-        DataError: nothing to segment, or (after the rest is done) some scan could not be.
+        DataError: nothing to segment, a result cannot be written, or (after the rest is done) some scan could not be
+            segmented.
     """
     network, info = load_network(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    scans = _find_scans(config.source, info["recipe"]["channels"])
-    if config.out.resolve() in {path.resolve().parent for files in scans.values() for path in files}:
-        raise UsageError(f"{config.out} holds the scans; choose another --out, so that none is overwritten")
-    config.out.mkdir(parents=True, exist_ok=True)
+    recipe: dict[str, Any] = info["recipe"]
+    scans = _find_scans(config.source, recipe, skip=config.out)
+    _check_out(config.out, scans)
     written: list[Path] = []
     failures: list[str] = []
     with progress_bar("predict") as bar:
         task = bar.add_task("predict", total=len(scans), note="")
-        for case, files in scans.items():
+        for scan in scans:
             try:
-                volume = read_image(files, channels=info["recipe"]["channels"])
-                labels = _segment(network, volume, info["recipe"], config.batch_size, device, precision)
-                target = config.out / f"{case}{volume.geometry.suffix}"
-                write_label(target, labels, volume.geometry)
-                written.append(target)
+                _segment(network, scan, recipe, config, device, precision)
+                written.append(scan.target(config.out))
+            except WriteError:
+                raise  # no fault of this scan: the next would fail too
             except DataError as error:
                 failures.append(str(error))
             bar.advance(task)
@@ -60,48 +77,118 @@ def predict(config: PredictConfig) -> list[Path]:
     return written
 
 
-def _find_scans(source: Path, channels: int) -> dict[str, tuple[Path, ...]]:
-    """Files of each scan (one a channel); scans of several files end in _0000, _0001, … as nnU-Net has them."""
+def _find_scans(source: Path, recipe: dict[str, Any], *, skip: Path) -> list[Scan]:
+    """The scans of a file or folder, sorted by name.
+
+    All images below a folder are scans, but for those in folders named labels (labelsTr, labelsTs)
+    and those that the data set of the recipe knows as labels by their file names. With several
+    channels, files that differ in a last number of four digits (nnU-Net's `_0000`, `_0001`, ...) are
+    one scan. A scan is named by its path below the source, without folders named images.
+
+    Args:
+        recipe: of the training data: `dataset` and `channels`.
+        skip: what lies in this folder is left out: earlier results, if it is below the source.
+
+    Raises:
+        DataError: there is no scan, or two would have one name.
+    """
     if source.is_file():
-        if not source.name.lower().endswith(SUFFIXES):
-            raise DataError(f"{source}: not a known image format; known are {', '.join(SUFFIXES)}")
-        return {stem(source): (source,)}
+        return [_scan_of(source, recipe["channels"])]
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder")
-    found, _ = find_in_folder(source)
-    if not found:
-        raise DataError(f"{source}: no image found ({', '.join(SUFFIXES)})")
-    if channels == 1:
-        return found
-    groups: dict[str, tuple[Path, ...]] = {}
-    for case, files in sorted(found.items()):
-        name = re.sub(r"_\d{4}$", "", case)
-        groups[name] = (*groups.get(name, ()), *files)
-    return groups
+    images, labels = _of_data_set(source, recipe["dataset"])
+    known = {path for paths in images.values() for path in paths} | set(labels.values())
+    groups: dict[str, list[Path]] = {name: list(paths) for name, paths in images.items()}
+    for path in _others(source, skip, known):
+        folders = [part for part in path.relative_to(source).parts[:-1] if part not in IMAGE_FOLDERS]
+        name = "_".join([*folders, _without_channel(path) if recipe["channels"] > 1 else stem(path)])
+        if name in groups and (recipe["channels"] == 1 or path.parent != groups[name][0].parent):
+            raise DataError(f"{path}: its result would have the name of that of {groups[name][0]}; rename one of them")
+        groups.setdefault(name, []).append(path)
+    if not groups:
+        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}) found")
+    return [Scan(name, tuple(groups[name])) for name in sorted(groups)]
+
+
+def _scan_of(path: Path, channels: int) -> Scan:
+    """The scan that a single file is, or is one channel of."""
+    name = _without_channel(path) if channels > 1 else stem(path)
+    if name == stem(path):
+        return Scan(name, (path,))
+    siblings = sorted(other for other in path.parent.iterdir() if stem(other) and _without_channel(other) == name)
+    return Scan(name, tuple(other for other in siblings if stem(other) != name))
+
+
+def _without_channel(path: Path) -> str:
+    return re.sub(r"_\d{4}$", "", stem(path))
+
+
+def _of_data_set(source: Path, dataset: str) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path]]:
+    """Images and labels that are named as in the data set the run was trained on, if it names files by a pattern."""
+    spec = load_spec(dataset) if dataset in spec_names() else None
+    if spec is None or spec.layout != "files":
+        return {}, {}
+    return find_by_pattern(source, spec.images, spec.label)
+
+
+def _others(source: Path, skip: Path, known: set[Path]) -> list[Path]:
+    """All other images below the source, in a fixed order."""
+    found, _ = find_by_pattern(source, [r"(?P<case>.+)"], None)
+    paths = sorted(path for paths in found.values() for path in paths if path not in known)
+    results = skip.resolve()
+    inside = results != source.resolve()
+    return [
+        path
+        for path in paths
+        if not set(path.relative_to(source).parts[:-1]) & set(LABEL_FOLDERS)
+        and not (inside and results in path.resolve().parents)
+    ]
+
+
+def _check_out(out: Path, scans: list[Scan]) -> None:
+    """Make the folder for the results, none of which may take the place of a scan."""
+    sources = {path.resolve() for scan in scans for path in scan.images}
+    for scan in scans:
+        if scan.target(out).resolve() in sources:
+            raise UsageError(f"{scan.target(out)}: the result would overwrite this scan; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(out, error) from error
 
 
 def _segment(
     network: nn.Module,
-    volume: Volume,
+    scan: Scan,
     recipe: dict[str, Any],
-    batch_size: int,
+    config: PredictConfig,
     device: torch.device,
     precision: torch.dtype,
-) -> Int32[np.ndarray, "d h w"]:
-    """Label values on the scan's own grid, in the common orientation.
+) -> None:
+    """Segment one scan and write the result.
 
-    Scores are brought back before the winner is taken, which keeps borders smooth, and only for the slices of one
-    batch, so that they are never in memory for the whole volume.
+    Scores are brought back to the scan's grid before the winner is taken, which keeps borders smooth. What is in
+    memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
     """
+    volume = read_image(scan.images, channels=recipe["channels"])
+    geometry = volume.geometry
     image, _ = prepare_volume(volume, recipe)
-    padded, content = pad_centred(image, (recipe["padded"][0], recipe["padded"][1]))
-    values = np.array([0, *recipe["class_values"]], np.int32)
-    shape = volume.geometry.shape[1:]
-    labels = np.empty(volume.geometry.shape, np.int32)
-    start = 0
-    slices = padded.swapaxes(0, 1)
-    for scores in class_scores(network, slices, batch_size=batch_size, device=device, precision=precision):
-        own = resize_scores(scores[:, :, *content], shape)
-        labels[start : start + len(own)] = values[own.argmax(1).cpu().numpy()]
-        start += len(own)
-    return labels
+    del volume
+    values = _label_values(recipe["class_values"])
+    labels = np.empty(geometry.shape, values.dtype)
+    for start in range(0, len(labels), max(1, config.batch_size)):
+        part = image[:, start : start + config.batch_size]
+        padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
+        (scores,) = class_scores(
+            network, padded.swapaxes(0, 1), batch_size=config.batch_size, device=device, precision=precision
+        )
+        for number, own in enumerate(scores[:, :, *content].split(1), start=start):
+            winner = resize_scores(own, geometry.shape[1:]).argmax(1)
+            labels[number] = values[winner[0].cpu().numpy()]
+    write_label(scan.target(config.out), labels, geometry)
+
+
+def _label_values(class_values: list[int]) -> Integer[np.ndarray, " k"]:
+    """The value of each class in the data set's label files, as the smallest type that holds them all."""
+    values = np.array([0, *class_values])
+    return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))

@@ -34,6 +34,9 @@ LOCK = ".lock"
 MULTIPLE = 16
 """The largest slice is rounded up to a multiple of it, which the networks' four poolings ask for."""
 
+BYTES_A_WORKER = 100 << 20
+"""A process takes some seconds to start, in which another prepares so much."""
+
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
@@ -58,14 +61,14 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
     """
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         raise UsageError('a script that calls prepare needs `if __name__ == "__main__":` around its calls')
-    workers = config.workers if config.workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise UsageError(f"workers is {workers}; at least 1 is needed")
+    if config.workers is not None and config.workers < 1:
+        raise UsageError(f"workers is {config.workers}; at least 1 is needed")
     spec = resolve(
         load_spec(config.dataset), config.source,
         spacing=config.spacing, size=config.size, labels=config.labels, patient=config.patient,
     )  # fmt: skip
     cases = find_cases(config.source, spec)
+    workers = config.workers or _useful_workers(cases)
     _check_out(config.out)
     with _locked(config.out):
         _check_out(config.out)
@@ -94,6 +97,13 @@ def summary(store: Store) -> list[str]:
         lines.append(f"{len(store.refused)} set aside:")
         lines += [f"  {entry.reason}" for entry in store.refused]
     return lines
+
+
+def _useful_workers(cases: Sequence[CaseSource]) -> int:
+    """One a core, but no more than pay for their start; the bytes of a store do not depend on it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    files = [path for case in cases for path in (*case.images, case.label) if path is not None and path.is_file()]
+    return min(cores, 1 + sum(path.stat().st_size for path in files) // BYTES_A_WORKER)
 
 
 def _check_out(out: Path) -> None:

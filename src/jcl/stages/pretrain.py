@@ -85,7 +85,10 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     batches = load_batches(Slices(stores, slices, labels=False), order, workers=config.workers)
     watch = _Watch(steps)
     method.train()
-    with RunLog(config.out, "pre-train", steps=steps, start=start, batch_size=config.batch_size) as log, StopRequest() as stop:
+    with (
+        RunLog(config.out, "pre-train", steps=steps, start=start, batch_size=config.batch_size) as log,
+        StopRequest() as stop,
+    ):
         for step in range(start, steps):
             learning_rate = cosine(step, steps, peak=rate, warmup=int(config.warmup * steps))
             set_learning_rate(optimizer, learning_rate)
@@ -109,9 +112,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     return config.out
 
 
-def _choose_patients(
-    config: PretrainConfig, stores: Sequence[Store]
-) -> tuple[Split | None, list[set[str] | None]]:
+def _choose_patients(config: PretrainConfig, stores: Sequence[Store]) -> tuple[Split | None, list[set[str] | None]]:
     """The split, if one is asked for, and the patients of each store to train on (None: all)."""
     if config.split is None and config.fold is None:
         return None, [None] * len(stores)

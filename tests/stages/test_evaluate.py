@@ -1,0 +1,239 @@
+"""Evaluation with a network that is known: scores are those of thresholded volumes, of the test patients alone."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jcl.checkpoint import read_json
+from jcl.config import EvaluateConfig, PredictConfig, PrepareConfig
+from jcl.data.manifest import read_sealed, write_sealed
+from jcl.data.splits import Split
+from jcl.data.store import Store
+from jcl.data.volumes import read_image, read_label
+from jcl.errors import DataError, UsageError
+from jcl.metrics import score_case
+from jcl.stages.evaluate import evaluate
+from jcl.stages.predict import predict
+from jcl.stages.prepare import prepare
+from scans import write_volumes
+from thresholds import threshold_network, write_run
+
+SPLIT = Split(("p0", "p1"), ("p2",), ("p3", "p5"))
+THRESHOLD = 0.8
+"""So high that parts of the ball are missed."""
+
+
+def make_run(folder: Path, store: Store, *, split: Split = SPLIT, threshold: float = THRESHOLD) -> Path:
+    network = threshold_network(threshold)
+    return write_run(folder, network, store.recipe, store=str(store.path), digest=store.digest, split=split)
+
+
+def settings(run: Path, out: Path, **more) -> EvaluateConfig:
+    return EvaluateConfig(**{"run": run, "out": out, "precision": "float32", "batch_size": 4, **more})
+
+
+@pytest.fixture(scope="module")
+def store(store_path) -> Store:
+    return Store.open(store_path)
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("evaluate") / "run", store)
+
+
+def expected_scores(store: Store, case: str) -> dict:
+    """Scores of the thresholded slices, straight from the store."""
+    index = [record.case for record in store.cases].index(case)
+    record, content = store.cases[index], store.content(index)
+    images = np.stack([store.image(index, n)[0][content] for n in range(record.slices)])
+    truth = np.stack([store.label(index, n)[content] for n in range(record.slices)])
+    return score_case((images > THRESHOLD).astype(int), truth, classes=store.class_names, spacing=record.spacing)
+
+
+def test_scores_of_the_test_patients(run, store, tmp_path):
+    results = evaluate(settings(run, tmp_path / "new folder" / "results.json"))
+    assert json.loads((tmp_path / "new folder" / "results.json").read_text()) == results
+    assert [(entry["case"], entry["patient"]) for entry in results["cases"]] == [("p3", "p3"), ("p5", "p5")]
+    for entry in results["cases"]:
+        assert entry["classes"] == {"ball": pytest.approx(expected_scores(store, entry["case"])["ball"])}
+    dice = [entry["classes"]["ball"]["dice"] for entry in results["cases"]]
+    assert all(0.3 < value < 1 for value in dice)
+    assert results["mean"]["dice"] == pytest.approx(np.mean(dice))
+    assert results["mean"]["classes"]["ball"]["dice"] == pytest.approx(np.mean(dice))
+    assert results["std"]["dice"] == pytest.approx(np.std(dice, ddof=1))
+    low, high = results["interval"]["dice"]
+    assert min(dice) - 1e-9 <= low <= results["mean"]["dice"] <= high <= max(dice) + 1e-9
+    assert results["unit"] == "case"
+    assert results["run"] == str(run)
+    assert results["store_digest"] == store.digest
+    assert results["split"] == {"train": ["p0", "p1"], "validation": ["p2"], "test": ["p3", "p5"]}
+    assert {"jcl", "torch"} <= set(results["versions"])
+
+
+def test_slices_one_by_one(run, store, tmp_path):
+    results = evaluate(settings(run, tmp_path / "r.json", unit="slice"))
+    assert [(entry["case"], entry["slice"]) for entry in results["cases"]] == [
+        (c, n) for c in ("p3", "p5") for n in range(6)
+    ]
+    index = [record.case for record in store.cases].index("p5")
+    for entry in results["cases"][6:]:
+        image, truth = store.image(index, entry["slice"])[0], store.label(index, entry["slice"])
+        expected = score_case((image > THRESHOLD).astype(int), truth, classes=["ball"], spacing=(1.0, 1.0))
+        assert entry["classes"] == {"ball": pytest.approx(expected["ball"])}
+    assert "NaN" not in (tmp_path / "r.json").read_text()
+
+
+def test_a_structure_that_is_never_found(store, tmp_path):
+    run = make_run(tmp_path / "run", store, threshold=2.0)
+    results = evaluate(settings(run, tmp_path / "r.json"))
+    diagonal = np.linalg.norm([6 * 4, 32, 32])
+    assert results["mean"]["classes"]["ball"] == pytest.approx(
+        {"dice": 0, "jaccard": 0, "hd95": diagonal, "asd": diagonal}
+    )
+
+
+def test_batch_size_changes_nothing(run, tmp_path):
+    results = [evaluate(settings(run, tmp_path / "r.json", batch_size=size)) for size in (1, 100)]
+    assert results[0]["cases"] == results[1]["cases"]
+
+
+def test_prediction_agrees_with_evaluation(run, store, tmp_path):
+    """The same scans predicted and compared with their label files: the store's 12 bits make no difference here."""
+    scans = write_volumes(tmp_path / "scans")
+    predict(PredictConfig(run=run, source=scans, out=tmp_path / "out", precision="float32"))
+    results = evaluate(settings(run, tmp_path / "r.json"))
+    for entry in results["cases"]:
+        name = f"{entry['case']}.nii.gz"
+        image = read_image([scans / "images" / name])
+        prediction, truth = read_label(tmp_path / "out" / name, image), read_label(scans / "labels" / name, image)
+        scores = score_case(prediction, truth, classes=["ball"], spacing=image.spacing)
+        assert scores["ball"] == pytest.approx(entry["classes"]["ball"], rel=0.01)
+
+
+@pytest.fixture
+def copied(store, tmp_path) -> Path:
+    return Path(shutil.copytree(store.path, tmp_path / "copied"))
+
+
+def reseal(path: Path, change) -> None:
+    """Change a store's manifest as another preparation would have."""
+    content = read_sealed(path / "store.json")
+    content.pop("digest")
+    content.pop("format", None)
+    change(content)
+    write_sealed(path / "store.json", content)
+
+
+def test_a_moved_store_is_named(run, copied, tmp_path):
+    results = evaluate(settings(run, tmp_path / "r.json", store=copied))
+    assert results["store"] == str(copied)
+    assert len(results["cases"]) == 2
+
+
+def test_a_store_that_is_gone_says_what_to_do(store, copied, tmp_path):
+    moved = Store.open(copied)
+    run = make_run(tmp_path / "run", moved)
+    shutil.rmtree(copied)
+    with pytest.raises(DataError, match="--store"):
+        evaluate(settings(run, tmp_path / "r.json"))
+
+
+def test_a_changed_store_is_refused_unless_named(copied, tmp_path):
+    run = make_run(tmp_path / "run", Store.open(copied))
+    reseal(copied, lambda content: content["recipe"].update(title="another"))
+    with pytest.raises(DataError, match="--store"):
+        evaluate(settings(run, tmp_path / "r.json"))
+    assert len(evaluate(settings(run, tmp_path / "r.json", store=copied))["cases"]) == 2
+
+
+def test_other_classes_are_refused(run, copied, tmp_path):
+    reseal(copied, lambda content: content["recipe"].update(classes=["cube"]))
+    with pytest.raises(DataError, match=r"cube.*ball"):
+        evaluate(settings(run, tmp_path / "r.json", store=copied))
+
+
+def test_other_patients_altogether_are_all_scored(run, tmp_path):
+    """An external set: none of its patients is in the split, so none can have been trained on."""
+    write_volumes(tmp_path / "scans", patients=3)
+    for path in (tmp_path / "scans").rglob("*.nii.gz"):
+        path.rename(path.with_name(f"x{path.name}"))
+    prepare(PrepareConfig(source=tmp_path / "scans", out=tmp_path / "store", labels="1=ball", workers=1))
+    results = evaluate(settings(run, tmp_path / "r.json", store=tmp_path / "store"))
+    assert [entry["case"] for entry in results["cases"]] == ["xp0", "xp1", "xp2"]
+
+
+def test_training_patients_are_never_scored(run, copied, tmp_path):
+    """Another store that has lost the test patients must not be scored on those that were trained on."""
+
+    def drop_tested(content):
+        content["cases"] = [case for case in content["cases"] if case["patient"] not in SPLIT.test]
+
+    reseal(copied, drop_tested)
+    with pytest.raises(DataError, match="test patients"):
+        evaluate(settings(run, tmp_path / "r.json", store=copied))
+
+
+def test_a_missing_test_patient_is_no_smaller_mean(run, copied, tmp_path):
+    reseal(copied, lambda content: content["cases"].pop())
+    with pytest.raises(DataError, match="p5"):
+        evaluate(settings(run, tmp_path / "r.json", store=copied))
+
+
+def test_no_test_patients(store, tmp_path):
+    run = make_run(tmp_path / "run", store, split=dataclasses.replace(SPLIT, test=()))
+    with pytest.raises(DataError, match="test patient"):
+        evaluate(settings(run, tmp_path / "r.json"))
+
+
+def test_test_patients_without_labels(tmp_path):
+    write_volumes(tmp_path / "scans", labelled=3)
+    prepare(PrepareConfig(source=tmp_path / "scans", out=tmp_path / "store", labels="1=ball", workers=1))
+    run = make_run(tmp_path / "run", Store.open(tmp_path / "store"))
+    with pytest.raises(DataError, match="label"):
+        evaluate(settings(run, tmp_path / "r.json"))
+
+
+def test_a_damaged_store_is_named(copied, tmp_path):
+    """A case is not left out of the mean: what cannot be read is an error."""
+    run = make_run(tmp_path / "run", Store.open(copied))
+    path = copied / "cases" / "p5" / "images.slices"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"p5.*images.slices"):
+        evaluate(settings(run, tmp_path / "r.json"))
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_what_is_refused_before_anything_is_computed(run, tmp_path, monkeypatch):
+    from jcl.stages import evaluate as stage
+
+    def compute(*args, **more):
+        raise AssertionError("computed all the same")
+
+    monkeypatch.setattr(stage, "class_scores", compute)
+    with pytest.raises(UsageError, match="folder"):
+        evaluate(settings(run, tmp_path))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        evaluate(settings(run, tmp_path / "file" / "r.json"))
+    with pytest.raises(DataError, match="not a run folder"):
+        evaluate(settings(tmp_path, tmp_path / "r.json"))
+
+
+def test_no_slice_at_a_time(run, tmp_path):
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        evaluate(settings(run, tmp_path / "r.json", batch_size=0))
+
+
+def test_results_are_read_by_the_report(run, tmp_path):
+    from jcl.report.tables import read_results, score_table
+
+    results = evaluate(settings(run, tmp_path / "r.json"))
+    assert read_json(tmp_path / "r.json")["mean"] == results["mean"]
+    assert score_table(read_results(tmp_path / "r.json")).row_count == 2

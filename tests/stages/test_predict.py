@@ -1,0 +1,286 @@
+"""Prediction with a network that is known: each written voxel can be told from its own intensity."""
+
+import itertools
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from jcl.config import PredictConfig
+from jcl.errors import DataError, UsageError
+from jcl.stages.predict import predict
+from thresholds import make_recipe_of, threshold_network, write_run
+
+THRESHOLD = 0.505
+"""Of an intensity scaled to [0, 1]; sources have whole values from 0 to 100, none of which is near it."""
+LABELS = {205: "Myo"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run that segments as 205 what is above half the intensity."""
+    return write_run(tmp_path_factory.mktemp("run") / "run", threshold_network(THRESHOLD), make_recipe_of(LABELS))
+
+
+def settings(run: Path, source: Path, out: Path, **more) -> PredictConfig:
+    return PredictConfig(**{"run": run, "source": source, "out": out, "precision": "float32", "batch_size": 4, **more})
+
+
+def scan(*shape: int, seed: int = 0) -> np.ndarray:
+    """Whole numbers from 0 to 100, both of which occur."""
+    values = np.random.default_rng(seed).integers(0, 101, size=shape).astype(np.int16)
+    values.flat[0], values.flat[1] = 0, 100
+    return values
+
+
+def save(path: Path, array: np.ndarray, *, spacing=None, origin=None, direction=None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    if spacing is not None:
+        image.SetSpacing(spacing)
+    if origin is not None:
+        image.SetOrigin(origin)
+    if direction is not None:
+        image.SetDirection(np.asarray(direction, float).ravel().tolist())
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def check_result(path: Path, source: Path, value: int = 205) -> None:
+    """The written file has the source's geometry, and each voxel the class of its own intensity."""
+    written, image = sitk.ReadImage(str(path)), sitk.ReadImage(str(source))
+    assert written.GetSize() == image.GetSize()
+    for get in ("GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(written, get)() == pytest.approx(getattr(image, get)(), abs=1e-5), get
+    intensities = sitk.GetArrayFromImage(image)
+    assert np.array_equal(sitk.GetArrayFromImage(written), np.where(intensities > 100 * THRESHOLD, value, 0))
+
+
+AXES = [
+    np.array([[float(i == p) * s for i in range(3)] for p, s in zip(places, signs, strict=True)]).T
+    for places in itertools.permutations(range(3))
+    for signs in itertools.product((1, -1), repeat=3)
+]
+
+
+def turned(degrees: float, axis: int) -> np.ndarray:
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    matrix = np.eye(3)
+    a, b = [other for other in range(3) if other != axis]
+    matrix[a, a], matrix[a, b], matrix[b, a], matrix[b, b] = c, -s, s, c
+    return matrix
+
+
+def test_geometry_returns_from_all_orientations(run, tmp_path):
+    directions = [*AXES, turned(20, 0) @ turned(-35, 2), turned(12, 1) @ AXES[29]]
+    spacings = [(1.0, 1.5, 4.0), (4.0, 1.0, 1.5), (1.1, 1.0, 1.05)]
+    for number, direction in enumerate(directions):
+        array = scan(5, 6, 7, seed=number)
+        path = tmp_path / "scans" / f"s{number:02d}.nii.gz"
+        save(path, array, spacing=spacings[number % 3], origin=(10.5, -20.25, 7 * number), direction=direction)
+    predict(settings(run, tmp_path / "scans", tmp_path / "out"))
+    for number in range(len(directions)):
+        name = f"s{number:02d}.nii.gz"
+        check_result(tmp_path / "out" / name, tmp_path / "scans" / name)
+        affines = [nibabel.load(tmp_path / folder / name).affine for folder in ("scans", "out")]
+        assert np.allclose(*affines, atol=1e-4)
+    assert len(directions) == 50
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"])
+def test_formats(run, tmp_path, suffix):
+    source = save(tmp_path / "in" / f"a b{suffix}", scan(3, 9, 8), spacing=(0.5, 0.75, 3))
+    assert predict(settings(run, source, tmp_path / "out")) == [tmp_path / "out" / f"a b{suffix}"]
+    check_result(tmp_path / "out" / f"a b{suffix}", source)
+
+
+def test_2d_images(run, tmp_path):
+    source = save(tmp_path / "x.png", scan(9, 14).astype(np.uint8))
+    (written,) = predict(settings(run, source, tmp_path / "out"))
+    assert written.name == "x.png"
+    check_result(written, source)
+
+
+@pytest.mark.parametrize("shape", [(4, 16, 16), (1, 8, 9), (3, 40, 21)])
+def test_slices_smaller_and_larger_than_the_store(run, tmp_path, shape):
+    source = save(tmp_path / "x.nii.gz", scan(*shape), spacing=(1, 1, 5))
+    check_result(*predict(settings(run, source, tmp_path / "out")), source)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_batch_size_changes_nothing(run, tmp_path, batch_size):
+    source = save(tmp_path / "x.nii.gz", scan(7, 10, 12), spacing=(1, 1, 5))
+    check_result(*predict(settings(run, source, tmp_path / "out", batch_size=batch_size)), source)
+
+
+def test_label_values_are_those_of_the_data_set(tmp_path):
+    recipe = make_recipe_of({200: "Myo", 70000: "LV"})
+    run = write_run(tmp_path / "run", threshold_network(0.305, 0.705), recipe)
+    array = scan(3, 9, 8)
+    (path,) = predict(settings(run, save(tmp_path / "x.nii.gz", array, spacing=(1, 1, 5)), tmp_path / "out"))
+    expected = np.select([array > 70.5, array > 30.5], [70000, 200], 0)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), expected)
+
+
+@pytest.mark.parametrize("spacing", [(0.7, 1.1), (2.3, 1.9), (0.45, 2.2)])
+def test_resampled_and_back(tmp_path, spacing):
+    """A smooth ball, segmented at 1.5 mm, comes back to its place on the source's grid, finer or coarser."""
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of(LABELS, spacing=1.5, padded=(48, 48)))
+    rows, columns = (round(70 / s) for s in spacing)
+    row, column = (np.arange(rows) + 0.5)[:, None] * spacing[0], (np.arange(columns) + 0.5) * spacing[1]
+    distance = np.hypot(row - 31.3, column - 38.9)
+    ball = np.stack([1000 / (1 + np.exp((distance - 15 - z) / 3)) for z in range(4)]).astype(np.float32)
+    source = save(tmp_path / "x.nii.gz", ball, spacing=(spacing[1], spacing[0], 6.0))
+    (path,) = predict(settings(run, source, tmp_path / "out"))
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0
+    # The volume's smallest and largest values scale it, so half of the range is the threshold.
+    truth = ball > (ball.min() + ball.max()) / 2
+    assert 2 * (written & truth).sum() / (written.sum() + truth.sum()) > 0.985
+    for found, known in zip(np.argwhere(written).mean(0), np.argwhere(truth).mean(0), strict=True):
+        assert found == pytest.approx(known, abs=0.15)
+    edge = np.abs(distance[None] - 15 - np.arange(4)[:, None, None])
+    assert not (written != truth)[edge > 1.5 * max(*spacing, 1.5)].any()
+
+
+def test_folders_are_searched_and_labels_left_out(run, tmp_path):
+    base = tmp_path / "scans with a spaço"
+    for folder in ("imagesTr", "imagesTs", "labelsTr"):
+        save(base / folder / f"{folder[-2:]}1.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    (base / "imagesTr" / "._x.nii.gz").write_bytes(b"left by macOS")
+    (base / "dataset.json").write_text("{}")
+    written = predict(settings(run, base, tmp_path / "out"))
+    assert [path.name for path in written] == ["Tr1.nii.gz", "Ts1.nii.gz"]
+
+
+def test_labels_beside_their_images_are_left_out(tmp_path):
+    run = write_run(tmp_path / "run", threshold_network(THRESHOLD), make_recipe_of(LABELS, name="chd"))
+    for kind in ("image", "label"):
+        save(tmp_path / "scans" / f"ct_1001_{kind}.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    save(tmp_path / "scans" / "other.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    names = [path.name for path in predict(settings(run, tmp_path / "scans", tmp_path / "out"))]
+    assert len(names) == 2
+    assert not any("label" in name for name in names)
+
+
+def test_the_same_command_twice(run, tmp_path):
+    """Results below the source are no scans, and are written again."""
+    source = save(tmp_path / "scans" / "x.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    for _ in range(2):
+        written = predict(settings(run, source.parent, source.parent / "results"))
+        assert [path.name for path in written] == ["x.nii.gz"]
+        check_result(*written, source)
+
+
+def test_nothing_else_is_left_behind(run, tmp_path):
+    save(tmp_path / "scans" / "x.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    predict(settings(run, tmp_path / "scans", tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.nii.gz"]
+
+
+def test_a_bad_scan_is_set_aside_and_named(run, tmp_path, capsys):
+    for name in ("a", "b", "c", "d"):
+        save(tmp_path / "scans" / f"{name}.nii.gz", scan(3, 8, 8), spacing=(1, 1, 5))
+    bad = tmp_path / "scans" / "b.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    save(tmp_path / "scans" / "c.nii.gz", np.full((3, 8, 8), 7, np.int16))
+    with pytest.raises(DataError, match="2 of 4 scans") as failure:
+        predict(settings(run, tmp_path / "scans", tmp_path / "out"))
+    assert failure.value.exit_code == 3
+    told = str(failure.value) + capsys.readouterr().err
+    assert "b.nii.gz" in told
+    assert "c.nii.gz" in told
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "d.nii.gz"]
+    check_result(tmp_path / "out" / "d.nii.gz", tmp_path / "scans" / "d.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def two_channels(tmp_path_factory) -> Path:
+    """A run on two channels that looks at the second."""
+    recipe = make_recipe_of(LABELS, channels=2)
+    return write_run(tmp_path_factory.mktemp("two") / "run", threshold_network(THRESHOLD, channels=2), recipe)
+
+
+def test_channels_in_files(two_channels, tmp_path):
+    for case, channel in itertools.product(("p1", "p2"), (0, 1)):
+        path = tmp_path / "scans" / f"{case}_{channel:04d}.nii.gz"
+        save(path, scan(3, 8, 9, seed=channel), spacing=(1, 1, 5))
+    written = predict(settings(two_channels, tmp_path / "scans", tmp_path / "out"))
+    assert [path.name for path in written] == ["p1.nii.gz", "p2.nii.gz"]
+    check_result(written[1], tmp_path / "scans" / "p2_0001.nii.gz")
+
+
+def test_one_file_of_several_channels_stands_for_its_scan(two_channels, tmp_path):
+    paths = [save(tmp_path / f"p1_{n:04d}.nii.gz", scan(3, 8, 9, seed=n), spacing=(1, 1, 5)) for n in (0, 1)]
+    save(tmp_path / "p10_0000.nii.gz", scan(3, 8, 9), spacing=(1, 1, 5))
+    (written,) = predict(settings(two_channels, paths[0], tmp_path / "out"))
+    assert written.name == "p1.nii.gz"
+    check_result(written, paths[1])
+
+
+def test_a_missing_channel_sets_one_scan_aside(two_channels, tmp_path):
+    for name in ("p1_0000", "p2_0000", "p2_0001"):
+        save(tmp_path / "scans" / f"{name}.nii.gz", scan(3, 8, 9), spacing=(1, 1, 5))
+    with pytest.raises(DataError, match="1 of 2 scans"):
+        predict(settings(two_channels, tmp_path / "scans", tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["p2.nii.gz"]
+
+
+def test_channels_in_a_fourth_axis(two_channels, tmp_path):
+    array = np.stack([scan(3, 8, 9, seed=0), scan(3, 8, 9, seed=1)])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(array.T), np.diag([1, 1, 5, 1.0]))
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    (written,) = predict(settings(two_channels, tmp_path / "x.nii.gz", tmp_path / "out"))
+    result = nibabel.load(written)
+    assert np.array_equal(np.asarray(result.dataobj).T, np.where(array[1] > 100 * THRESHOLD, 205, 0))
+    assert np.allclose(result.affine, image.affine)
+
+
+def test_the_scans_are_never_overwritten(run, tmp_path):
+    source = save(tmp_path / "scans" / "x.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    before = source.read_bytes()
+    for given in (source, source.parent):
+        with pytest.raises(UsageError, match="overwrit"):
+            predict(settings(run, given, tmp_path / "scans"))
+    assert source.read_bytes() == before
+
+
+def test_what_is_refused(run, tmp_path):
+    source = save(tmp_path / "scans" / "x.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    with pytest.raises(DataError, match="no such file or folder"):
+        predict(settings(run, tmp_path / "nothing", tmp_path / "out"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no image"):
+        predict(settings(run, tmp_path / "empty", tmp_path / "out"))
+    with pytest.raises(DataError, match="not a run folder"):
+        predict(settings(tmp_path / "empty", source, tmp_path / "out"))
+    with pytest.raises(UsageError, match="batch_size is 0"):
+        predict(settings(run, source, tmp_path / "out", batch_size=0))
+    with pytest.raises(DataError, match="cannot be written"):
+        predict(settings(run, source, source))
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of(LABELS))
+    weights = bytearray((run / "model.safetensors").read_bytes())
+    weights[-9] ^= 4
+    (run / "model.safetensors").write_bytes(weights)
+    source = save(tmp_path / "x.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    with pytest.raises(DataError, match=r"model.safetensors: damaged"):
+        predict(settings(run, source, tmp_path / "out"))
+
+
+def test_a_full_disk_stops_at_once(run, tmp_path, monkeypatch):
+    """It is no fault of the scan, and the next would fail too."""
+    for name in ("a", "b"):
+        save(tmp_path / "scans" / f"{name}.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
+    from jcl.data.imagefile import write_error
+    from jcl.stages import predict as stage
+
+    def full(path, labels, geometry):
+        raise write_error(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(stage, "write_label", full)
+    with pytest.raises(DataError, match=r"a.nii.gz: cannot be written \(No space left on device\)"):
+        predict(settings(run, tmp_path / "scans", tmp_path / "out"))
