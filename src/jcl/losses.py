@@ -98,8 +98,9 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _pixels_first(x: Float[Tensor, "m d h w"]) -> Float[Tensor, "s m d"]:
-    """A view, not a copy, where the features are channels-last."""
-    return _at_least_float32(x).permute(2, 3, 0, 1).flatten(0, 1)
+    """A view where the features are channels-last; else one copy, which all that follows is faster for."""
+    rows = _at_least_float32(x).permute(2, 3, 0, 1).flatten(0, 1)
+    return rows if rows.stride(2) == 1 else rows.contiguous()
 
 
 def _inverse_norms(x: Float[Tensor, "s m d"]) -> Float[Tensor, "s m"]:
