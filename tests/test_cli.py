@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import tomllib
 import warnings
 from pathlib import Path
@@ -50,12 +49,13 @@ def test_help_does_without_torch(arguments: list[str]):
 
 def test_help_is_quick():
     def seconds() -> float:
-        begun = time.perf_counter()
+        begun = os.times()
         run("-m", "jcl", "pretrain", "--help")
-        return time.perf_counter() - begun
+        ended = os.times()
+        return ended.children_user + ended.children_system - begun.children_user - begun.children_system
 
-    # 0.06 s where this was written; the best of five, for other programs may have the processors
-    assert min(seconds() for _ in range(5)) < 0.3
+    # of the processor, since other tests run beside this one; 0.06 s where this was written
+    assert min(seconds() for _ in range(3)) < 0.3
 
 
 def test_overview_names_every_command_in_the_order_of_the_path(capsys: pytest.CaptureFixture):

@@ -68,7 +68,8 @@ class Plan:
     tested: int = 8
     size: int = 64
     slices: int = 24
-    spacing: float = 3.7
+    field: float = 155.0
+    spacing: float = 2.8
     width: int = 16
     pretrain_steps: int = 900
     finetune_steps: int = 400
@@ -127,8 +128,9 @@ def _prepare(config: DemoConfig, plan: Plan) -> None:
     _tell(f"{len(unlabelled)} scans without labels, {len(labelled)} with, all generated: {volumes}")
     if not (volumes / "dataset.json").is_file():  # written last
         write_dataset(
-            volumes, labelled=labelled, unlabelled=unlabelled, seed=config.seed, size=plan.size, slices=plan.slices
-        )
+            volumes, labelled=labelled, unlabelled=unlabelled, seed=config.seed,
+            size=plan.size, slices=plan.slices, field=plan.field,
+        )  # fmt: skip
     _tell(f"prepare: {store}")
     prepare(PrepareConfig(source=volumes, out=store, spacing=plan.spacing, size=plan.size))
 

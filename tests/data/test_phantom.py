@@ -94,11 +94,11 @@ def test_the_mean_patient_can_be_scanned_too():
 
 def test_a_volume_takes_well_under_half_a_second():
     def seconds(number: int) -> float:
-        begun = time.perf_counter()
+        begun = time.process_time()
         scan(draw_patient(0, number), size=128, slices=32)
-        return time.perf_counter() - begun
+        return time.process_time() - begun
 
-    # 0.15 s where this was written, without the type checks of the tests
+    # of the processor, since other tests run beside this one; 0.15 s where this was written
     assert min(seconds(number) for number in range(4)) < 0.5
 
 

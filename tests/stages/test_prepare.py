@@ -527,6 +527,16 @@ def square_or_die(number: int) -> int:
     return number * number
 
 
+@pytest.mark.parametrize("name", ["plan.json", "store.json"])
+def test_what_a_killed_run_had_begun_to_write_is_cleared_away(tmp_path: Path, name: str) -> None:
+    source = make_scans(tmp_path / "scans", count=2)
+    run(source, tmp_path / "store")
+    leftover = tmp_path / "store" / f".{name}.4711"
+    leftover.write_text("{")
+    run(source, tmp_path / "store")
+    assert not leftover.exists()
+
+
 @pytest.mark.slow
 def test_a_worker_that_dies_costs_its_case_only() -> None:
     found = dict(stage._run(square_or_die, list(range(7)), 2, lambda number: -1))

@@ -130,6 +130,9 @@ def _locked(out: Path) -> Generator[None]:
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
     try:
+        for name in (PLAN, MANIFEST):  # what a killed run had begun to write: it was alone under this lock
+            for leftover in out.glob(f".{name}.*"):
+                leftover.unlink(missing_ok=True)
         yield
     finally:
         empty = not any(path.name != LOCK for path in out.iterdir())

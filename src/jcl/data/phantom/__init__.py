@@ -36,18 +36,19 @@ class Scan:
     """Slice, row and column spacing in mm."""
 
 
-def scan(patient: Patient, *, seed: int = 0, size: int = 128, slices: int = 32) -> Scan:
+def scan(patient: Patient, *, seed: int = 0, size: int = 128, slices: int = 32, field: float = 205.0) -> Scan:
     """Scan a patient: about `slices` slices of `size` x `size` pixels, from the diaphragm to the arch of the aorta.
 
     Field of view, slice thickness, sharpness and noise differ from scan to scan. The same patient
-    and seed give the same volume.
+    and seed give the same volume. `field` is the side of an adult's field of view in mm, on average: 205 shows
+    most of the chest, 160 the heart.
 
     Example:
         >>> scan(draw_patient(0, 3), size=64, slices=24).image.shape[1:]
         (64, 64)
     """
     rng = np.random.default_rng([seed, patient.number, 1])
-    axes, spacing = _field_of_view(patient, size, slices, rng)
+    axes, spacing = _field_of_view(patient, size, slices, field, rng)
     canvas = Canvas(np.empty(axes.shape, np.float32), np.zeros(axes.shape, np.uint8))
     paint_torso(canvas, axes, patient, rng)
     paint_heart(canvas, axes, patient, rng)
@@ -56,10 +57,10 @@ def scan(patient: Patient, *, seed: int = 0, size: int = 128, slices: int = 32) 
 
 
 def _field_of_view(
-    patient: Patient, size: int, slices: int, rng: np.random.Generator
+    patient: Patient, size: int, slices: int, field: float, rng: np.random.Generator
 ) -> tuple[Axes, tuple[float, float, float]]:
     """Positions of the voxels in the adult's millimetres, and the spacing in the patient's own."""
-    width = 215 * patient.size**0.6 * rng.uniform(0.85, 1.05)
+    width = field * patient.size**0.6 * rng.uniform(0.9, 1.1)
     pixel = round(width / size, 3)
     height = patient.size * rng.uniform(165, 190)
     thick = round(height / slices * float(rng.choice((0.85, 1.0, 1.15))), 2)
@@ -108,6 +109,7 @@ def write_dataset(
     seed: int = 0,
     size: int = 128,
     slices: int = 32,
+    field: float = 205.0,
 ) -> None:
     """Write patients as a data set in the layout of the Medical Segmentation Decathlon.
 
@@ -120,12 +122,13 @@ def write_dataset(
         seed: of the population; the same number and seed are the same patient.
         size: pixels a side.
         slices: slices of a scan, near enough.
+        field: as for `scan`.
     """
     training: list[dict[str, str]] = []
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for number in sorted({*labelled, *unlabelled}):
-        made = scan(draw_patient(seed, number), seed=seed, size=size, slices=slices)
+        made = scan(draw_patient(seed, number), seed=seed, size=size, slices=slices, field=field)
         entry = {"image": f"./imagesTr/{case_name(number)}.nii.gz"}
         _write(folder / entry["image"], made.image, made.spacing)
         if number in labelled:
