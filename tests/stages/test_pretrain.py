@@ -171,6 +171,9 @@ def test_several_stores_in_one_run(store_path, tmp_path):
 def test_unknown_settings_and_methods_list_what_there_is(store_path, tmp_path):
     with pytest.raises(UsageError, match="temperature"):
         pretrain(config(store_path, tmp_path / "a", method_settings={"temprature": 0.2}))
+    for wrong in ({"temperature": "abc"}, {"blocks": 1.5}, {"dominant_pixel_projector": 1}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            pretrain(config(store_path, tmp_path / "d", method_settings=wrong))
     with pytest.raises(UsageError, match="jcl"):
         pretrain(config(store_path, tmp_path / "b", method="jlc"))
     with pytest.raises(UsageError, match="unet"):

@@ -138,10 +138,13 @@ def _same_channels(stores: Sequence[Store]) -> int:
 def _build_method(config: PretrainConfig, backbone: nn.Module) -> nn.Module:
     """The method with its settings; a setting it does not have is an error that lists those it has."""
     build = methods.load(config.method)
-    known = [name for name in inspect.signature(build).parameters if name != "backbone"]
-    for name in config.method_settings:
+    known = {n: p.default for n, p in inspect.signature(build).parameters.items() if n != "backbone"}
+    for name, value in config.method_settings.items():
         if name not in known:
             raise UsageError(f"method {config.method} has no setting {name!r}; it has: {', '.join(known)}")
+        kind = type(known[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UsageError(f"method {config.method}: {name} is {value!r}, which is no {kind.__name__}")
     return build(backbone, **config.method_settings)
 
 
