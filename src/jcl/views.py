@@ -79,6 +79,13 @@ def warp(
     return F.grid_sample(images, grid.to(images.dtype), mode=mode, padding_mode="zeros", align_corners=False)
 
 
+def random_view(
+    images: Float[Tensor, "b c h w"], ranges: AffineRanges, *, generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Each image under a `random_affine` of its own: the view that all methods have in common."""
+    return warp(images, random_affine(len(images), ranges, generator=generator, device=images.device))
+
+
 def warp_with_labels(
     images: Float[Tensor, "b c h w"], labels: Int[Tensor, "b h w"], matrices: Float[Tensor, "b 2 3"]
 ) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:

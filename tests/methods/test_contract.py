@@ -1,9 +1,14 @@
 """What every method has to do, for each that is there."""
 
 import copy
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed, multiprocessing, nn
 
 from jcl import backbones, methods
 from jcl.data.batches import SliceBatch
@@ -55,24 +60,30 @@ def test_same_generator_same_loss_other_generator_another(method):
 
 
 def test_gradients_on_exactly_the_parts_that_are_trained(method):
-    losses_of(method, batch())["loss"].backward()
-    with_gradient = {n for n, p in method.backbone.named_parameters() if p.grad is not None and p.grad.any()}
+    with_gradient = set()
+    for phase in range(method.phases):
+        method.after_step(phase / method.phases)
+        method.zero_grad()
+        losses_of(method, batch())["loss"].backward()
+        with_gradient |= {n for n, p in method.backbone.named_parameters() if p.grad is not None and p.grad.any()}
     parts = tuple(f"{part}." for part in method.transfers)
     assert with_gradient == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
 
 
 def test_a_few_steps_lower_the_loss(method):
-    optimizer = sgd(method.parameters(), weight_decay=0.0)
-    set_learning_rate(optimizer, method.learning_rate)
-    values = []
-    for step in range(12):
-        loss = losses_of(method, batch())["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        method.after_step((step + 1) / 12)
-        values.append(loss.item())
-    assert values[-1] < values[0]
+    for phase in range(method.phases):
+        method.after_step(phase / method.phases)
+        optimizer = sgd(method.parameters(), weight_decay=0.0)
+        set_learning_rate(optimizer, method.learning_rate)
+        values = []
+        for _ in range(12):
+            loss = losses_of(method, batch())["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            method.after_step(phase / method.phases)
+            values.append(loss.item())
+        assert values[-1] < values[0]
 
 
 def test_state_round_trip(method):
@@ -102,6 +113,58 @@ def test_finite_in_bfloat16_and_near_float32(method):
     loss.backward()
     assert loss.item() == pytest.approx(wanted.item(), rel=0.1)
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
+def test_two_processes_equal_one(tmp_path):
+    """Loss and gradient of two processes of n slices are those of one process of 2n."""
+    names = [(m, b) for m in methods.available() for b in backbones.available()]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(in_one_of_two_processes, (port, names, tmp_path), nprocs=2)
+    for number, name in enumerate(names):
+        local = [torch.load(tmp_path / f"{number}-{rank}.pt") for rank in range(2)]
+        alone = without_batch_statistics(make(*name))
+        parts = [batch(seed) for seed in range(2)]
+        views = [alone.views(part, torch.Generator().manual_seed(seed)) for seed, part in enumerate(parts)]
+        views = tuple(interleave(pair, len(parts[0].images)) for pair in zip(*views, strict=True))
+        whole = SliceBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("images", "positions", "volumes")})
+        loss = alone(views, whole)["loss"]
+        loss.backward()
+        assert [entry["loss"] for entry in local] == pytest.approx([loss.item()] * 2, rel=1e-5), name
+        for key, parameter in alone.named_parameters():
+            if parameter.grad is not None:
+                assert torch.allclose(local[0][key], parameter.grad, rtol=1e-3, atol=1e-6), (name, key)
+
+
+def in_one_of_two_processes(rank: int, port: int, names: list[tuple[str, str]], folder: Path) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=120))
+    for number, name in enumerate(names):
+        method = without_batch_statistics(make(*name))
+        loss = losses_of(method, batch(rank), seed=rank)["loss"]
+        loss.backward()
+        saved = {"loss": loss.item()}
+        for key, parameter in method.named_parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                saved[key] = parameter.grad / 2
+        torch.save(saved, folder / f"{number}-{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def without_batch_statistics(method: nn.Module) -> nn.Module:
+    """Batch normalisation would take its statistics from one process's slices alone."""
+    for module in method.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return method
+
+
+def interleave(views: tuple[torch.Tensor, ...], count: int) -> torch.Tensor:
+    """Views of two batches of `count` slices, each k blocks of so many rows, as the views of one batch of all."""
+    blocks = [view.unflatten(0, (-1, count)) for view in views]
+    return torch.cat(blocks, dim=1).flatten(0, 1)
 
 
 def test_unknown_names_list_what_there_is():

@@ -26,6 +26,9 @@ class Method(Protocol):
     learning_rate: float
     """Peak learning rate of SGD with momentum that suits the method, unless the user gives one."""
 
+    phases: int
+    """Parts of the run, of equal length, that each have a learning-rate schedule of their own (GCL has two)."""
+
     transfers: tuple[str, ...]
     """Names of the backbone's submodules that are trained, and go on to fine-tuning."""
 
@@ -42,7 +45,7 @@ class Method(Protocol):
         ...
 
     def after_step(self, progress: float) -> None:
-        """Update teachers, queues and prototypes; `progress` goes from 0 to 1 over the run."""
+        """Update teachers, queues and the phase; `progress` is the share of the run that is done."""
         ...
 
 

@@ -3,15 +3,16 @@
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from jcl.backbones import Backbone, pad_to_multiple
+from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
+from jcl.distributed import gather
 from jcl.errors import UsageError
 from jcl.heads import InstanceProjector, PixelProjector
 from jcl.losses import dense_info_nce, equivariance, info_nce, position_mask
-from jcl.views import AffineRanges, IntensityRanges, jitter, random_affine, shrink, warp
+from jcl.views import AffineRanges, IntensityRanges, jitter, random_view, shrink
 
 __all__ = ["JCL"]
 
@@ -30,6 +31,8 @@ class JCL(nn.Module):
 
     learning_rate = 0.01
     """The paper's 0.1 collapses on small collections (see docs/results.md); the authors' scripts use 0.01."""
+
+    phases = 1
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class JCL(nn.Module):
         The sides are padded to multiples of 16 * 2^blocks, which both branches can halve to the end.
         """
         images = batch.images
-        first, second = self._warped(images, generator), self._warped(images, generator)
+        first, second = (random_view(images, self.affine, generator=generator) for _ in range(2))
         if self.view_preset == "paper":
             auxiliary = dominant = torch.cat([first, second])
         else:
@@ -139,15 +142,16 @@ class JCL(nn.Module):
         source = decoded if self.global_source == "decoder" else features[-1]
 
         pixels, images = self._rows(full.shape[0])
-        auxiliary = self.auxiliary_instance(bottleneck[images])
-        dominant = self.dominant_instance(source[images])
-        positions = batch.positions.repeat(auxiliary.shape[0] // len(batch.positions))
+        auxiliary = gather(self.auxiliary_instance(bottleneck[images]))
+        dominant = gather(self.dominant_instance(source[images]))
+        views_of_each = full[images].shape[0] // len(batch.positions)
+        positions = gather(batch.positions.repeat(views_of_each))
         losses = {"global": self._contrast(info_nce, auxiliary, dominant, positions)}
         if self.dense_weight:
             losses["dense"] = self._contrast(
                 dense_info_nce,
-                self.auxiliary_pixel(bottleneck[pixels]),
-                self.dominant_pixel(decoded[pixels]),
+                gather(self.auxiliary_pixel(bottleneck[pixels])),
+                gather(self.dominant_pixel(decoded[pixels])),
                 positions,
             )
         if self.equivariance_weight:
@@ -158,13 +162,10 @@ class JCL(nn.Module):
             "equivariance": self.equivariance_weight,
         }
         total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        return {"loss": total, **losses, **_collapse_monitor(auxiliary, dominant)}
+        return {"loss": total, **losses, **collapse_monitor(auxiliary, dominant)}
 
     def after_step(self, progress: float) -> None:
         """Nothing to update: the encoder is shared."""
-
-    def _warped(self, images: Float[Tensor, "b c h w"], generator: Generator) -> Float[Tensor, "b c h w"]:
-        return warp(images, random_affine(len(images), self.affine, generator=generator, device=images.device))
 
     def _rows(self, count: int) -> tuple[slice, slice]:
         """Which rows the pixel and feature losses take, and which the image loss."""
@@ -179,14 +180,6 @@ class JCL(nn.Module):
         rows = torch.cat([auxiliary, dominant])
         positives = position_mask(positions.repeat(2), self.threshold)
         return loss(rows, rows, positives, temperature=self.temperature)
-
-
-def _collapse_monitor(auxiliary: Float[Tensor, "m d"], dominant: Float[Tensor, "m d"]) -> dict[str, Tensor]:
-    z = nn.functional.normalize(torch.stack([auxiliary, dominant]).detach().float(), dim=2)
-    return {
-        "feature_std": z.std(dim=1).mean() * z.shape[2] ** 0.5,
-        "alignment": (z[0] * z[1]).sum(1).mean(),
-    }
 
 
 def _one_of(name: str, value: str, offered: tuple[str, ...]) -> None:

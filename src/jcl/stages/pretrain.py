@@ -84,13 +84,14 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     start = order.start = checkpointer.restore()
     batches = load_batches(Slices(stores, slices, labels=False), order, workers=config.workers)
     watch = _Watch(steps)
+    phase = math.ceil(steps / trained.phases)
     method.train()
     with (
         RunLog(config.out, "pre-train", steps=steps, start=start, batch_size=config.batch_size) as log,
         StopRequest() as stop,
     ):
         for step in range(start, steps):
-            learning_rate = cosine(step, steps, peak=rate, warmup=int(config.warmup * steps))
+            learning_rate = cosine(step % phase, phase, peak=rate, warmup=int(config.warmup * phase))
             set_learning_rate(optimizer, learning_rate)
             batch = next(batches).to(device)
             views = trained.views(batch, generator)
