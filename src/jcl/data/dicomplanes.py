@@ -1,0 +1,193 @@
+"""Where the images of a DICOM file lie: position, orientation, spacing and scale of each of its frames."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pydicom.dataset import Dataset
+
+__all__ = ["MARKS", "Plane", "read_planes", "text"]
+
+MARKS = {
+    "EchoNumbers": "echo",
+    "EchoTime": "te",
+    "TemporalPositionIdentifier": "time",
+    "DiffusionBValue": "b",
+    "PrivateBValue": "b",
+    "DiffusionGradientOrientation": "gradient",
+    "ImageType": "type",
+    "InversionTime": "ti",
+    "AcquisitionNumber": "acquisition",
+    "TriggerTime": "phase",
+    "AcquisitionTime": "acquired",
+}
+"""What may part the volumes of one series, the plainest first, and what their names call it."""
+
+PRIVATE_B_VALUE = 0x0019100C
+
+NEAREST, FARTHEST = 1e-4, 1e4
+"""Spacings in mm that a scan may have."""
+
+ORTHONORMAL = 5e-3
+"""Cosines rounded to three digits deviate by less."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One frame, in LPS and mm.
+
+    Attributes:
+        position: of the centre of the first pixel; None for a projection or a photograph, which have none.
+        orientation: directions along a row, then along a column.
+        spacing: between rows, then between columns.
+        thickness: between slices as the file says it, which often is wrong; None if it does not.
+        slope, intercept: make a stored value a rescaled one.
+        marks: what may part the volumes of a series (keys of `MARKS`).
+    """
+
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float | None
+    slope: float
+    intercept: float
+    marks: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def text(dataset: Dataset, name: str | int) -> str:
+    """A value as one line of text; several values joined as DICOM has them; empty if missing or unreadable."""
+    try:
+        return _joined(dataset, name)
+    except Exception:  # of any type: values are only now decoded
+        return ""
+
+
+def _joined(dataset: Dataset, name: str | int) -> str:
+    value: Any = dataset.get(name)
+    if isinstance(name, int) and value is not None:
+        value = value.value
+    parts = cast("list[Any]", value if hasattr(value, "append") else [value])
+    return " ".join("\\".join(str(part) for part in parts if part is not None).replace("\0", " ").split())
+
+
+def read_planes(dataset: Dataset, frames: int) -> tuple[Plane, ...] | str:
+    """One plane a frame, or why there is none: half a line with the mend.
+
+    Frames need a position each in PerFrameFunctionalGroupsSequence (enhanced multi-frame); other files
+    of several frames are films.
+    """
+    try:
+        return _read_planes(dataset, frames)
+    except ValueError as error:
+        return str(error)
+
+
+def _read_planes(dataset: Dataset, frames: int) -> tuple[Plane, ...]:
+    groups = _items(dataset, "PerFrameFunctionalGroupsSequence")
+    if not groups and frames == 1:
+        return (_plane(dataset),)
+    if len(groups) != frames:
+        raise ValueError(f"holds {frames} frames, and a position for {len(groups)}; convert it to one slice a file")
+    shared = next(iter(_items(dataset, "SharedFunctionalGroupsSequence")), Dataset())
+    return tuple(_frame(group, shared) for group in groups)
+
+
+def _plane(dataset: Dataset) -> Plane:
+    position = _numbers(dataset, "ImagePositionPatient", 3)
+    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
+    if position is None or orientation is None:
+        position, orientation = None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    marks = {name: text(dataset, PRIVATE_B_VALUE if name == "PrivateBValue" else name) for name in MARKS}
+    return Plane(position, _checked(orientation), _pixel_spacing(dataset), *_common(dataset, dataset), marks)
+
+
+def _frame(group: Dataset, shared: Dataset) -> Plane:
+    """A frame of an enhanced file; what it does not say itself is said for all frames."""
+
+    def part(name: str) -> Dataset:
+        return next((item for owner in (group, shared) for item in _items(owner, name)), Dataset())
+
+    position = _numbers(part("PlanePositionSequence"), "ImagePositionPatient", 3)
+    orientation = _numbers(part("PlaneOrientationSequence"), "ImageOrientationPatient", 6)
+    if position is None or orientation is None:
+        raise ValueError("its frames have no position or orientation; convert it to one slice a file")
+    measures = part("PixelMeasuresSequence")
+    values = part("PixelValueTransformationSequence")
+    return Plane(position, _checked(orientation), _pixel_spacing(measures), *_common(measures, values))
+
+
+def _common(measures: Dataset, values: Dataset) -> tuple[float | None, float, float]:
+    """Thickness, slope and intercept."""
+    try:
+        thick = _numbers(measures, "SpacingBetweenSlices", 1) or _numbers(measures, "SliceThickness", 1)
+    except ValueError:  # positions tell it
+        thick = None
+    thickness = abs(thick[0]) if thick and NEAREST <= abs(thick[0]) <= FARTHEST else None
+    slope = (_numbers(values, "RescaleSlope", 1) or (1.0,))[0]
+    intercept = (_numbers(values, "RescaleIntercept", 1) or (0.0,))[0]
+    if slope == 0 or abs(slope) > 1e30 or abs(intercept) > 1e30:
+        raise ValueError(f"its RescaleSlope is {slope:g}, its RescaleIntercept {intercept:g}; correct or replace it")
+    return thickness, slope, intercept
+
+
+def _pixel_spacing(dataset: Dataset) -> tuple[float, ...]:
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        if spacing := _numbers(dataset, name, 2):
+            break
+    else:
+        spacing = _ultrasound_spacing(dataset)
+        if spacing is None:
+            raise ValueError("has no PixelSpacing, nor ImagerPixelSpacing; add it to the header or leave it out")
+    if not all(NEAREST <= value <= FARTHEST for value in spacing):
+        raise ValueError(f"its pixel spacing is {spacing[0]:g} x {spacing[1]:g} mm; correct its header")
+    return spacing
+
+
+def _ultrasound_spacing(dataset: Dataset) -> tuple[float, ...] | None:
+    """Spacing of the only region of an ultrasound image; in the file it is in cm (unit 3)."""
+    regions = _items(dataset, "SequenceOfUltrasoundRegions")
+    if len(regions) != 1 or any(text(regions[0], f"PhysicalUnits{axis}Direction") != "3" for axis in "XY"):
+        return None
+    rows, columns = (_numbers(regions[0], f"PhysicalDelta{axis}", 1) for axis in "YX")
+    return (abs(10 * rows[0]), abs(10 * columns[0])) if rows and columns else None
+
+
+def _checked(orientation: tuple[float, ...]) -> tuple[float, ...]:
+    row, column = orientation[:3], orientation[3:]
+    pairs = ((row, row), (column, column), (row, column))
+    products = [sum(a * b for a, b in zip(*pair, strict=True)) for pair in pairs]
+    if not all(abs(found - wanted) < ORTHONORMAL for found, wanted in zip(products, (1, 1, 0), strict=True)):
+        shown = ", ".join(f"{value:g}" for value in orientation)
+        raise ValueError(f"its ImageOrientationPatient has no two unit vectors at right angles ({shown}); correct it")
+    return orientation
+
+
+def _items(dataset: Dataset, name: str) -> list[Dataset]:
+    try:
+        value: Any = dataset.get(name)
+    except Exception as error:  # of any type: values are only now decoded
+        raise ValueError(f"its {name} cannot be read; correct its header") from error
+    items = cast("list[Any]", value if hasattr(value, "append") else [])
+    return [item for item in items if isinstance(item, Dataset)]
+
+
+def _numbers(dataset: Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    """So many finite numbers, or None if the element is missing or empty.
+
+    Raises:
+        ValueError: there are others.
+    """
+    try:
+        found = _joined(dataset, name)
+    except Exception as error:  # of any type: values are only now decoded
+        raise ValueError(f"its {name} cannot be read; correct its header") from error
+    if not found:
+        return None
+    try:
+        values = tuple(float(part) for part in found.split("\\"))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(math.isfinite(value) for value in values):
+        raise ValueError(f"its {name} is {found[:60]!r}, where {count} finite numbers are needed; correct its header")
+    return values

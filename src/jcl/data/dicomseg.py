@@ -1,0 +1,159 @@
+"""A segmentation as a DICOM-SEG object that points at the series it was made from."""
+
+import hashlib
+import io
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Integer
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from jcl import __version__
+from jcl.data.dicomfile import open_dicom
+from jcl.data.dicomheader import read_header
+from jcl.data.dicomplanes import text
+from jcl.data.dicomstack import stack
+from jcl.data.imagefile import write_error
+from jcl.errors import DataError, UsageError
+
+__all__ = ["write_segmentation"]
+
+SCHEME = "99JCL"
+"""Of the codes of segments: class names are free words, which no public scheme knows."""
+
+EXPECTED = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+    "AccessionNumber", "ReferringPhysicianName",
+)  # fmt: skip
+"""Elements that have to be there, and may be empty; anonymising often removes them."""
+
+
+def write_segmentation(
+    path: Path,
+    labels: Integer[np.ndarray, "z y x"],
+    source_files: Sequence[Path],
+    class_names: Sequence[str],
+    *,
+    description: str = "Segmentation by jcl",
+) -> None:
+    """Write labels on the grid of a series, one segment a class; the file gets its name when it is whole.
+
+    Patient, study and frame of reference are those of the series. The UIDs follow from series and
+    labels, so that the same segmentation written again is the same object, not a second one.
+
+    Args:
+        labels: 0 is background, k the class `class_names[k - 1]`; slices as `read_series` has them.
+        source_files: of the series, in any order.
+
+    Raises:
+        UsageError: highdicom is not installed.
+        DataError: the series cannot be used, or lacks a UID.
+        WriteError: the file cannot be written.
+        ValueError: the labels have another shape, or a value without a class name.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        raise UsageError("DICOM-SEG needs highdicom; install it: pip install 'jcl-seg[dicom-seg]'") from error
+    volume = stack([read_header(file) for file in source_files])
+    if labels.shape != volume.size[::-1]:
+        raise ValueError(f"labels have the shape {labels.shape}; the series has {volume.size[::-1]}")
+    if labels.min() < 0 or labels.max() > len(class_names):
+        raise ValueError(
+            f"labels have the values {labels.min()} to {labels.max()}; {len(class_names)} classes are named"
+        )
+    # Frames in the order in which the files have them: of several files that of the volume, in one file its own.
+    files = list(dict.fromkeys(part.header.path for part in volume.slices))
+    rank = {file: number for number, file in enumerate(files)}
+    order = sorted(range(len(labels)), key=lambda at: (rank[volume.slices[at].header.path], volume.slices[at].frame))
+    sources = [_source(file) for file in files]
+    pixels = np.ascontiguousarray(labels[order], np.uint8 if len(class_names) < 256 else np.uint16)
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    entropy = [text(sources[0], "SeriesInstanceUID"), digest, *class_names, __version__]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty segmentation, or names of patients that do not conform
+            dataset = highdicom.seg.Segmentation(
+                source_images=sources,
+                pixel_array=pixels,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_segments(class_names),
+                series_instance_uid=generate_uid(entropy_srcs=["series", *entropy]),
+                series_number=min(100 * _number(sources[0]) + 1, 2**31 - 1),
+                sop_instance_uid=generate_uid(entropy_srcs=["instance", *entropy]),
+                instance_number=1,
+                manufacturer="jcl",
+                manufacturer_model_name="jcl",
+                software_versions=__version__,
+                device_serial_number="1",
+                series_description=description[:64],
+            )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{files[0]}: no DICOM-SEG can point at its series ({reason}); write NIfTI instead") from error
+    _save(path, dataset)
+
+
+def _source(path: Path) -> Dataset:
+    """Header of a source file, with what a segmentation needs of it."""
+    try:
+        with open_dicom(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset: Dataset = dcmread(file, stop_before_pixels=True, force=True)
+    except Exception as error:  # what pydicom raises at a corrupt header can be of any type
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); copy it again") from error
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+        if not text(dataset, name):
+            raise DataError(f"{path}: has no {name}, which a DICOM-SEG has to point at; write NIfTI instead")
+    for name in EXPECTED:
+        if name not in dataset:
+            setattr(dataset, name, "")
+    return dataset
+
+
+def _number(dataset: Dataset) -> int:
+    found = text(dataset, "SeriesNumber")
+    return int(found) if found.isascii() and found.isdigit() else 0
+
+
+def _segments(class_names: Sequence[str]) -> list[Any]:
+    from highdicom import AlgorithmIdentificationSequence
+    from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+    from highdicom.sr import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    algorithm = AlgorithmIdentificationSequence(
+        name="jcl", family=codes.DCM.ArtificialIntelligence, version=__version__
+    )
+    segments: list[Any] = []
+    for number, name in enumerate(class_names, 1):
+        plain = " ".join(name.replace("\\", "/").split())[:64] or f"class {number}"
+        segments.append(
+            SegmentDescription(
+                segment_number=number,
+                segment_label=plain,
+                segmented_property_category=codes.SCT.AnatomicalStructure,
+                segmented_property_type=CodedConcept(str(number), SCHEME, plain),
+                algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+                algorithm_identification=algorithm,
+            )
+        )
+    return segments
+
+
+def _save(path: Path, dataset: Dataset) -> None:
+    content = io.BytesIO()
+    dataset.save_as(content)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".jcl-", dir=path.parent) as folder:
+            part = Path(folder, path.name)
+            part.write_bytes(content.getbuffer())
+            part.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
