@@ -9,8 +9,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jcl import backbones, methods
+from jcl.data.datasets import load_spec, spec_names
+from jcl.data.splits import official_splits, read_official_split
+from jcl.errors import UsageError
 
-__all__ = ["describe_settings", "show_backbones", "show_methods"]
+__all__ = ["describe_settings", "show_backbones", "show_datasets", "show_methods", "show_splits"]
+
+
+ANY_FOLDER = {
+    "auto": "any folder: looks for itself",
+    "folder": "any folder of images and labels",
+    "msd": "any folder with a dataset.json",
+}
+"""What the specs are that name no data set."""
 
 
 def show_methods(name: str | None) -> None:
@@ -34,6 +45,54 @@ def show_methods(name: str | None) -> None:
 def show_backbones(name: str | None = None) -> None:
     """Print all segmentation networks."""
     _print(("backbone", "what it is"), [(each, _summary(backbones.load(each))) for each in backbones.available()])
+
+
+def show_datasets(name: str | None = None) -> None:
+    """Print all data sets, or what is known of one.
+
+    Raises:
+        UsageError: there is no such data set.
+    """
+    if name is None:
+        specs = [load_spec(each) for each in spec_names()]
+        rows = [(spec.name, spec.title or ANY_FOLDER[spec.name], spec.modality, spec.licence) for spec in specs]
+        _print(("data set", "what it is", "modality", "licence"), rows)
+        print("`jcl datasets NAME` says where to get it and how it is prepared; a .toml file of your own adds one.")
+        return
+    spec = load_spec(name)
+    size = "as the largest slice" if spec.size is None else f"{spec.size} pixels"
+    rows = {
+        "title": spec.title or ANY_FOLDER.get(spec.name, ""),
+        "modality": spec.modality,
+        "licence": spec.licence,
+        "get it from": spec.source_url,
+        "images": " + ".join(spec.images) or spec.layout,
+        "labels": spec.label or "",
+        "structures": ", ".join(f"{value} {label}" for value, label in spec.labels.items()) or "as found",
+        "in-plane spacing": "as it is" if spec.spacing is None else f"{spec.spacing:g} mm",
+        "size": f"{size}, each slice scaled to it" if spec.fit else size,
+        "channels": str(spec.channels),
+        "intensities": f"clipped to percentiles {spec.clip[0]:g} and {spec.clip[1]:g}, then {spec.normalisation}",
+    }
+    _print(("data set", spec.name), [(key, value) for key, value in rows.items() if value])
+
+
+def show_splits(name: str | None = None) -> None:
+    """Print all fixed splits, or the patients of one.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    if name is None:
+        splits = {each: read_official_split(each) for each in official_splits()}
+        rows = [(each, str(len(split.train)), str(len(split.test))) for each, split in splits.items()]
+        _print(("split", "labelled patients", "test patients"), rows)
+        print("Take one with --split NAME; `jcl splits NAME` shows its patients.")
+        return
+    if name not in official_splits():
+        raise UsageError(f"no split {name!r}; there are: {', '.join(official_splits())}")
+    split = read_official_split(name)
+    _print(("part", "patients"), [("train", ", ".join(split.train)), ("test", ", ".join(split.test))])
 
 
 def describe_settings(build: Callable[..., Any]) -> list[tuple[str, Any, str]]:

@@ -66,6 +66,8 @@ COMMANDS = {
 CATALOGUES = {
     "methods": "List the pre-training methods, or one with its settings.",
     "backbones": "List the segmentation networks.",
+    "datasets": "List the data sets that prepare knows, or one with where to get it.",
+    "splits": "List the fixed splits of the JCL authors, or one with its patients.",
 }
 
 HELP = """\
@@ -185,8 +187,8 @@ def _show_catalogue(name: str, arguments: list[str]) -> int:
 
     show: Callable[[str | None], None] = getattr(catalogue, f"show_{name}")
     parser = Parser(prog=f"jcl {name}", description=CATALOGUES[name])
-    if name == "methods":
-        parser.add_argument("name", nargs="?", help="a method, to see its settings", metavar="NAME")
+    if name != "backbones":
+        parser.add_argument("name", nargs="?", help=f"one of the {name}, to see more of it", metavar="NAME")
     try:
         show(getattr(parser.parse_args(arguments), "name", None))
     except SystemExit as leaving:

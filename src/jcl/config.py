@@ -33,13 +33,15 @@ def positional(help: str, **metadata: Any) -> Any:
 class PrepareConfig:
     """Turn a folder of scans into a verified store of slices."""
 
-    source: Path = positional("folder of scans: NIfTI, NRRD or MetaImage, or one with a dataset.json")
+    source: Path = positional("folder of scans: DICOM, NIfTI, NRRD, MetaImage or pictures, or one with a dataset.json")
     out: Path = option("the store to write")
     dataset: str = option("layout of the source: a name or a .toml file; `auto` looks for itself", "auto")
     spacing: float | None = option("in-plane spacing to resample to, in mm (else the data set's, or as it is)", None)
     size: int | None = option(
         "slices are padded to this many pixels a side (else the data set's, or the largest)", None
     )
+    fit: bool = option("scale each slice so that its longer side is --size (pictures without a spacing)", False)
+    channels: int | None = option("values a voxel: 3 for colour (else the data set's, or 1)", None)
     labels: str | None = option(
         "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)", None
     )
@@ -68,7 +70,9 @@ class PretrainConfig:
     weight_decay: float = option("weight decay", 1e-5)
     fold: int | None = option("leave out the test patients of this fold (0 to folds-1)", None)
     folds: int = option("number of folds by patient", 5)
-    split: Path | None = option("split file; only its training patients are used", None)
+    split: Path | None = option(
+        "split file, or a fixed split (`jcl splits`); only its training patients are used", None
+    )
     split_seed: int = option("seed of the folds; keep it, so that runs can be compared", 0)
     seed: int = option("seed of weights, batches and views", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
@@ -88,7 +92,9 @@ class FinetuneConfig:
     patients: int | None = option("number of labelled patients to train on (else all of the fold)", None)
     fold: int = option("fold whose patients are the test cases", 0)
     folds: int = option("number of folds by patient", 5)
-    split: Path | None = option("split file, instead of folds", None)
+    split: Path | None = option(
+        "split file, or a fixed split of the JCL authors (`jcl splits`), instead of folds", None
+    )
     split_seed: int = option("seed of the folds and of the few patients drawn from them", 0)
     backbone: str | None = option("network (else that of the initial run, or unet)", None)
     width: int | None = option("channels of the first level (else those of the initial run, or 32)", None)

@@ -18,6 +18,8 @@ TABLE = {  # name: in-plane mm, size, label values in order
     "acdc": (1.0, 352, [1, 2, 3]),
     "brats2018": (1.0, 192, [1, 2, 4]),
     "kits2019": (1.0, 512, [1, 2]),
+    "chaos": (1.0, 256, [63, 126, 189, 252]),
+    "isic2018": (None, 256, [255, 1]),
     "msd_heart": (None, 320, []),
     "msd_hippocampus": (None, 32, []),
     "msd_spleen": (None, 512, []),
@@ -309,7 +311,7 @@ def test_several_values_may_have_one_name() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UsageError, match=r"no data set is named 'cdh'; known: acdc, auto, brats2018, chd"):
+    with pytest.raises(UsageError, match=r"no data set is named 'cdh'; known: acdc, auto, brats2018, chaos, chd"):
         load_spec("cdh")
 
 

@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from jcl.data.imagefile import WriteError, readable, write_error
 from jcl.data.volumes import read_image
@@ -229,6 +230,20 @@ def test_a_png_that_claims_too_much(tmp_path: Path) -> None:
     struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
     path.write_bytes(content)
     assert refusal(path)
+
+
+def test_a_jpeg_that_is_cut_or_claims_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
+    Image.fromarray(noise).save(path, exif=b"Exif\0\0" + b"\xff\xd9" * 9)  # a preview brings an end mark of its own
+    content = path.read_bytes()
+    assert read_image([path], channels=3).array.shape == (3, 1, 40, 50)
+    for length in range(1, len(content), 7):
+        path.write_bytes(content[:length])
+        assert "JPEG" in (said := refusal(path) or "") or "truncated" in said or "no size" in said, length
+    place = content.index(b"\xff\xc0") + 5
+    path.write_bytes(content[:place] + struct.pack(">HH", 65000, 65000) + content[place + 4 :])
+    assert "claims" in (refusal(path) or "")
 
 
 def test_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jcl.data.splits import Split, check_split, few_patients, make_split, read_split, write_split
+from jcl.data.datasets import spec_names
+from jcl.data.splits import (
+    Split,
+    check_split,
+    few_patients,
+    make_split,
+    official_splits,
+    read_official_split,
+    read_split,
+    take_split,
+    write_split,
+)
 from jcl.errors import DataError, UsageError
 
 PATIENTS = [f"p{number:02}" for number in range(23)]
@@ -136,3 +147,52 @@ def test_a_split_is_checked_against_the_patients() -> None:
         check_split(Split(train=(), test=("a",)), ["a"])
     with pytest.raises(UsageError, match="in both"):
         check_split(Split(train=("a",), test=("a",)), ["a"])
+
+
+def test_the_authors_splits_name_patients_of_their_sets() -> None:
+    """Numbers of the journal version, typed from its lists: first and last of each part."""
+    acdc = read_official_split("acdc_8")
+    assert (acdc.train[0], acdc.train[-1], acdc.test[0], acdc.test[-1]) == (
+        "patient073", "patient016", "patient005", "patient089",
+    )  # fmt: skip
+    assert read_official_split("mmwhs_ct_2") == Split(
+        ("ct_train_1019", "ct_train_1003"),
+        (),
+        ("ct_train_1001", "ct_train_1011", "ct_train_1013", "ct_train_1016"),
+    )
+    assert read_official_split("hvsmr_2") == Split(("pat8", "pat0"), (), ("pat3", "pat9"))
+    assert read_official_split("chaos_4") == Split(("5", "10", "1", "8"), (), ("20", "21", "32", "39"))
+    assert len(read_official_split("msd_hippocampus_52").test) == 52
+
+
+@pytest.mark.parametrize("name", official_splits())
+def test_an_official_split_can_be_used(name: str) -> None:
+    data_set, _, count = name.rpartition("_")
+    assert data_set in spec_names()
+    ranked = {"msd_heart": 20, "msd_spleen": 41}.get(data_set)
+    named = read_official_split(name)
+    patients = [f"case_{k:02d}" for k in range(ranked)] if ranked else [*named.train, *named.test, "another"]
+    split = take_split(Path(name), patients)
+    assert len(split.train) == int(count)
+    assert set(split.train + split.test) <= set(patients)
+
+
+def test_ranks_count_all_cases_of_the_data_set() -> None:
+    patients = [f"la_{k:03d}" for k in range(20)]
+    assert take_split(Path("msd_heart_2"), reversed(patients)) == Split(
+        ("la_018", "la_002"), (), ("la_000", "la_010", "la_012", "la_015")
+    )
+    with pytest.raises(UsageError, match="count all 20 cases of the data set, this store has 19"):
+        take_split(Path("msd_heart_2"), patients[:19])
+
+
+def test_a_split_is_a_file_or_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    write_split(path, Split(("a",), (), ("b",)))
+    assert take_split(path, ["a", "b"]) == Split(("a",), (), ("b",))
+    with pytest.raises(UsageError, match=r"acdc_9: no such split file, and no fixed split of that name"):
+        take_split(Path("acdc_9"), ["a"])
+    with pytest.raises(DataError, match="cannot be read"):
+        take_split(tmp_path / "none.json", ["a"])
+    with pytest.raises(UsageError, match="the split names patient073"):
+        take_split(Path("acdc_8"), ["a"])

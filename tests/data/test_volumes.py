@@ -8,19 +8,14 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from PIL import Image
 
+from jcl.data.sources import Stack
 from jcl.data.volumes import (
     label_values,
     map_labels,
-    normalise,
-    prepare_volume,
     read_image,
     read_label,
-    resample_image,
-    resample_label,
     write_label,
 )
 from jcl.errors import DataError
@@ -229,7 +224,7 @@ def test_4d_images_are_channels_only_when_told(tmp_path: Path) -> None:
     volume = read_image([path], channels=2)
     np.testing.assert_array_equal(volume.array[1], sitk.GetArrayFromImage(parts[1]))
     assert volume.geometry.shape == (3, 4, 5)
-    with pytest.raises(DataError, match=r"a\.nii\.gz: 4-D \(2 volumes\), but 1 wanted; split it"):
+    with pytest.raises(DataError, match=r"a\.nii\.gz: 4-D \(2 volumes\), but 1 wanted; give --channels 2"):
         read_image([path])
     with pytest.raises(DataError, match="a single volume, but 2 wanted"):
         read_image([save(tmp_path / "b.nii.gz", parts[0])], channels=2)
@@ -269,10 +264,40 @@ def test_voxels_that_cannot_be_used(tmp_path: Path, array: np.ndarray, words: st
     assert "\n" not in str(caught.value)
 
 
-def test_colour_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.png", sitk.GetImageFromArray(random_array(6, 8, 3, kind="uint8"), isVector=True))
-    with pytest.raises(DataError, match=r"a\.png: 3 values a voxel"):
+def test_colours_are_channels_only_when_told(tmp_path: Path) -> None:
+    array = random_array(6, 8, 3, kind="uint8")
+    path = save(tmp_path / "a.png", sitk.GetImageFromArray(array, isVector=True))
+    with pytest.raises(DataError, match=r"a\.png: colour \(3 values a pixel\), but 1 wanted; give --channels 3"):
         read_image([path])
+    volume = read_image([path], channels=3)
+    np.testing.assert_array_equal(volume.array[:, 0], array.transpose(2, 0, 1))
+    with pytest.raises(DataError, match=r"a\.png: a 4-D or colour label \(3 values a voxel\)"):
+        read_label(path, volume)
+    grey = save(tmp_path / "b.png", make(random_array(6, 8, kind="uint8")))
+    with pytest.raises(DataError, match=r"b\.png: a single volume, but 3 wanted"):
+        read_image([grey], channels=3)
+
+
+def test_photographs_are_read_in_colour_and_answered_without_loss(tmp_path: Path) -> None:
+    row, column = np.mgrid[:40, :56]
+    array = np.stack([4 * row, 3 * column, 200 - row - column], axis=-1).astype(np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.JPG", quality=95)
+    volume = read_image([tmp_path / "a.JPG"], channels=3)
+    np.testing.assert_allclose(volume.array[:, 0], array.transpose(2, 0, 1), atol=12)
+    assert volume.geometry.suffix == ".png"
+
+
+def test_label_slices_are_pictures_in_order(tmp_path: Path) -> None:
+    volume = read_image([save(tmp_path / "a.nii.gz", make(random_array(3, 4, 5), ORIENTATIONS[0]))])
+    array = random_array(3, 4, 5, kind="uint8", seed=1)
+    files = tuple(save(tmp_path / f"{k}.png", sitk.GetImageFromArray(part)) for k, part in enumerate(array))
+    expected = read_label(save(tmp_path / "b.nii.gz", make(array, ORIENTATIONS[0])), volume)
+    np.testing.assert_array_equal(read_label(Stack(tmp_path, files), volume), expected)
+    with pytest.raises(DataError, match="2 label slices, but its image has 3"):
+        read_label(Stack(tmp_path, files[:2]), volume)
+    save(files[1], sitk.GetImageFromArray(array[0, :, :3]))
+    with pytest.raises(DataError, match=r"1\.png: its size is 3 x 4, that of its image's slices is 5 x 4"):
+        read_label(Stack(tmp_path, files), volume)
 
 
 def test_axes_that_are_not_at_right_angles(tmp_path: Path) -> None:
@@ -305,6 +330,20 @@ def test_labels_are_turned_as_their_image(tmp_path: Path, direction: np.ndarray)
         assert label_values(label) == tuple(np.unique(array).tolist())
 
 
+@pytest.mark.parametrize("direction", ORIENTATIONS[::5], ids=str)
+def test_labels_may_be_stored_in_another_order_of_axes(tmp_path: Path, direction: np.ndarray) -> None:
+    """As converters leave them: the same voxels in the same places, other axes first or reversed."""
+    box = (5.0, 7.0, 15.0)
+    spacing = (1.0, 1.0, 3.0)
+    volume = read_image([save(tmp_path / "a.nii.gz", anatomy(np.eye(3), spacing, box))])
+    turned = anatomy(direction, tuple(np.abs(direction.T @ np.array(spacing))), box)
+    half = np.array([size - 1 for size in turned.GetSize()]) * turned.GetSpacing() / 2
+    whole = np.array([4, 6, 4]) * spacing / 2
+    turned.SetOrigin(tuple(whole - direction @ half))
+    found = read_label(save(tmp_path / "b.nii.gz", turned), volume)
+    np.testing.assert_array_equal(found, volume.array[0])
+
+
 @pytest.mark.parametrize(
     ("label", "words"),
     [
@@ -315,7 +354,7 @@ def test_labels_are_turned_as_their_image(tmp_path: Path, direction: np.ndarray)
         (make(random_array(3, 4, 5).astype(np.float32) + 0.25), "not whole numbers"),
         (make(voxels(np.nan)), "not whole numbers"),
         (make(voxels(1e12)), "not whole numbers"),
-        (sitk.JoinSeries([make(random_array(3, 4, 5))] * 2), "a 4-D label"),
+        (sitk.JoinSeries([make(random_array(3, 4, 5))] * 2), "a 4-D or colour label"),
     ],
 )
 def test_labels_that_do_not_fit(tmp_path: Path, label: sitk.Image, words: str) -> None:
@@ -346,107 +385,3 @@ def test_label_values_become_classes() -> None:
     with pytest.raises(DataError, match=r"values 1, 2, 3, 4, 5, 6, 7, 8, \.\.\.; known are none"):
         map_labels(np.arange(20).reshape(1, 4, 5), {}, other="error", path=path)
     assert not map_labels(np.full((1, 2, 2), -1), {}, other="background", path=path).any()
-
-
-def test_normalise_by_hand() -> None:
-    """Percentiles written again with sorting and linear interpolation."""
-    array = np.random.default_rng(0).gamma(2, 100, (2, 3, 8, 9)).astype(np.float32)
-    for method in ("minmax", "zscore"):
-        scaled = normalise(array, method, (1.0, 99.0))
-        for channel, found in zip(array.astype(np.float64), scaled, strict=True):
-            ranked = np.sort(channel.ravel())
-            ends: list[float] = []
-            for percent in (1, 99):
-                at = percent / 100 * (ranked.size - 1)
-                low = int(at)
-                ends.append(ranked[low] + (at - low) * (ranked[low + 1] - ranked[low]))
-            clipped = channel.clip(*ends)
-            if method == "minmax":
-                expected = (clipped - ends[0]) / (ends[1] - ends[0])
-            else:
-                expected = (clipped - clipped.mean()) / clipped.std()
-            np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("method", ["minmax", "zscore"])
-@pytest.mark.parametrize("offset", [0.0, 1.7e6, -1e9])
-def test_normalise_where_most_is_one_value(method: str, offset: float) -> None:
-    array = np.full((1, 4, 20, 20), offset, np.float32)
-    array[0, 2, 3, 4] += 1000
-    scaled = normalise(array, method)
-    assert np.isfinite(scaled).all()
-    assert scaled.max() > scaled.min()
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
-    st.tuples(st.floats(0.3, 3), st.floats(0.3, 3)),
-    st.floats(0.4, 3),
-    st.integers(0, 99),
-)
-def test_resampling_keeps_range_and_extent(
-    shape: tuple[int, int, int], spacing: tuple[float, float], target: float, seed: int
-) -> None:
-    array = np.random.default_rng(seed).random((2, *shape), np.float32)
-    found, reached = resample_image(array, (7.0, *spacing), target)
-    assert found.shape[:2] == array.shape[:2]
-    for new, old, before, after in zip(found.shape[2:], shape[1:], spacing, reached[1:], strict=True):
-        assert new == max(1, round(old * before / target))
-        assert new * after == pytest.approx(old * before)
-    assert reached[0] == 7
-    for channel, source in zip(found, array, strict=True):
-        assert source.min() <= channel.min() <= channel.max() <= source.max()
-    labels = (array[0] * 4).astype(np.uint8)
-    resampled = resample_label(labels, (7.0, *spacing), target)
-    assert resampled.shape == found.shape[1:]
-    assert set(np.unique(resampled)) <= set(np.unique(labels))
-
-
-def test_resampling_is_that_of_pillow() -> None:
-    """Pillow's own filter is another program for the same triangle."""
-    from PIL import Image
-
-    array = np.random.default_rng(0).random((1, 1, 50, 70), np.float32)
-    for target in (1.7, 0.8):
-        found, _ = resample_image(array, (1.0, 1.0, 1.0), target)
-        size = (found.shape[3], found.shape[2])
-        expected = np.asarray(Image.fromarray(array[0, 0]).resize(size, Image.Resampling.BILINEAR))
-        np.testing.assert_allclose(found[0, 0], expected.clip(array.min(), array.max()), atol=1e-5)
-
-
-def test_resampled_labels_are_the_largest_share() -> None:
-    labels = np.random.default_rng(0).integers(0, 4, (20, 30, 34)).astype(np.uint8)
-    found = resample_label(labels, (3.0, 1.0, 1.0), 1.6)
-    shares = torch.nn.functional.interpolate(
-        torch.stack([torch.from_numpy(labels == value) for value in range(4)], dim=1).double(),
-        found.shape[1:], mode="bilinear", antialias=True,
-    ).numpy()  # fmt: skip
-    winners = shares.argmax(axis=1)
-    two_best = np.sort(shares, axis=1)[:, -2:]
-    clear = two_best[:, 1] - two_best[:, 0] > 1e-5
-    assert clear.mean() > 0.99
-    np.testing.assert_array_equal(found[clear], winners[clear])
-
-
-def test_every_structure_of_a_few_pixels_survives() -> None:
-    labels = np.zeros((1, 64, 64), np.uint8)
-    for value in range(1, 8):
-        labels[0, 8 * value : 8 * value + 3, 8 * value : 8 * value + 3] = value
-    assert set(np.unique(resample_label(labels, (1.0, 1.0, 1.0), 2.0))) == set(range(8))
-
-
-def test_without_a_target_nothing_changes() -> None:
-    array = np.random.default_rng(0).random((1, 2, 5, 6), np.float32)
-    found, reached = resample_image(array, (2.0, 0.9, 1.1), None)
-    assert found is array
-    assert reached == (2.0, 0.9, 1.1)
-
-
-def test_prepare_volume_follows_the_recipe(tmp_path: Path) -> None:
-    volume = read_image([save(tmp_path / "a.nrrd", make(random_array(3, 40, 50), spacing=(1, 1, 5)))])
-    recipe = {"clip": [1.0, 99.0], "normalisation": "zscore", "spacing": 2.0}
-    found, reached = prepare_volume(volume, recipe)
-    expected, _ = resample_image(normalise(volume.array, "zscore"), volume.spacing, 2.0)
-    np.testing.assert_array_equal(found, expected)
-    assert reached == (5.0, 2.0, 2.0)

@@ -17,8 +17,9 @@ import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
 from jcl.data.manifest import write_sealed
+from jcl.data.resampling import normalise, resample_image
 from jcl.data.store import Store
-from jcl.data.volumes import normalise, read_image, resample_image
+from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
 from jcl.stages import prepare as stage
 from jcl.stages.prepare import prepare

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jcl.data.layouts import SUFFIXES, find_by_pattern, find_in_folder, find_msd, read_dataset_json
+from jcl.data.layouts import find_by_pattern, find_in_folder, find_msd, read_dataset_json
+from jcl.data.sources import SUFFIXES, Source
 from jcl.errors import DataError, UsageError
 
 __all__ = ["CaseSource", "DatasetSpec", "find_cases", "load_spec", "parse_labels", "resolve", "spec_names"]
@@ -18,6 +19,7 @@ TYPES: dict[str, type] = {
     **dict.fromkeys(("title", "modality", "licence", "source_url", "label", "patient"), str),
     **dict.fromkeys(("size", "channels"), int),
     **dict.fromkeys(("images", "clip"), list),
+    "fit": bool,
 }
 LAYOUTS = ("auto", "folder", "msd", "files")
 MAX_CLASSES = 255
@@ -40,7 +42,8 @@ class DatasetSpec:
         label: the same for label files.
         other_labels: a value that `labels` does not name is an `error`, or becomes `background`.
         patient: regular expression whose first group, found in the case's name, is the patient.
-        channels: images (or 4-D components) that make one volume.
+        channels: images, 4-D components or colours that make one volume.
+        fit: shrink or enlarge each slice so that its longer side is `size`: pictures without a scale.
     """
 
     name: str
@@ -59,6 +62,7 @@ class DatasetSpec:
     other_labels: str = "error"
     patient: str | None = None
     channels: int = 1
+    fit: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -68,12 +72,16 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class CaseSource:
-    """The files of one volume: one image a channel (or a single 4-D image), and the label if there is one."""
+    """The files of one volume: one image a channel (or a single one of several), and the label if there is one.
+
+    `problem` says why it cannot be used, where its files show that before they are read.
+    """
 
     case: str
     patient: str
-    images: tuple[Path, ...]
-    label: Path | None
+    images: tuple[Source, ...]
+    label: Source | None
+    problem: str | None = None
 
 
 def spec_names() -> list[str]:
@@ -114,7 +122,7 @@ def _checked(path: Path, values: dict[str, Any]) -> DatasetSpec:
         arguments.update({key: tuple(values[key]) for key in ("images", "clip") if key in values})
         if "spacing" in values:
             arguments["spacing"] = float(values["spacing"])
-        if "images" in values:
+        if "images" in values and "channels" not in values:
             arguments["channels"] = len(values["images"])
         spec = DatasetSpec(name=path.stem, **arguments)
         _check(spec)
@@ -141,6 +149,10 @@ def _check(spec: DatasetSpec) -> None:
         raise ValueError("labels: 0 is the background and cannot be named")
     if len(spec.class_names) > MAX_CLASSES:
         raise ValueError(f"labels: {len(spec.class_names)} classes; at most {MAX_CLASSES} can be stored")
+    if spec.channels < 1 or (len(spec.images) > 1 and spec.channels != len(spec.images)):
+        raise ValueError(f"channels = {spec.channels}; it has to be at least 1, and one a pattern of images")
+    if spec.fit and (spec.size is None or spec.spacing is not None):
+        raise ValueError("fit: it needs a size, and no spacing")
     if spec.layout == "files" and not spec.images:
         raise ValueError("images: at least one pattern is needed")
     patterns = (*spec.images, spec.label) if spec.label else spec.images
@@ -174,6 +186,8 @@ def resolve(
     size: int | None = None,
     labels: str | None = None,
     patient: str | None = None,
+    channels: int | None = None,
+    fit: bool | None = None,
 ) -> DatasetSpec:
     """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
 
@@ -188,7 +202,9 @@ def resolve(
         spec = dataclasses.replace(spec, layout=layout, name=layout if spec.name == "auto" else spec.name)
     if spec.layout == "msd":
         spec = _with_dataset_json(spec, source)
-    given: dict[str, Any] = {"spacing": spacing, "size": size, "patient": patient}
+    given: dict[str, Any] = {
+        "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None
+    }  # fmt: skip
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     if labels is not None:
         spec = dataclasses.replace(spec, labels=parse_labels(labels))
@@ -234,17 +250,27 @@ def find_cases(source: Path, spec: DatasetSpec, patient_regex: str | None = None
     """
     layout = _layout(spec, source)
     if layout == "msd":
-        images, labels = find_msd(source)
+        found = find_msd(source)
     elif layout == "files":
-        images, labels = find_by_pattern(source, spec.images, spec.label)
+        found = find_by_pattern(source, spec.images, spec.label)
     else:
-        images, labels = find_in_folder(source)
-    if not images:
-        wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({', '.join(SUFFIXES)})"
+        found = find_in_folder(source)
+    if not found.images:
+        kinds = f"{', '.join(SUFFIXES)}, DICOM"
+        wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({kinds})"
         raise DataError(f"{source}: no {wanted}")
-    _check_names(images, labels)
+    _check_names(found.images, found.labels)
     regex = patient_regex if patient_regex is not None else spec.patient
-    return [CaseSource(case, _patient(case, regex), images[case], labels.get(case)) for case in sorted(images)]
+    return [
+        CaseSource(
+            case,
+            _patient(case, regex, found.patients.get(case)),
+            found.images[case],
+            found.labels.get(case),
+            found.problems.get(case),
+        )
+        for case in sorted(found.images)
+    ]
 
 
 def _layout(spec: DatasetSpec, source: Path) -> str:
@@ -253,7 +279,7 @@ def _layout(spec: DatasetSpec, source: Path) -> str:
     return "msd" if (source / "dataset.json").is_file() else "folder"
 
 
-def _check_names(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> None:
+def _check_names(images: Mapping[str, tuple[Source, ...]], labels: Mapping[str, Source]) -> None:
     for case, path in sorted(labels.items()):
         if case not in images:
             raise DataError(f"{path}: this label has no image; add the image or move the label away")
@@ -268,9 +294,10 @@ def _check_names(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Pa
             raise DataError(f"{path}: its case name differs from {other} in upper and lower case only; rename one")
 
 
-def _patient(case: str, regex: str | None) -> str:
+def _patient(case: str, regex: str | None, known: str | None) -> str:
+    """The patient of a case: what the expression finds in its name, else what its files say, else its name."""
     if regex is None:
-        return case
+        return known or case
     try:
         compiled = re.compile(regex)
     except re.error as error:

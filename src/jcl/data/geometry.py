@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from jcl.data.sources import Source
 from jcl.errors import DataError
 
-__all__ = ["Geometry", "check_same_grid", "orientation"]
+__all__ = ["Geometry", "check_same_grid", "orientation", "same_grid"]
 
 SLICE_DIRECTION = np.array([0.6, -0.6, 0.3])
 """The slice axis runs along it (left, posterior, superior): axial slices to the head, short axes to the apex."""
@@ -101,26 +102,40 @@ def orientation(
     return (2 - slices, 2 - rows, 2 - columns), (flips[0], flips[1], flips[2])
 
 
-def check_same_grid(path: Path, found: Geometry, other: Path | str, expected: Geometry) -> None:
-    """Check that the voxels of `path` lie where those of `other` do.
+def same_grid(found: Geometry, expected: Geometry) -> bool:
+    """Whether two images have as many voxels along each turned axis, in the same places."""
+    return found.shape == expected.shape and _apart(found, expected) <= TOLERANCE * min(expected.spacing)
+
+
+def check_same_grid(source: Source, found: Geometry, other: Path | str, expected: Geometry) -> None:
+    """Check that the voxels of `source`, turned, lie where those of `other` do.
 
     Raises:
         DataError: the size differs, or a corner lies elsewhere.
     """
-    if found.size != expected.size:
+    if same_grid(found, expected):
+        return
+    if found.shape != expected.shape or len(found.size) != len(expected.size):
         sizes = [" x ".join(map(str, geometry.size)) for geometry in (found, expected)]
-        raise DataError(f"{path}: its size is {sizes[0]}, that of {other} is {sizes[1]}; they have to be on one grid")
-    apart = float(np.abs(_corners(found) - _corners(expected)).max())
-    if apart > TOLERANCE * min(expected.spacing):
-        raise DataError(
-            f"{path}: lies {apart:.3g} mm apart from {other} (origin, spacing or direction differ); correct its header"
-        )
+        raise DataError(f"{source}: its size is {sizes[0]}, that of {other} is {sizes[1]}; they have to be on one grid")
+    raise DataError(
+        f"{source}: lies {_apart(found, expected):.3g} mm apart from {other} (origin, spacing or direction differ); "
+        "correct its header"
+    )
 
 
-def _corners(geometry: Geometry) -> Float[np.ndarray, "k r"]:
-    """Positions (mm) of the corner voxels: they differ when origin, spacing or direction does."""
+def _apart(found: Geometry, expected: Geometry) -> float:
+    """Largest distance (mm, along an axis) between corners: not 0 when origin, spacing or direction differ."""
+    if len(found.size) != len(expected.size):
+        return float("inf")
+    return float(np.abs(_corners(found) - _corners(expected)).max())
+
+
+def _corners(geometry: Geometry) -> Float[np.ndarray, "r 2 2 2"]:
+    """Positions (mm) of the corner voxels, by slices, rows and columns."""
     rank = len(geometry.size)
     steps = np.array(geometry.direction).reshape(rank, rank) * np.array(geometry.spacing)
-    ends = [np.array([0, n - 1]) for n in geometry.size]
-    index = np.stack([axis.ravel() for axis in np.meshgrid(*ends, indexing="ij")], axis=1)
-    return np.array(geometry.origin) + index @ steps.T
+    ends = [np.array([0, n - 1]) for n in (*geometry.size, 1)[:3]]
+    index = np.stack(np.meshgrid(*ends[::-1], indexing="ij")[::-1])[:rank]
+    places = np.einsum("ij,jzyx->izyx", steps, index) + np.array(geometry.origin)[:, None, None, None]
+    return geometry.turn(places)

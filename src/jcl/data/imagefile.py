@@ -34,6 +34,10 @@ MAX_VOXELS = 1 << 31
 NIFTI_BYTES = 352
 NIFTI_FLOATS = {16: "f4", 64: "f8"}
 
+JPEG_SCAN = 0xDA
+JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
+"""Start of a frame: baseline, extended and progressive."""
+
 META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -79,7 +83,8 @@ def readable(path: Path) -> Generator[Path]:
 
 def _check(path: Path) -> None:
     checks = {
-        ".nii": _check_nifti, ".nrrd": _check_nrrd, ".mha": _check_meta, ".mhd": _check_meta, ".png": _check_png
+        ".nii": _check_nifti, ".nrrd": _check_nrrd, ".mha": _check_meta, ".mhd": _check_meta, ".png": _check_png,
+        ".jpg": _check_jpeg, ".jpeg": _check_jpeg,
     }  # fmt: skip
     try:
         if not path.is_file():
@@ -288,6 +293,22 @@ def _check_png(path: Path) -> None:
                 _refuse_packed(path, "a checksum does not fit")
             if kind == b"IHDR" and length == 13:
                 _check_sizes(path, struct.unpack_from(">II", body), path.stat().st_size)
+
+
+def _check_jpeg(path: Path) -> None:
+    """Check the size that the frame header claims, and that the end mark is there: JPEG has no checksum."""
+    data = path.read_bytes()
+    place, sizes = 2, ()
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise DataError(f"{path}: not a JPEG file")
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != JPEG_SCAN:
+        marker, length = struct.unpack_from(">xBH", data, place)
+        if marker in JPEG_FRAMES and place + 10 <= len(data):
+            sizes = struct.unpack_from(">HHB", data, place + 5)
+        place += 2 + length
+    if data.find(b"\xff\xd9", place) < 0:
+        _refuse_packed(path, "its end is missing")
+    _check_sizes(path, sizes, len(data))
 
 
 def _check_deflate(path: Path, data: Path, start: int, bits: int) -> None:

@@ -3,50 +3,83 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from jcl.data.dicom import DicomSeries, find_series, is_dicom
+from jcl.data.sources import Source, Stack, stem, suffix_of
 from jcl.errors import DataError
 
-__all__ = ["SUFFIXES", "Found", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "stem"]
-
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png")
-"""File name endings that are taken for images."""
+__all__ = ["Found", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "walk"]
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 LABEL_FOLDERS = ("labels", "labelsTr")
 
-Found = tuple[dict[str, tuple[Path, ...]], dict[str, Path]]
-"""Images (one a channel) and label of each case."""
-
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder, by case.
+
+    Attributes:
+        images: one source a channel.
+        patients: of the cases whose files say so themselves (DICOM).
+        problems: why a case cannot be used, where its files show that before they are read.
+    """
+
+    images: dict[str, tuple[Source, ...]] = field(default_factory=dict[str, tuple[Source, ...]])
+    labels: dict[str, Source] = field(default_factory=dict[str, Source])
+    patients: dict[str, str] = field(default_factory=dict[str, str])
+    problems: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def find_in_folder(source: Path) -> Found:
     """Files below folders named labels are labels; else images, only those below folders named images if there are any.
 
-    A case is named by its path without those folders, parts joined by `_`.
+    A case is named by its path without those folders, parts joined by `_`. DICOM files are grouped into
+    series (see `jcl.data.dicom`).
 
     Raises:
         DataError: a case name occurs twice.
     """
-    images: dict[str, tuple[Path, ...]] = {}
-    labels: dict[str, Path] = {}
-    parents = {path: path.relative_to(source).parts[:-1] for path in _files(source)}
+    found = Found()
+    unknown: list[Path] = []
+    parents = {path: path.relative_to(source).parts[:-1] for path in walk(source)}
     has_image_folder = any(part in IMAGE_FOLDERS for parts in parents.values() for part in parts)
     for path, parts in parents.items():
-        kept = [part for part in parts if part not in IMAGE_FOLDERS + LABEL_FOLDERS]
-        case = "_".join([*kept, stem(path)])
-        if any(part in LABEL_FOLDERS for part in parts):
-            _add(labels, case, path, path)
-        elif not has_image_folder or any(part in IMAGE_FOLDERS for part in parts):
-            _add(images, case, path, (path,))
-    return images, labels
+        is_label = any(part in LABEL_FOLDERS for part in parts)
+        if not is_label and has_image_folder and not any(part in IMAGE_FOLDERS for part in parts):
+            continue
+        if not suffix_of(path):
+            unknown += [] if is_label else [path]
+            continue
+        case = "_".join([*_without_roles(parts), stem(path)])
+        if is_label:
+            _add(found.labels, case, path, path)
+        else:
+            _add(found.images, case, path, (path,))
+    all_series = find_series(source, _dicom_files(unknown))
+    in_folder = Counter(_folder(series) for series in all_series)
+    for series in all_series:
+        folder = _folder(series)
+        case = _case_of(source, series, alone=in_folder[folder] == 1)
+        _add(found.images, case, folder, (Stack(folder, series.files),))
+        found.patients[case] = series.patient
+        if series.problem:
+            found.problems[case] = series.problem
+    return found
 
 
 def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) -> Found:
     """Files whose path below the source matches an expression; its group `case` names the case.
+
+    The pattern decides what a case is, and whose: patient IDs of published DICOM files are often all the same.
+    DICOM files of one case are its series; label files of one case beside a series are its slices, of
+    which the first by name belongs to the first file of the series by name.
 
     Args:
         patterns: one a channel.
@@ -55,19 +88,24 @@ def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) ->
     Raises:
         DataError: two files make one case name, or a case lacks a channel.
     """
-    channels: list[dict[str, Path]] = [{} for _ in patterns]
-    labels: dict[str, Path] = {}
-    for path in _files(source):
+    channels: list[dict[str, list[Path]]] = [{} for _ in patterns]
+    labels: dict[str, list[Path]] = {}
+    for path in walk(source):
         text = path.relative_to(source).as_posix()
         for pattern, into in zip((*patterns, label), (*channels, labels), strict=True):
             match = re.fullmatch(pattern, text) if pattern else None
             if match:
-                _add(into, match["case"].replace("/", "_"), path, path)
+                into.setdefault(match["case"].replace("/", "_"), []).append(path)
+    found = Found()
     for case in sorted({case for channel in channels for case in channel}):
         for pattern, channel in zip(patterns, channels, strict=True):
             if case not in channel:
                 raise DataError(f"{source}: case {case} has no file that matches {pattern}")
-    return {case: tuple(channel[case] for channel in channels) for case in channels[0]}, labels
+        found.images[case] = tuple(_one_image(found, case, channel[case]) for channel in channels)
+    for case, paths in labels.items():
+        first = found.images.get(case, (paths[0],))[0]
+        found.labels[case] = _label_stack(first, paths) if isinstance(first, Stack) else _only(case, paths)
+    return found
 
 
 def find_msd(source: Path) -> Found:
@@ -81,20 +119,19 @@ def find_msd(source: Path) -> Found:
     """
     content = read_dataset_json(source)
     numbered = "channel_names" in content
-    images: dict[str, tuple[Path, ...]] = {}
-    labels: dict[str, Path] = {}
-    for path in _files(source / "labelsTr"):
-        _add(labels, stem(path), path, path)
-    for path in _files(source / "imagesTr"):
+    found = Found()
+    for path in _images(source / "labelsTr"):
+        _add(found.labels, stem(path), path, path)
+    for path in _images(source / "imagesTr"):
         if numbered:
             case = re.sub(r"_\d{4}$", "", stem(path))
-            images[case] = (*images.get(case, ()), path)
+            found.images[case] = (*found.images.get(case, ()), path)
         else:
-            _add(images, stem(path), path, (path,))
+            _add(found.images, stem(path), path, (path,))
     if not numbered:
         for path in _named_in(source, content):
-            images.setdefault(stem(path), (path,))
-    return images, labels
+            found.images.setdefault(stem(path), (path,))
+    return found
 
 
 def read_dataset_json(source: Path) -> dict[str, Any]:
@@ -115,11 +152,6 @@ def read_dataset_json(source: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", content)
 
 
-def stem(path: Path) -> str:
-    """A file's name without its image suffix."""
-    return path.name[: len(path.name) - len(_suffix(path.name))]
-
-
 def _named_in(source: Path, content: dict[str, Any]) -> Iterator[Path]:
     training = content.get("training")
     for entry in cast("list[Any]", training) if isinstance(training, list) else []:
@@ -130,12 +162,8 @@ def _named_in(source: Path, content: dict[str, Any]) -> Iterator[Path]:
             yield source / name
 
 
-def _suffix(name: str) -> str:
-    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Image files below `folder` in a fixed order; names with a leading dot (macOS leaves some) are left out."""
+def walk(folder: Path) -> Iterator[Path]:
+    """Files below `folder` in a fixed order; names with a leading dot (macOS leaves some) are left out."""
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
@@ -144,9 +172,62 @@ def _files(folder: Path) -> Iterator[Path]:
         if real in seen:
             continue
         seen.add(real)
-        for name in sorted(names):
-            if not name.startswith(".") and _suffix(name):
-                yield Path(root, name)
+        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (path for path in walk(folder) if suffix_of(path))
+
+
+def _dicom_files(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if is_dicom(path)]
+
+
+def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
+    """The image of one channel: a file, or the one series that DICOM files make."""
+    if suffix_of(paths[0]):
+        return _only(case, paths)
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    series = find_series(folder, _dicom_files(paths))
+    if len(series) != 1:
+        what = f"{len(series)} series" if series else "no image"
+        found.problems[case] = f"{folder}: its DICOM files hold {what}, where one series is needed"
+        return Stack(folder, tuple(paths))
+    if series[0].problem:
+        found.problems[case] = series[0].problem
+    return Stack(folder, series[0].files)
+
+
+def _label_stack(image: Stack, paths: list[Path]) -> Source:
+    """Label slices in the order of the image's: both were numbered alike, whatever way the numbers run."""
+    folder = paths[0].parent
+    if len(paths) != len(image.files):
+        return Stack(folder, tuple(sorted(paths)))  # reading it will say that the numbers differ
+    by_name = sorted(range(len(paths)), key=lambda number: image.files[number].name)
+    labels: dict[int, Path] = dict(zip(by_name, sorted(paths), strict=True))
+    return Stack(folder, tuple(labels[number] for number in range(len(paths))))
+
+
+def _only(case: str, paths: list[Path]) -> Path:
+    if len(paths) > 1:
+        raise DataError(f"{paths[1]}: the case name {case} occurs twice; rename one of the files")
+    return paths[0]
+
+
+def _folder(series: DicomSeries) -> Path:
+    return Path(os.path.commonpath([path.parent for path in series.files]))
+
+
+def _case_of(source: Path, series: DicomSeries, *, alone: bool) -> str:
+    """A series that is alone in its folder is named by it, as a file would be; of several, each has its own name."""
+    folders = _folder(series).relative_to(source).parts
+    if alone and (kept := _without_roles(folders)):
+        return "_".join(kept)
+    return "_".join(part for part in series.name.split("_") if part not in folders or part not in IMAGE_FOLDERS)
+
+
+def _without_roles(parts: Iterable[str]) -> list[str]:
+    return [part for part in parts if part not in IMAGE_FOLDERS + LABEL_FOLDERS]
 
 
 def _add(into: dict[str, Value], case: str, path: Path, value: Value) -> None:

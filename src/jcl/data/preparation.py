@@ -9,8 +9,10 @@ from typing import Any
 
 from jcl.data.datasets import CaseSource, DatasetSpec
 from jcl.data.imagefile import WriteError
+from jcl.data.resampling import fit_of, prepare_volume, resample_label
+from jcl.data.sources import files_of
 from jcl.data.store import CASES, CaseRecord, Refused, read_case, write_case
-from jcl.data.volumes import label_values, map_labels, prepare_volume, read_image, read_label, resample_label
+from jcl.data.volumes import label_values, map_labels, read_image, read_label
 from jcl.errors import DataError, UsageError
 
 __all__ = ["Job", "died", "find_label_values", "make_recipe", "prepare_case"]
@@ -30,7 +32,8 @@ def make_recipe(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: boo
     """All that decides what is in a store, as plain values.
 
     Keys: `dataset`, `title`, `modality`, `licence`; `channels`; `spacing` (mm, or None: as it is);
-    `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows);
+    `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
+    each slice is brought to that size;
     `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`; `classes`, the
     names in the order of the store, and `class_values`, the value of each in the files; `patient`.
     A finished store has `padded` too, its (H, W).
@@ -53,6 +56,7 @@ def make_recipe(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: boo
         "classes": classes,
         "class_values": [first[name] for name in classes],
         "patient": spec.patient,
+        **({"fit": True} if spec.fit else {}),
     }
 
 
@@ -74,6 +78,8 @@ def prepare_case(job: Job) -> CaseRecord | Refused:
         UsageError: the case is there, but was made of other files.
     """
     files = job.files
+    if files.problem:
+        return Refused(files.case, files.patient, _below(files.problem, job.source))
     try:
         source = _digests(job)
         done = read_case(job.out / CASES / files.case)
@@ -110,7 +116,7 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
         classes = {int(value): recipe["classes"].index(name) + 1 for value, name in recipe["labels"].items()}
         values = read_label(files.label, volume)
         mapped = map_labels(values, classes, other=recipe["other_labels"], path=files.label)
-        labels = resample_label(mapped, volume.spacing, recipe["spacing"])
+        labels = resample_label(mapped, volume.spacing, recipe["spacing"], fit_of(recipe))
     return write_case(
         job.out, image, labels, case=files.case, patient=files.patient,
         spacing=spacing, source=source, classes=len(recipe["classes"]),
@@ -119,8 +125,11 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
 
 def _digests(job: Job) -> dict[str, list[list[str]]]:
     """Path below the source and sha256 of each file of a case."""
-    files = {"images": job.files.images, "label": (job.files.label,) if job.files.label else ()}
-    return {role: _digest_each(paths, job.source) for role, paths in files.items()}
+    sources = {"images": job.files.images, "label": (job.files.label,) if job.files.label else ()}
+    return {
+        role: _digest_each((path for source in some for path in files_of(source)), job.source)
+        for role, some in sources.items()
+    }
 
 
 def _digest_each(paths: Iterable[Path], source: Path) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Folds and nested few-label subsets, by patient.
+"""Folds, nested few-label subsets and fixed splits, by patient.
 
 Patients are ordered by a hash of seed, purpose and name, which is the same on every machine and for
 every version of Python; subsets are prefixes of such an order, so a larger one holds the smaller.
@@ -13,8 +13,19 @@ from typing import Any, cast
 
 from jcl.errors import DataError, UsageError
 
-__all__ = ["Split", "check_split", "few_patients", "make_split", "read_split", "write_split"]
+__all__ = [
+    "Split",
+    "check_split",
+    "few_patients",
+    "make_split",
+    "official_splits",
+    "read_official_split",
+    "read_split",
+    "take_split",
+    "write_split",
+]
 
+OFFICIAL = Path(__file__).parent / "official"
 PARTS = ("train", "validation", "test")
 
 
@@ -69,6 +80,53 @@ def _order(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
         return hashlib.sha256(f"{seed}:{purpose}:{patient}".encode("utf-8", "surrogateescape")).hexdigest()
 
     return sorted(patients, key=key)
+
+
+def take_split(path_or_name: Path, patients: Iterable[str]) -> Split:
+    """The split in a file, or the fixed one of that name, checked against the patients of a store.
+
+    Raises:
+        DataError: the file cannot be used.
+        UsageError: there is no such file or name, or the split does not fit the patients.
+    """
+    patients = set(patients)
+    name = str(path_or_name)
+    if path_or_name.exists() or path_or_name.suffix == ".json":
+        split = read_split(path_or_name)
+    elif name in official_splits():
+        split = read_official_split(name, patients)
+    else:
+        raise UsageError(f"{name}: no such split file, and no fixed split of that name (`jcl splits` lists them)")
+    check_split(split, patients)
+    return split
+
+
+def official_splits() -> list[str]:
+    """Names of the fixed splits that come with the package: data set and number of labelled training patients."""
+    names = [path.stem.rpartition("_") for path in OFFICIAL.glob("*.json")]
+    return [f"{data_set}_{count}" for data_set, _, count in sorted(names, key=lambda name: (name[0], int(name[2])))]
+
+
+def read_official_split(name: str, patients: Iterable[str] | None = None) -> Split:
+    """A fixed split of the JCL authors (journal version), so that results can be compared with theirs.
+
+    Some name patients, some give ranks in the sorted list of all cases, which `patients` turns into names; without
+    `patients` ranks are kept, as text.
+
+    Raises:
+        UsageError: ranks are given, and the store has another number of patients than the data set.
+    """
+    content = json.loads((OFFICIAL / f"{name}.json").read_text(encoding="utf-8"))
+    count = content.pop("ranks", None)
+    if count is None or patients is None:
+        return Split(**{part: tuple(map(str, entries)) for part, entries in content.items()})
+    names = sorted(patients)
+    if len(names) != count:
+        raise UsageError(
+            f"{name}: its numbers count all {count} cases of the data set, this store has {len(names)}; "
+            "prepare the whole training part"
+        )
+    return Split(**{part: tuple(names[rank] for rank in ranks) for part, ranks in content.items()})
 
 
 def read_split(path: Path) -> Split:

@@ -6,16 +6,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from jaxtyping import Float32, Integer, UInt8
-from torch.nn import functional
+from jaxtyping import Float, Float32, Integer, UInt8
 
-from jcl.data.geometry import Geometry, check_same_grid, orientation
+from jcl.data.dicomvoxels import read_series
+from jcl.data.geometry import Geometry, check_same_grid, orientation, same_grid
 from jcl.data.imagefile import readable, write_error
+from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, suffix_of
 from jcl.errors import DataError
 
 __all__ = [
@@ -23,17 +22,10 @@ __all__ = [
     "Volume",
     "label_values",
     "map_labels",
-    "normalise",
-    "prepare_volume",
     "read_image",
     "read_label",
-    "resample_image",
-    "resample_label",
     "write_label",
 ]
-
-CHUNK = 16
-"""Slices resampled at a time, so that memory stays small."""
 
 IMAGE_IO = {
     ".nii.gz": "NiftiImageIO",
@@ -42,6 +34,8 @@ IMAGE_IO = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
     ".png": "PNGImageIO",
+    ".jpg": "JPEGImageIO",
+    ".jpeg": "JPEGImageIO",
 }
 
 
@@ -60,12 +54,12 @@ class Volume:
     geometry: Geometry
 
 
-def read_image(paths: Sequence[Path], *, channels: int = 1) -> Volume:
+def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
     """Read a volume and turn it to the common orientation; voxels are moved, never interpolated.
 
     Args:
-        paths: one file a channel (all on one grid), or a single one with the channels as its fourth
-            axis. A 2-D image is a volume of one slice.
+        sources: one a channel (all on one grid), or a single one whose channels are its fourth axis or
+            its colours. A DICOM series is a stack. A 2-D image is a volume of one slice.
         channels: how many channels there have to be.
 
     Raises:
@@ -74,63 +68,99 @@ def read_image(paths: Sequence[Path], *, channels: int = 1) -> Volume:
     """
     parts: list[Float32[np.ndarray, "c d h w"]] = []
     geometry: Geometry | None = None
-    for path in paths:
-        array, found = _read_turned(path)
+    colour = False
+    for source in sources:
+        grid = _read(source, channels if len(sources) == 1 else 1)
+        found = grid.geometry(orientation(grid.matrix, grid.spacing, grid.size), result_suffix(source))
         if geometry is not None:
-            check_same_grid(path, found, paths[0].name, geometry)
-        geometry = geometry or found
+            check_same_grid(source, found, files_of(sources[0])[0].name, geometry)
+        geometry, colour = geometry or found, grid.colour
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is told below
-            array = np.ascontiguousarray(array, np.float32)
+            array = np.ascontiguousarray(found.turn(grid.array), np.float32)
         if bad := np.count_nonzero(~np.isfinite(array)):
-            raise DataError(f"{path}: {bad} voxels are NaN or infinite; mend it or leave it out")
+            raise DataError(f"{source}: {bad} voxels are NaN or infinite; mend it or leave it out")
         parts.append(array)
-    if geometry is None or (len(paths) > 1 and any(len(part) > 1 for part in parts)):
-        raise DataError(f"{paths[0] if paths else 'image'}: one 3-D file a channel is needed, or a single 4-D one")
+    if geometry is None or (len(sources) > 1 and any(len(part) > 1 for part in parts)):
+        raise DataError(f"{sources[0] if sources else 'image'}: one 3-D file a channel is needed, or a single 4-D one")
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if len(array) != channels:
-        what = f"4-D ({len(array)} volumes)" if len(array) > 1 else "a single volume"
-        mend = "split it, or name its channels in a dataset.json" if channels == 1 else "complete it or leave it out"
-        raise DataError(f"{paths[0]}: {what}, but {channels} wanted; {mend}")
-    for index, channel in enumerate(array):
-        if channel.min() == channel.max():
-            raise DataError(f"{paths[min(index, len(paths) - 1)]}: all voxels are {channel.flat[0]:g}; leave it out")
+    _check_channels(sources, array, channels, colour)
     return Volume(array, geometry.turned_spacing, geometry)
 
 
-def read_label(path: Path, like: Volume) -> Integer[np.ndarray, "d h w"]:
+def _check_channels(
+    sources: Sequence[Source], array: Float32[np.ndarray, "c d h w"], channels: int, colour: bool
+) -> None:
+    if len(array) != channels:
+        several = f"colour ({len(array)} values a pixel)" if colour else f"4-D ({len(array)} volumes)"
+        what = several if len(array) > 1 else "a single volume"
+        mend = f"give --channels {len(array)}, or take one of them" if channels == 1 else "complete it or leave it out"
+        raise DataError(f"{sources[0]}: {what}, but {channels} wanted; {mend}")
+    for index, channel in enumerate(array):
+        if channel.min() == channel.max():
+            source = sources[min(index, len(sources) - 1)]
+            raise DataError(f"{source}: all voxels are {channel.flat[0]:g}; leave it out")
+
+
+def read_label(source: Source, like: Volume) -> Integer[np.ndarray, "d h w"]:
     """Read the labels of `like`, turned as it is. The values are those of the file.
+
+    The file may hold the same voxels in another order of its axes than the image's file does.
 
     Raises:
         DataError: the file cannot be read, has another shape or position than the image, or a value
             that is no whole number.
     """
-    array, geometry = _read_turned(path, like.geometry)
-    check_same_grid(path, geometry, "its image", like.geometry)
-    return np.ascontiguousarray(_whole(path, array))
+    if isinstance(source, Stack):
+        array = _read_pictures(source, like.geometry)
+        return np.ascontiguousarray(like.geometry.turn(array))
+    grid = _read(source)
+    found = grid.geometry((like.geometry.axes, like.geometry.flips), like.geometry.suffix)
+    if not same_grid(found, like.geometry):
+        found = grid.geometry(orientation(grid.matrix, grid.spacing, grid.size), like.geometry.suffix)
+        check_same_grid(source, found, "its image", like.geometry)
+    return np.ascontiguousarray(_whole(source, found.turn(grid.array)))
 
 
-def label_values(path: Path) -> tuple[int, ...]:
-    """The values in a label file, rising.
+def label_values(source: Source) -> tuple[int, ...]:
+    """The values in a label, rising.
 
     Raises:
         DataError: as `read_label`.
     """
-    return tuple(np.unique(_whole(path, _read_turned(path)[0])).tolist())
+    found: set[int] = set()
+    for path in files_of(source):
+        found.update(np.unique(_whole(path, _read(path).array)).tolist())
+    return tuple(sorted(found))
 
 
-def _whole(path: Path, array: np.ndarray) -> Integer[np.ndarray, "d h w"]:
+def _whole(source: Source, array: np.ndarray) -> Integer[np.ndarray, "d h w"]:
     if len(array) != 1:
-        raise DataError(f"{path}: a 4-D label; one value a voxel is needed")
+        raise DataError(f"{source}: a 4-D or colour label ({len(array)} values a voxel); one is needed")
     labels = array[0]
     if np.issubdtype(labels.dtype, np.integer):
         return labels
     if not (np.isfinite(labels).all() and np.array_equal(np.rint(labels), labels) and np.abs(labels).max() < 2**31):
-        raise DataError(f"{path}: its label values are not whole numbers")
+        raise DataError(f"{source}: its label values are not whole numbers")
     return labels.astype(np.int32)
 
 
+def _read_pictures(stack: Stack, like: Geometry) -> Integer[np.ndarray, "z y x"]:
+    """Pictures that are the slices of a label, on the grid of the image that they belong to."""
+    size = (*like.size, 1)[:3]
+    if len(stack.files) != size[2]:
+        raise DataError(f"{stack}: {len(stack.files)} label slices, but its image has {size[2]}; complete them")
+    slices: list[Integer[np.ndarray, "y x"]] = []
+    for path in stack.files:
+        picture = _whole(path, _read(path).array)
+        if picture.shape != (1, size[1], size[0]):
+            shape = " x ".join(map(str, picture.shape[:0:-1]))
+            raise DataError(f"{path}: its size is {shape}, that of its image's slices is {size[0]} x {size[1]}")
+        slices.append(picture[0])
+    return np.stack(slices)
+
+
 def map_labels(
-    labels: Integer[np.ndarray, "d h w"], classes: Mapping[int, int], *, other: str, path: Path
+    labels: Integer[np.ndarray, "d h w"], classes: Mapping[int, int], *, other: str, path: Source
 ) -> UInt8[np.ndarray, "d h w"]:
     """Label values of a file as classes of a store; what is not in `classes` and not 0 is `other`.
 
@@ -148,104 +178,6 @@ def map_labels(
         shown = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
         raise DataError(f"{path}: unknown label values {shown}; known are {', '.join(map(str, classes)) or 'none'}")
     return mapped
-
-
-def normalise(
-    array: Float32[np.ndarray, "c d h w"], method: str = "minmax", clip: tuple[float, float] = (1.0, 99.0)
-) -> Float32[np.ndarray, "c d h w"]:
-    """Clip each channel to two percentiles of the volume (paper: 1 and 99), then scale it.
-
-    `minmax` gives [0, 1], `zscore` mean 0 and standard deviation 1. Where both percentiles are the
-    same value (a small structure in front of nothing), the volume's own range takes their place.
-    """
-    scaled = np.empty(array.shape, np.float32)
-    for channel, out in zip(array, scaled, strict=True):
-        low, high = np.percentile(channel, clip).astype(np.float32)
-        if not low < high:
-            low, high = channel.min(), channel.max()
-        np.clip(channel, low, high, out=out)
-        if method == "zscore":
-            mean, deviation = float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64))
-        else:
-            mean, deviation = float(low), float(high) - float(low)
-        out -= np.float32(mean)
-        out /= np.float32(deviation)
-        if method != "zscore":
-            np.clip(out, 0, 1, out=out)
-    return scaled
-
-
-def resample_image(
-    array: Float32[np.ndarray, "c d h w"], spacing: tuple[float, float, float], target: float | None
-) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
-    """Resample each slice in its plane, linearly and without aliasing; also returns the spacing reached.
-
-    No value leaves the range of its channel. Without a target, or with one that changes nothing, the
-    array is returned as it is.
-    """
-    shape, reached = _plan(array.shape[-2:], spacing, target)
-    if shape == array.shape[-2:]:
-        return array, reached
-    out = np.empty((*array.shape[:2], *shape), np.float32)
-    for start in range(0, array.shape[1], CHUNK):
-        part = np.ascontiguousarray(array[:, start : start + CHUNK])
-        out[:, start : start + CHUNK] = _interpolate(part, shape)
-    for channel, source in zip(out, array, strict=True):
-        np.clip(channel, source.min(), source.max(), out=channel)
-    return out, reached
-
-
-def resample_label(
-    labels: UInt8[np.ndarray, "d h w"], spacing: tuple[float, float, float], target: float | None
-) -> UInt8[np.ndarray, "d H W"]:
-    """Resample labels in plane: each class by itself as an image, then the largest share wins.
-
-    The background's share is what the others leave; where two are equal, the lower class wins.
-    """
-    shape, _ = _plan(labels.shape[-2:], spacing, target)
-    if shape == labels.shape[-2:]:
-        return labels
-    out = np.zeros((len(labels), *shape), np.uint8)
-    for start in range(0, len(labels), CHUNK):
-        part = labels[start : start + CHUNK]
-        values = np.flatnonzero(np.bincount(part.ravel())).tolist()
-        best, total = np.zeros((2, len(part), *shape), np.float32)
-        for value in (value for value in values if value != 0):
-            share = _interpolate((part == value).astype(np.float32)[None], shape)[0]
-            won = share > best
-            best[won] = share[won]
-            out[start : start + CHUNK][won] = value
-            total += share
-        out[start : start + CHUNK][best <= 1 - total] = 0
-    return out
-
-
-def _plan(
-    shape: tuple[int, ...], spacing: tuple[float, float, float], target: float | None
-) -> tuple[tuple[int, int], tuple[float, float, float]]:
-    """Rows and columns after resampling, and the spacing that these make."""
-    rows, columns = shape
-    if target is None:
-        return (rows, columns), spacing
-    new = (max(1, round(rows * spacing[1] / target)), max(1, round(columns * spacing[2] / target)))
-    return new, (spacing[0], rows * spacing[1] / new[0], columns * spacing[2] / new[1])
-
-
-def _interpolate(array: Float32[np.ndarray, "c d h w"], shape: tuple[int, int]) -> Float32[np.ndarray, "c d H W"]:
-    images = torch.from_numpy(array)
-    return functional.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True).numpy()
-
-
-def prepare_volume(
-    volume: Volume, recipe: Mapping[str, Any]
-) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
-    """A volume as the slices of a store with this recipe are: scaled and resampled, not yet padded.
-
-    Also returns the spacing reached (through-plane, row, column; mm).
-    """
-    low, high = recipe["clip"]
-    scaled = normalise(volume.array, recipe["normalisation"], (low, high))
-    return resample_image(scaled, volume.spacing, recipe["spacing"])
 
 
 def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geometry) -> None:
@@ -286,31 +218,45 @@ def _write_checked(path: Path, image: sitk.Image) -> None:
         raise OSError(_reason(error)) from error
 
 
-def _suffix(path: Path) -> str:
-    suffix = next((suffix for suffix in IMAGE_IO if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise DataError(f"{path}: not a known image format; known are {', '.join(IMAGE_IO)}")
-    return suffix
+@dataclass(frozen=True)
+class _Grid:
+    """Voxels (c, z, y, x) in the source's own order, and where they lie; a 2-D image has one z."""
+
+    array: np.ndarray
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    colour: bool
+    matrix: Float[np.ndarray, "r r"]
+
+    def geometry(self, turning: tuple[tuple[int, int, int], tuple[bool, bool, bool]], suffix: str) -> Geometry:
+        direction = tuple(float(value) for value in self.matrix.ravel())
+        return Geometry(self.size, self.spacing, self.origin, direction, suffix, *turning)
 
 
-def _read_turned(path: Path, like: Geometry | None = None) -> tuple[np.ndarray, Geometry]:
-    """The array (c, d, h, w) in the common orientation, or turned as `like` was, and its geometry."""
-    image = _read(path)
+def _read(source: Source, channels: int = 1) -> _Grid:
+    if isinstance(source, Stack):
+        array, place = read_series(source.files, channels=channels)
+        matrix = np.array(place.direction).reshape(3, 3)
+        return _Grid(
+            array.reshape(-1, *array.shape[-3:]), place.size, place.spacing, place.origin, channels > 1, matrix
+        )
+    image = _read_file(source)
     dimension, rank = image.GetDimension(), min(image.GetDimension(), 3)
     matrix = np.array(image.GetDirection()).reshape(dimension, dimension)[:rank, :rank]
     size, spacing, origin = image.GetSize()[:rank], image.GetSpacing()[:rank], image.GetOrigin()[:rank]
     if not all(math.isfinite(value) and value > 0 for value in spacing) or not np.isfinite(origin).all():
-        raise DataError(f"{path}: its spacing is {spacing}, its origin {origin}; correct the file's header")
+        raise DataError(f"{source}: its spacing is {spacing}, its origin {origin}; correct the file's header")
     if not np.allclose(matrix.T @ matrix, np.eye(rank), atol=1e-3):
-        raise DataError(f"{path}: its axes are not at right angles; resample it to a grid that is")
-    axes, flips = (like.axes, like.flips) if like else orientation(matrix, spacing, size)
-    direction = tuple(float(value) for value in matrix.ravel())
-    geometry = Geometry(size, spacing, origin, direction, _suffix(path), axes, flips)
+        raise DataError(f"{source}: its axes are not at right angles; resample it to a grid that is")
     array: np.ndarray = sitk.GetArrayFromImage(image)
-    return geometry.turn(array.reshape(-1, *(1,) * (3 - rank), *size[::-1])), geometry
+    colour = image.GetNumberOfComponentsPerPixel() > 1
+    if colour:
+        array = np.moveaxis(array, -1, 0)
+    return _Grid(array.reshape(-1, *(1,) * (3 - rank), *size[::-1]), size, spacing, origin, colour, matrix)
 
 
-def _read(path: Path) -> sitk.Image:
+def _read_file(path: Path) -> sitk.Image:
     """Read with SimpleITK, which is told the format, so that no other reader tries its luck."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO(IMAGE_IO[_suffix(path)])
@@ -321,11 +267,15 @@ def _read(path: Path) -> sitk.Image:
             image = reader.Execute()
         except RuntimeError as error:
             raise DataError(f"{path}: cannot be read ({_reason(error).replace(str(file), path.name)})") from error
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise DataError(f"{path}: {image.GetNumberOfComponentsPerPixel()} values a voxel (colour?); one is needed")
-    if image.GetDimension() > 4:
-        raise DataError(f"{path}: a {image.GetDimension()}-D image; at most 4 dimensions are supported")
+    if image.GetDimension() > 4 or (image.GetDimension() == 4 and image.GetNumberOfComponentsPerPixel() > 1):
+        raise DataError(f"{path}: a {image.GetDimension()}-D image; at most 4 dimensions are supported, colours one")
     return image
+
+
+def _suffix(path: Path) -> str:
+    if not suffix_of(path):
+        raise DataError(f"{path}: not a known image format; known are {', '.join(SUFFIXES)}")
+    return suffix_of(path)
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from jcl import backbones
 from jcl.checkpoint import Checkpointer
 from jcl.config import FinetuneConfig, as_mapping
 from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
-from jcl.data.splits import Split, check_split, few_patients, make_split, read_split, write_split
+from jcl.data.splits import Split, few_patients, make_split, take_split, write_split
 from jcl.data.store import Store
 from jcl.device import autocast, resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
@@ -119,8 +119,7 @@ def _choose_patients(config: FinetuneConfig, store: Store) -> Split:
     if not labelled:
         raise DataError(f"{store.path}: no labelled case; prepare it with labels to fine-tune on it")
     if config.split is not None:
-        split = read_split(config.split)
-        check_split(split, {record.patient for record in store.cases})
+        split = take_split(config.split, {record.patient for record in store.cases})
     else:
         split = make_split(labelled, fold=config.fold, folds=config.folds, seed=config.split_seed)
     return split if config.patients is None else few_patients(split, config.patients, config.split_seed)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
+from jcl.data.dicom import find_series, is_dicom
 from jcl.data.imagefile import WriteError, write_error
-from jcl.data.layouts import SUFFIXES, find_by_pattern, stem
-from jcl.data.volumes import prepare_volume, read_image, write_label
+from jcl.data.layouts import Found, find_by_pattern, walk
+from jcl.data.resampling import prepare_volume
+from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
+from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.runlog import progress_bar
@@ -28,14 +32,18 @@ IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan to segment: its name, and its files (one a channel, or a single 4-D one)."""
+    """A scan to segment: its name, and its images (one a channel, or a single one of several).
+
+    `problem` says why it cannot be read, where its files show that already.
+    """
 
     name: str
-    images: tuple[Path, ...]
+    images: tuple[Source, ...]
+    problem: str | None = None
 
     def target(self, out: Path) -> Path:
         """The file to write."""
-        return out / f"{self.name}{self.images[0].name[len(stem(self.images[0])) :].lower()}"
+        return out / f"{self.name}{result_suffix(self.images[0])}"
 
 
 def predict(config: PredictConfig) -> list[Path]:
@@ -93,21 +101,45 @@ def _find_scans(source: Path, recipe: dict[str, Any], *, skip: Path) -> list[Sca
         DataError: there is no scan, or two would have one name.
     """
     if source.is_file():
-        return [_scan_of(source, recipe["channels"])]
+        return [_scan_of(source, recipe["channels"])] if suffix_of(source) else _series_in(source.parent, [source])
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder")
-    images, labels = _of_data_set(source, recipe["dataset"])
-    known = {path for paths in images.values() for path in paths} | set(labels.values())
-    groups: dict[str, list[Path]] = {name: list(paths) for name, paths in images.items()}
-    for path in _others(source, skip, known):
-        folders = [part for part in path.relative_to(source).parts[:-1] if part not in IMAGE_FOLDERS]
-        name = "_".join([*folders, _without_channel(path) if recipe["channels"] > 1 else stem(path)])
-        if name in groups and (recipe["channels"] == 1 or path.parent != groups[name][0].parent):
-            raise DataError(f"{path}: its result would have the name of that of {groups[name][0]}; rename one of them")
-        groups.setdefault(name, []).append(path)
-    if not groups:
-        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}) found")
-    return [Scan(name, tuple(groups[name])) for name in sorted(groups)]
+    named = _of_data_set(source, recipe["dataset"])
+    known = {path for image in named.images.values() for part in image for path in files_of(part)}
+    known |= {path for label in named.labels.values() for path in files_of(label)}
+    scans = {name: Scan(name, images, named.problems.get(name)) for name, images in named.images.items()}
+    others = _others(source, skip, known)
+    for scan in [*_image_scans(source, others, recipe["channels"]), *_series_in(source, others)]:
+        if scan.name in scans:
+            raise DataError(
+                f"{scan.images[0]}: its result would have the name of that of {scans[scan.name].images[0]}; "
+                "rename one of them"
+            )
+        scans[scan.name] = scan
+    if not scans:
+        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}, DICOM) found")
+    return [scans[name] for name in sorted(scans)]
+
+
+def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Scan]:
+    """Scans in image files; those of one folder that differ in the number of their channel are one."""
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path in paths:
+        if suffix_of(path):
+            name = _without_channel(path) if channels > 1 else path.name
+            groups.setdefault((path.parent, name), []).append(path)
+    scans: list[Scan] = []
+    for (parent, _), images in groups.items():
+        folders = [part for part in parent.relative_to(source).parts if part not in IMAGE_FOLDERS]
+        name = _without_channel(images[0]) if channels > 1 else stem(images[0])
+        scans.append(Scan("_".join([*folders, name]), tuple(images)))
+    return scans
+
+
+def _series_in(source: Path, paths: Sequence[Path]) -> list[Scan]:
+    """Scans in DICOM series."""
+    series = find_series(source, [path for path in paths if not suffix_of(path) and is_dicom(path)])
+    return [Scan(each.name, (Stack(each.files[0].parent, each.files),), each.problem) for each in series]
 
 
 def _scan_of(path: Path, channels: int) -> Scan:
@@ -123,31 +155,30 @@ def _without_channel(path: Path) -> str:
     return re.sub(r"_\d{4}$", "", stem(path))
 
 
-def _of_data_set(source: Path, dataset: str) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path]]:
-    """Images and labels that are named as in the data set the run was trained on, if it names files by a pattern."""
+def _of_data_set(source: Path, dataset: str) -> Found:
+    """What is named as in the data set the run was trained on, if that names its files by a pattern."""
     spec = load_spec(dataset) if dataset in spec_names() else None
     if spec is None or spec.layout != "files":
-        return {}, {}
+        return Found()
     return find_by_pattern(source, spec.images, spec.label)
 
 
 def _others(source: Path, skip: Path, known: set[Path]) -> list[Path]:
-    """All other images below the source, in a fixed order."""
-    found, _ = find_by_pattern(source, [r"(?P<case>.+)"], None)
-    paths = sorted(path for paths in found.values() for path in paths if path not in known)
+    """All other files below the source, in a fixed order."""
     results = skip.resolve()
     inside = results != source.resolve()
     return [
         path
-        for path in paths
-        if not set(path.relative_to(source).parts[:-1]) & set(LABEL_FOLDERS)
+        for path in walk(source)
+        if path not in known
+        and not set(path.relative_to(source).parts[:-1]) & set(LABEL_FOLDERS)
         and not (inside and results in path.resolve().parents)
     ]
 
 
 def _check_out(out: Path, scans: list[Scan]) -> None:
     """Make the folder for the results, none of which may take the place of a scan."""
-    sources = {path.resolve() for scan in scans for path in scan.images}
+    sources = {path.resolve() for scan in scans for image in scan.images for path in files_of(image)}
     for scan in scans:
         if scan.target(out).resolve() in sources:
             raise UsageError(f"{scan.target(out)}: the result would overwrite this scan; choose another --out")
@@ -170,6 +201,8 @@ def _segment(
     Scores are brought back to the scan's grid before the winner is taken, which keeps borders smooth. What is in
     memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
     """
+    if scan.problem:
+        raise DataError(scan.problem)
     volume = read_image(scan.images, channels=recipe["channels"])
     geometry = volume.geometry
     image, _ = prepare_volume(volume, recipe)

@@ -24,6 +24,7 @@ from jcl.config import PrepareConfig
 from jcl.data.datasets import CaseSource, DatasetSpec, find_cases, load_spec, resolve
 from jcl.data.manifest import Damaged, read_sealed, write_sealed
 from jcl.data.preparation import Job, died, find_label_values, make_recipe, prepare_case
+from jcl.data.sources import files_of
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, Refused, Store, write_manifest
 from jcl.errors import DataError, UsageError
 
@@ -66,6 +67,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
     spec = resolve(
         load_spec(config.dataset), config.source,
         spacing=config.spacing, size=config.size, labels=config.labels, patient=config.patient,
+        channels=config.channels, fit=config.fit,
     )  # fmt: skip
     cases = find_cases(config.source, spec)
     workers = config.workers or _useful_workers(cases)
@@ -102,7 +104,8 @@ def summary(store: Store) -> list[str]:
 def _useful_workers(cases: Sequence[CaseSource]) -> int:
     """One a core, but no more than pay for their start; the bytes of a store do not depend on it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    files = [path for case in cases for path in (*case.images, case.label) if path is not None and path.is_file()]
+    sources = [source for case in cases for source in (*case.images, case.label) if source is not None]
+    files = [path for source in sources for path in files_of(source) if path.is_file()]
     return min(cores, 1 + sum(path.stat().st_size for path in files) // BYTES_A_WORKER)
 
 

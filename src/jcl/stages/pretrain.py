@@ -16,7 +16,7 @@ from jcl import backbones, methods
 from jcl.checkpoint import Checkpointer
 from jcl.config import PretrainConfig, as_mapping
 from jcl.data.batches import BatchOrder, SliceIndex, Slices, list_slices, load_batches
-from jcl.data.splits import Split, check_split, make_split, read_split, write_split
+from jcl.data.splits import Split, make_split, take_split, write_split
 from jcl.data.store import Store
 from jcl.device import autocast, resolve_device, resolve_precision
 from jcl.errors import DataError, JclError, UsageError
@@ -122,8 +122,7 @@ def _choose_patients(config: PretrainConfig, stores: Sequence[Store]) -> tuple[S
     # a split names patients of the first store; the others are used whole
     patients = {record.patient for record in stores[0].cases}
     if config.split is not None:
-        split = read_split(config.split)
-        check_split(split, patients)
+        split = take_split(config.split, patients)
     else:
         split = make_split(patients, fold=cast("int", config.fold), folds=config.folds, seed=config.split_seed)
     return split, [set(split.train), *[None] * (len(stores) - 1)]

@@ -1,0 +1,120 @@
+"""Intensities and grids: clipping, scaling, and resampling in plane."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jcl.data.resampling import normalise, prepare_volume, resample_image, resample_label
+from jcl.data.volumes import read_image
+
+
+def test_normalise_by_hand() -> None:
+    """Percentiles written again with sorting and linear interpolation."""
+    array = np.random.default_rng(0).gamma(2, 100, (2, 3, 8, 9)).astype(np.float32)
+    for method in ("minmax", "zscore"):
+        scaled = normalise(array, method, (1.0, 99.0))
+        for channel, found in zip(array.astype(np.float64), scaled, strict=True):
+            ranked = np.sort(channel.ravel())
+            ends: list[float] = []
+            for percent in (1, 99):
+                at = percent / 100 * (ranked.size - 1)
+                low = int(at)
+                ends.append(ranked[low] + (at - low) * (ranked[low + 1] - ranked[low]))
+            clipped = channel.clip(*ends)
+            if method == "minmax":
+                expected = (clipped - ends[0]) / (ends[1] - ends[0])
+            else:
+                expected = (clipped - clipped.mean()) / clipped.std()
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["minmax", "zscore"])
+@pytest.mark.parametrize("offset", [0.0, 1.7e6, -1e9])
+def test_normalise_where_most_is_one_value(method: str, offset: float) -> None:
+    array = np.full((1, 4, 20, 20), offset, np.float32)
+    array[0, 2, 3, 4] += 1000
+    scaled = normalise(array, method)
+    assert np.isfinite(scaled).all()
+    assert scaled.max() > scaled.min()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.floats(0.3, 3), st.floats(0.3, 3)),
+    st.floats(0.4, 3),
+    st.integers(0, 99),
+)
+def test_resampling_keeps_range_and_extent(
+    shape: tuple[int, int, int], spacing: tuple[float, float], target: float, seed: int
+) -> None:
+    array = np.random.default_rng(seed).random((2, *shape), np.float32)
+    found, reached = resample_image(array, (7.0, *spacing), target)
+    assert found.shape[:2] == array.shape[:2]
+    for new, old, before, after in zip(found.shape[2:], shape[1:], spacing, reached[1:], strict=True):
+        assert new == max(1, round(old * before / target))
+        assert new * after == pytest.approx(old * before)
+    assert reached[0] == 7
+    for channel, source in zip(found, array, strict=True):
+        assert source.min() <= channel.min() <= channel.max() <= source.max()
+    labels = (array[0] * 4).astype(np.uint8)
+    resampled = resample_label(labels, (7.0, *spacing), target)
+    assert resampled.shape == found.shape[1:]
+    assert set(np.unique(resampled)) <= set(np.unique(labels))
+
+
+def test_resampling_is_that_of_pillow() -> None:
+    """Pillow's own filter is another program for the same triangle."""
+    from PIL import Image
+
+    array = np.random.default_rng(0).random((1, 1, 50, 70), np.float32)
+    for target in (1.7, 0.8):
+        found, _ = resample_image(array, (1.0, 1.0, 1.0), target)
+        size = (found.shape[3], found.shape[2])
+        expected = np.asarray(Image.fromarray(array[0, 0]).resize(size, Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(found[0, 0], expected.clip(array.min(), array.max()), atol=1e-5)
+
+
+def test_resampled_labels_are_the_largest_share() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (20, 30, 34)).astype(np.uint8)
+    found = resample_label(labels, (3.0, 1.0, 1.0), 1.6)
+    shares = torch.nn.functional.interpolate(
+        torch.stack([torch.from_numpy(labels == value) for value in range(4)], dim=1).double(),
+        found.shape[1:], mode="bilinear", antialias=True,
+    ).numpy()  # fmt: skip
+    winners = shares.argmax(axis=1)
+    two_best = np.sort(shares, axis=1)[:, -2:]
+    clear = two_best[:, 1] - two_best[:, 0] > 1e-5
+    assert clear.mean() > 0.99
+    np.testing.assert_array_equal(found[clear], winners[clear])
+
+
+def test_every_structure_of_a_few_pixels_survives() -> None:
+    labels = np.zeros((1, 64, 64), np.uint8)
+    for value in range(1, 8):
+        labels[0, 8 * value : 8 * value + 3, 8 * value : 8 * value + 3] = value
+    assert set(np.unique(resample_label(labels, (1.0, 1.0, 1.0), 2.0))) == set(range(8))
+
+
+def test_without_a_target_nothing_changes() -> None:
+    array = np.random.default_rng(0).random((1, 2, 5, 6), np.float32)
+    found, reached = resample_image(array, (2.0, 0.9, 1.1), None)
+    assert found is array
+    assert reached == (2.0, 0.9, 1.1)
+
+
+def test_prepare_volume_follows_the_recipe(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 200, (3, 40, 50)).astype(np.int16))
+    image.SetSpacing((1, 1, 5))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    volume = read_image([tmp_path / "a.nrrd"])
+    recipe = {"clip": [1.0, 99.0], "normalisation": "zscore", "spacing": 2.0}
+    found, reached = prepare_volume(volume, recipe)
+    expected, _ = resample_image(normalise(volume.array, "zscore"), volume.spacing, 2.0)
+    np.testing.assert_array_equal(found, expected)
+    assert reached == (5.0, 2.0, 2.0)
