@@ -21,7 +21,7 @@ from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate
 
 from jcl.data import dicomdecode
 from jcl.data.dicomdecode import FRAME
-from jcl.data.dicomfile import Bounded
+from jcl.data.dicomfile import Bounded, Opened
 from jcl.data.dicomheader import COMPRESSED, Header
 from jcl.data.imagefile import write_error
 from jcl.errors import DataError
@@ -37,7 +37,7 @@ MOST_BITS = 16
 """JPEG data of more have been seen to crash the decoder."""
 
 
-def encoded_frames(header: Header, file: BinaryIO) -> list[bytes]:
+def encoded_frames(header: Header, file: Opened) -> list[bytes]:
     """The frames of an open file, still encoded.
 
     Raises:

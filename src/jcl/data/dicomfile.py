@@ -4,14 +4,15 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 from jcl.errors import DataError
 
-__all__ = ["DEFLATED", "Bounded", "open_dicom"]
+__all__ = ["DEFLATED", "Bounded", "Opened", "open_dicom"]
+
+Opened = io.BufferedReader | io.BytesIO
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
-MAX_INFLATED = 1 << 30
+MAX_INFLATED = 1 << 29
 MAX_HEADER = 1 << 28
 """Bytes that the values of a header may have together."""
 
@@ -30,7 +31,7 @@ class Bounded:
         ValueError: more is read.
     """
 
-    def __init__(self, file: BinaryIO, size: int, limit: int = MAX_HEADER) -> None:
+    def __init__(self, file: Opened, size: int, limit: int = MAX_HEADER) -> None:
         self.file, self.size = file, size
         self.reads, self.bytes = MAX_READS, limit
         self.tell, self.close = file.tell, file.close
@@ -50,7 +51,7 @@ class Bounded:
         return self.file.seek(offset, whence)
 
 
-def open_dicom(path: Path) -> BinaryIO:
+def open_dicom(path: Path) -> Opened:
     """The file, open; a deflated one as if it had not been deflated.
 
     Raises:
@@ -67,7 +68,7 @@ def open_dicom(path: Path) -> BinaryIO:
         return io.BytesIO(_inflate(path, file, start, at))
 
 
-def _inflate(path: Path, file: BinaryIO, start: bytes, at: int) -> bytes:
+def _inflate(path: Path, file: Opened, start: bytes, at: int) -> bytes:
     # The meta information before the deflated part: its length is in its first element.
     if start[132:138] != b"\x02\x00\x00\x00UL":
         raise DataError(f"{path}: its header is corrupt (no length of its meta information); copy it again")

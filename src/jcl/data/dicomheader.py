@@ -15,7 +15,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from jcl.data.dicomfile import DEFLATED, Bounded, open_dicom
+from jcl.data.dicomfile import DEFLATED, Bounded, Opened, open_dicom
 from jcl.data.dicomplanes import Plane, read_planes, text
 from jcl.data.imagefile import MAX_VOXELS
 from jcl.errors import DataError
@@ -39,7 +39,7 @@ COMPRESSED = {
 PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 UNDEFINED = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
-END_OF_ITEMS = b"\xfe\xff\xdd\xe0"
+END_OF_ITEMS = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 TAGS: list[BaseTag | int] = [
     0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080032, 0x00080060, 0x0008103E,
@@ -141,7 +141,7 @@ def read_header(path: Path) -> Header:
         return Header(path, problem=f"{path}: cannot be read ({error.strerror or error}); check its permissions")
 
 
-def _read(path: Path, file: BinaryIO, size: int) -> Header:
+def _read(path: Path, file: Opened, size: int) -> Header:
     stream = Bounded(file, size)
     try:
         dataset = read_partial(cast("BinaryIO", stream), _at_pixel_data, force=True, specific_tags=TAGS)
@@ -284,7 +284,7 @@ def _count_items(stream: Bounded, offset: int) -> int | None:
             items += 1
     except ValueError:  # more items than any file has
         return None
-    return items if mark[:4] == END_OF_ITEMS else None
+    return items if mark == END_OF_ITEMS else None
 
 
 def _kind(sop_class: str, has_rows: bool) -> str:

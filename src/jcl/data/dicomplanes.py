@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 __all__ = ["MARKS", "Plane", "read_planes", "text"]
 
@@ -64,11 +66,18 @@ def text(dataset: Dataset, name: str | int) -> str:
 
 
 def _joined(dataset: Dataset, name: str | int) -> str:
-    value: Any = dataset.get(name)
-    if isinstance(name, int) and value is not None:
-        value = value.value
+    # By tag: an element that is missing is found to be so much faster than by name.
+    tag = _tag(name)
+    if tag not in dataset:
+        return ""
+    value: Any = dataset[tag].value
     parts = cast("list[Any]", value if hasattr(value, "append") else [value])
     return " ".join("\\".join(str(part) for part in parts if part is not None).replace("\0", " ").split())
+
+
+@cache
+def _tag(name: str | int) -> BaseTag:
+    return Tag(name)
 
 
 def read_planes(dataset: Dataset, frames: int) -> tuple[Plane, ...] | str:
