@@ -128,11 +128,12 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """Segment new scans; each result has its source's geometry and format."""
+    """Segment new scans; each result has its source's geometry and format (NIfTI for DICOM)."""
 
     run: Path = positional("run folder of a fine-tuning")
-    source: Path = positional("a scan, or a folder of scans")
+    source: Path = positional("a scan, or a folder of scans; DICOM too")
     out: Path = option("folder to write the segmentations to")
+    dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
     batch_size: int = option("slices at a time", 16)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     devices: str = option("auto, cpu, or 1 for one GPU", "auto")

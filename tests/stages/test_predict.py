@@ -5,9 +5,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
+from dicomfiles import write_series
 from jcl.config import PredictConfig
 from jcl.errors import DataError, UsageError
 from jcl.stages.predict import predict
@@ -284,3 +286,45 @@ def test_a_full_disk_stops_at_once(run, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "write_label", full)
     with pytest.raises(DataError, match=r"a.nii.gz: cannot be written \(No space left on device\)"):
         predict(settings(run, tmp_path / "scans", tmp_path / "out"))
+
+
+def test_dicom_series_are_answered_in_their_own_geometry(run, tmp_path):
+    """Slices go the other way than the files' names, rows run backwards, and two studies lie side by side."""
+    studies = tmp_path / "studies"
+    arrays = {"anna": scan(5, 6, 7, seed=1).astype(np.int16), "ben": scan(4, 8, 6, seed=2).astype(np.int16)}
+    for name, array in arrays.items():
+        orientation = [1, 0, 0, 0, -1, 0] if name == "anna" else [0, 1, 0, 0, 0, -1]
+        write_series(studies / name, array, series=name, ImageOrientationPatient=orientation, step=3)
+    written = predict(PredictConfig(run=run, source=studies, out=tmp_path / "out"))
+    assert [path.name for path in written] == ["anna.nii.gz", "ben.nii.gz"]
+    for name in arrays:
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(studies / name)))
+        sitk.WriteImage(reader.Execute(), str(tmp_path / f"{name}.nii.gz"))
+        check_result(tmp_path / "out" / f"{name}.nii.gz", tmp_path / f"{name}.nii.gz")
+
+
+def test_a_dicom_segmentation_points_at_its_series(run, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    files = write_series(tmp_path / "study", array := scan(5, 6, 7).astype(np.int16), series="a")
+    predict(PredictConfig(run=run, source=tmp_path / "study", out=tmp_path / "out", dicom_seg=True))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["study.dcm", "study.nii.gz"]
+    found = highdicom.seg.segread(tmp_path / "out" / "study.dcm")
+    uids = [pydicom.dcmread(file).SOPInstanceUID for file in files]
+    voxels = found.get_pixels_by_source_instance(uids, segment_numbers=[1])[..., 0]
+    np.testing.assert_array_equal(voxels, array > 100 * THRESHOLD)
+
+
+def test_one_dicom_file_is_a_scan(run, tmp_path):
+    (file,) = write_series(tmp_path / "study", scan(1, 6, 7).astype(np.int16), series="a")
+    (written,) = predict(PredictConfig(run=run, source=file, out=tmp_path / "out"))
+    assert sitk.ReadImage(str(written)).GetSize() == (7, 6, 1)
+
+
+def test_a_series_with_a_gap_is_set_aside(run, tmp_path, capsys):
+    write_series(tmp_path / "studies" / "good", scan(5, 6, 7).astype(np.int16), series="a")
+    write_series(tmp_path / "studies" / "bad", scan(5, 6, 7).astype(np.int16), series="b")[2].unlink()
+    with pytest.raises(DataError, match="1 of 2 scans could not be segmented"):
+        predict(PredictConfig(run=run, source=tmp_path / "studies", out=tmp_path / "out"))
+    assert "bad" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]

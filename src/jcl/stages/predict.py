@@ -15,6 +15,7 @@ from torch import nn
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.dicom import find_series, is_dicom
+from jcl.data.dicomseg import write_segmentation
 from jcl.data.imagefile import WriteError, write_error
 from jcl.data.layouts import Found, find_by_pattern, walk
 from jcl.data.resampling import prepare_volume
@@ -207,18 +208,20 @@ def _segment(
     geometry = volume.geometry
     image, _ = prepare_volume(volume, recipe)
     del volume
-    values = _label_values(recipe["class_values"])
-    labels = np.empty(geometry.shape, values.dtype)
-    for start in range(0, len(labels), max(1, config.batch_size)):
+    classes = np.empty(geometry.shape, np.uint8)
+    for start in range(0, len(classes), max(1, config.batch_size)):
         part = image[:, start : start + config.batch_size]
         padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
         (scores,) = class_scores(
             network, padded.swapaxes(0, 1), batch_size=config.batch_size, device=device, precision=precision
         )
         for number, own in enumerate(scores[:, :, *content].split(1), start=start):
-            winner = resize_scores(own, geometry.shape[1:]).argmax(1)
-            labels[number] = values[winner[0].cpu().numpy()]
-    write_label(scan.target(config.out), labels, geometry)
+            classes[number] = resize_scores(own, geometry.shape[1:]).argmax(1)[0].cpu().numpy()
+    write_label(scan.target(config.out), _label_values(recipe["class_values"])[classes], geometry)
+    if config.dicom_seg and isinstance(scan.images[0], Stack):
+        write_segmentation(
+            config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
+        )
 
 
 def _label_values(class_values: list[int]) -> Integer[np.ndarray, " k"]:
