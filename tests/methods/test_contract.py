@@ -15,7 +15,14 @@ from jcl.data.batches import SliceBatch
 from jcl.optim import set_learning_rate, sgd
 from jcl.transfer import transfer
 
-SETTINGS = {"jcl": {"projection": 16}}
+SETTINGS = {
+    "jcl": {"projection": 16},
+    "byol": {"projection": 16, "hidden": 32},
+    "moco": {"projection": 16, "queue": 24},
+    "simclr": {"projection": 16},
+    "simsiam": {"projection": 32, "bottleneck": 16},
+    "swav": {"projection": 16, "hidden": 32, "prototypes": 24},
+}
 """Small projections, so that the tests are quick; everything else is as it comes."""
 
 
@@ -76,6 +83,9 @@ def test_a_few_steps_lower_the_loss(method):
         optimizer = sgd(method.parameters(), weight_decay=0.0)
         set_learning_rate(optimizer, method.learning_rate)
         values = []
+        for _ in range(4):  # queues fill up first: while they do, the number of negatives rises and the loss with it
+            losses_of(method, batch())
+            method.after_step(phase / method.phases)
         for _ in range(12):
             loss = losses_of(method, batch())["loss"]
             optimizer.zero_grad()
@@ -108,10 +118,11 @@ def test_finite_in_bfloat16_and_near_float32(method):
     state = copy.deepcopy(method.state_dict())
     wanted = losses_of(method, batch())["loss"]
     method.load_state_dict(state)
+    views = method.views(batch(), torch.Generator().manual_seed(0))  # in float32, as the loop draws them
     with torch.autocast("cpu", torch.bfloat16):
-        loss = losses_of(method, batch())["loss"]
+        loss = method(views, batch())["loss"]
     loss.backward()
-    assert loss.item() == pytest.approx(wanted.item(), rel=0.1)
+    assert loss.item() == pytest.approx(wanted.item(), rel=0.1, abs=0.05)  # a mean cosine may be about 0
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
