@@ -21,7 +21,7 @@ SETTINGS = {
     "moco": {"projection": 16, "queue": 24},
     "simclr": {"projection": 16},
     "simsiam": {"projection": 32, "bottleneck": 16},
-    "swav": {"projection": 16, "hidden": 32, "prototypes": 24},
+    "swav": {"projection": 16, "hidden": 32, "prototypes": 24, "queue": 12},
 }
 """Small projections, so that the tests are quick; everything else is as it comes."""
 
@@ -105,6 +105,37 @@ def test_state_round_trip(method):
         torch.nn.init.zeros_(parameter)
     fresh.load_state_dict(state)
     assert losses_of(fresh, batch())["loss"] == wanted
+
+
+def test_resumes_bit_for_bit(method):
+    """Six steps at once, or three, then all that is saved put into a method that began otherwise, and three more."""
+
+    def train(trained, optimizer, steps):
+        for step in steps:
+            loss = losses_of(trained, batch(step), seed=step)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            trained.after_step((step + 1) / 6)
+
+    def optimizer_of(trained):
+        optimizer = sgd(trained.parameters(), weight_decay=1e-5)
+        set_learning_rate(optimizer, trained.learning_rate)
+        return optimizer
+
+    other = copy.deepcopy(method)
+    with torch.no_grad():
+        for value in other.state_dict().values():
+            value.fill_(1)
+    optimizer = optimizer_of(method)
+    train(method, optimizer, range(3))
+    other.load_state_dict(copy.deepcopy(method.state_dict()))
+    resumed = optimizer_of(other)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(method, optimizer, range(3, 6))
+    train(other, resumed, range(3, 6))
+    for name, value in method.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
 
 
 def test_transfer_fits_a_fresh_backbone(method):

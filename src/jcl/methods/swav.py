@@ -143,7 +143,7 @@ class SwAV(nn.Module):
 
 
 def _scores(z: Float[Tensor, "m d"], prototypes: Float[Tensor, "k d"]) -> Float[Tensor, "m k"]:
-    """Products of unit vectors, in the precision they have: in bfloat16 a code of exp(score / 0.05) has no digit left."""
+    """Products of unit vectors in full precision: rounded to bfloat16, exp(score / 0.05) has one digit left."""
     with torch.autocast(z.device.type, enabled=False):
         return z @ prototypes.T
 
