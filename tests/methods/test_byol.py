@@ -74,6 +74,21 @@ def test_the_teacher_starts_as_the_student_and_is_moved_by_nothing_but_the_avera
     assert moved > len([k for k in before if "encoder" in k])
 
 
+def test_targets_come_from_the_teacher():
+    """The whole forward pass again, with a teacher that is another network than the student."""
+    method, views = make(), torch.rand(2, 4, 1, 32, 32)
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            if name.startswith("teacher_"):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    total = 0.0
+    for view, other in (views, views.flip(0)):
+        q = method.predictor(method.projector(method.backbone.encode(view)[-1]))
+        target = method.teacher_projector(method.teacher_backbone.encode(other)[-1])
+        total += 2 - 2 * nn.functional.cosine_similarity(q, target).mean().item()
+    assert method(tuple(views), slices(4))["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
 def test_at_the_end_of_the_run_the_teacher_stays():
     method = make()
     before = copy.deepcopy(method.teacher_projector.state_dict())

@@ -83,8 +83,17 @@ def test_finite(first, second, temperature):
     check_finite(lambda a, b: loss_of(method, a, b), first, second)
 
 
+def apart(method: MoCo) -> None:
+    """Make the teacher another network than the student."""
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            if name.startswith("teacher_"):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
 def test_keys_come_from_the_teacher_that_follows_the_student():
     method = make(momentum=0.9)
+    apart(method)
     queries, keys = torch.rand(2, 4, 1, 32, 32)
     optimizer = sgd(method.parameters(), weight_decay=0.1)
     set_learning_rate(optimizer, 0.1)
