@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jcl.losses import dense_info_nce, equivariance, info_nce, position_mask
+from jcl.losses import dense_info_nce, equivariance, info_nce, negative_cosine, position_mask, queue_info_nce
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -165,3 +165,41 @@ def test_loss_of_untrained_features_is_about_the_logarithm_of_the_others():
     z = F.normalize(torch.randn(32, 4096), dim=1)
     mask = position_mask(torch.arange(16).repeat(2) / 16, 0.01)
     assert info_nce(z, z, mask, temperature=1.0).item() == pytest.approx(math.log(31), abs=0.05)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2])
+def test_queue_info_nce_equals_loop(temperature):
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 5, 4, dtype=torch.float64).requires_grad_().unbind()
+    queue, left_out = torch.randn(7, 4, dtype=torch.float64), torch.rand(5, 7) < 0.4
+    left_out[0] = True
+    terms = []
+    for i in range(5):
+        positive = torch.exp(cosine(q[i], k[i].detach()) / temperature)
+        negatives = [torch.exp(cosine(q[i], queue[j]) / temperature) for j in range(7) if not left_out[i, j]]
+        terms.append(-torch.log(positive / (positive + sum(negatives))))
+    wanted = sum(terms) / 5
+    got = queue_info_nce(q, k, queue, left_out, temperature=temperature)
+    torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+    (got_gradient,), (wanted_gradient,) = torch.autograd.grad(got, [q]), torch.autograd.grad(wanted, [q])
+    torch.testing.assert_close(got_gradient, wanted_gradient, rtol=0, atol=1e-12)
+    assert torch.autograd.grad(queue_info_nce(q, k, queue, left_out, temperature=1.0), [k], allow_unused=True) == (
+        None,
+    )
+
+
+def test_queue_info_nce_by_hand():
+    """An aligned key and two orthogonal negatives, of which one is left out."""
+    q, queue = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0], [0.0, -3.0]])
+    loss = queue_info_nce(q, q, queue, torch.tensor([[True, False]]), temperature=0.5)
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
+def test_negative_cosine_by_hand_and_without_gradient_of_the_target():
+    p = torch.tensor([[3.0, 4.0], [1.0, 0.0]], requires_grad=True)
+    z = torch.tensor([[1.0, 0.0], [-2.0, 0.0]], requires_grad=True)
+    loss = negative_cosine(p, z)
+    assert loss.item() == pytest.approx(-(0.6 - 1) / 2)
+    gradients = torch.autograd.grad(loss, [p, z], allow_unused=True)
+    assert gradients[0].any()
+    assert gradients[1] is None

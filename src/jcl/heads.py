@@ -1,5 +1,7 @@
 """Small networks between a backbone and a loss."""
 
+import itertools
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,3 +43,37 @@ class PixelProjector(nn.Sequential):
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """One projection a pixel."""
         return super().forward(input)
+
+
+class MLP(nn.Sequential):
+    """Linear -> BatchNorm -> ReLU for each hidden layer, then Linear (BYOL, arXiv:2006.07733; SwAV; SimSiam).
+
+    Input (b, widths[0]), output (b, widths[-1]). A Linear before a normalisation has no bias: it would be taken out
+    again.
+    """
+
+    def __init__(self, *widths: int, output_norm: bool = False) -> None:
+        """Set up the layers.
+
+        Args:
+            widths: channels of the input, of each hidden layer, and of the output.
+            output_norm: normalise the output too, without scale and shift (SimSiam, arXiv:2011.10566, section 3; the
+                authors' program).
+        """
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths[:-1]):
+            layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+        layers.append(nn.Linear(*widths[-2:], bias=not output_norm))
+        if output_norm:
+            layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+        super().__init__(*layers)
+
+
+class MLPProjector(nn.Sequential):
+    """AdaptiveAvgPool -> Flatten -> `MLP`.
+
+    Input (b, widths[0], h, w), output (b, widths[-1]).
+    """
+
+    def __init__(self, *widths: int, output_norm: bool = False) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), MLP(*widths, output_norm=output_norm))

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from jcl.similarity import cosine, cosines
+
 EPSILON = 1e-12
 
 
@@ -81,6 +83,41 @@ def dense_info_nce(
         if same:
             return _JointContrast.apply(rows, weights, temperature)  # pyright: ignore[reportReturnType]
         return _CrossContrast.apply(rows, columns, weights, temperature)  # pyright: ignore[reportReturnType]
+
+
+def queue_info_nce(
+    queries: Float[Tensor, "n d"],
+    keys: Float[Tensor, "n d"],
+    queue: Float[Tensor, "k d"],
+    left_out: Bool[Tensor, "n k"],
+    *,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Contrastive loss against a queue of keys (MoCo, arXiv:1911.05722, equation 1), the mean over queries.
+
+    L = mean_i - log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_j exp(q_i.u_j / t)) )
+
+    with the cosine similarity; j runs over the rows u of the queue that are not left out of row i.
+
+    Args:
+        queries: q, one row a slice; only they get a gradient.
+        keys: k, the positive of each query.
+        queue: u, the keys of earlier batches.
+        left_out: which rows of the queue are no negatives of which query.
+        temperature: t (paper: 0.07; MoCo v2: 0.2).
+    """
+    positive = cosine(queries, keys.detach())[:, None]
+    negative = cosines(queries, queue.detach()).masked_fill(left_out, -torch.inf)
+    logits = torch.cat([positive, negative], dim=1) / temperature
+    return (logits.logsumexp(1) - logits[:, 0]).mean()
+
+
+def negative_cosine(predictions: Float[Tensor, "n d"], targets: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """D(p, z) = mean_i - cosine(p_i, stopgrad(z_i)) (SimSiam, arXiv:2011.10566, equations 1 and 3).
+
+    The targets get no gradient. BYOL's squared distance of unit vectors is 2 + 2 D (arXiv:2006.07733, equation 2).
+    """
+    return -cosine(predictions, targets.detach()).mean()
 
 
 def equivariance(dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"]) -> Float[Tensor, ""]:
