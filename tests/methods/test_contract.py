@@ -15,7 +15,14 @@ from jcl.data.batches import SliceBatch
 from jcl.optim import set_learning_rate, sgd
 from jcl.transfer import transfer
 
-SETTINGS = {"jcl": {"projection": 16}}
+SETTINGS = {
+    "jcl": {"projection": 16},
+    "pcl": {"projection": 16},
+    "gcl": {"projection": 16},
+    "simtriplet": {"projection": 32, "bottleneck": 8},
+    "desd": {"prototypes": 64, "hidden": 32, "bottleneck": 16},
+    "dira": {"projection": 16, "discriminator_width": 4},
+}
 """Small projections, so that the tests are quick; everything else is as it comes."""
 
 
@@ -111,7 +118,7 @@ def test_finite_in_bfloat16_and_near_float32(method):
     with torch.autocast("cpu", torch.bfloat16):
         loss = losses_of(method, batch())["loss"]
     loss.backward()
-    assert loss.item() == pytest.approx(wanted.item(), rel=0.1)
+    assert loss.item() == pytest.approx(wanted.item(), rel=0.1, abs=0.02)  # a sum of cosines may be near 0
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
