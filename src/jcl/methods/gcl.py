@@ -203,7 +203,7 @@ def pair_losses(logits: Float[Tensor, "*b m m"], negatives: Bool[Tensor, "m m"])
 def regions(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 13 d"]:
     """13 regions of side x side pixels, flattened: a lattice of 3 x 3 over the map, and 2 x 2 between.
 
-    Their corners lie at the eighths of what is left of the map, (0, 1/2, 1) and (1/4, 3/4) of its sides less `side`.
+    Their corners lie at 0, 1/2, 1, and at 1/4, 3/4, of the map's sides less `side`.
     """
     height, width = (length - side for length in maps.shape[-2:])
     lattice = [(row, column) for row in (0, 2, 4) for column in (0, 2, 4)]

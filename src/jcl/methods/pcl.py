@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from jcl.backbones import Backbone
@@ -76,11 +77,22 @@ class PCL(nn.Module):
         z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
         first, second = (gather(block) for block in z.chunk(2))
         rows = torch.cat([first, second])
-        positives = position_mask(gather(batch.positions).repeat(2), self.threshold)
-        # at threshold 0 nothing is near, not even the other view of the slice (info_nce leaves out the diagonal)
-        same_slice = torch.eye(len(first), dtype=torch.bool, device=rows.device).repeat(2, 2)
-        loss = info_nce(rows, rows, positives | same_slice, temperature=self.temperature)
+        positives = positive_pairs(gather(batch.positions), self.threshold)
+        loss = info_nce(rows, rows, positives, temperature=self.temperature)
         return {"loss": loss, **collapse_monitor(first, second)}
 
     def after_step(self, progress: float) -> None:
         """Nothing to update."""
+
+
+def positive_pairs(positions: Float[Tensor, " n"], threshold: float) -> Bool[Tensor, "two_n two_n"]:
+    """Positives of 2n rows, the first views of n slices and then the second ones.
+
+    The other view of the slice is one at any threshold; at 0 `position_mask` finds nothing near, not even that.
+
+    Example:
+        >>> positive_pairs(torch.tensor([0.1, 0.9]), 0.0).int().tolist()
+        [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
+    """
+    same_slice = torch.eye(len(positions), dtype=torch.bool, device=positions.device).repeat(2, 2)
+    return (position_mask(positions.repeat(2), threshold) | same_slice).fill_diagonal_(False)

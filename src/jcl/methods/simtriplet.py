@@ -29,9 +29,9 @@ class SimTriplet(nn.Module):
     Adapted: the paper's neighbours are adjacent patches of a pathology slide, ours the nearest other slice of the
     same volume, never of another volume. It is looked for in the batch of all processes, and its second view is
     x3, so that a triplet costs no third pass. A slice that has none within `neighbourhood` has the intra-sample
-    term alone. Batches are drawn from all volumes at random, so few have one (of 20 volumes of 20 slices, about an
-    eighth at 16 slices a batch and 0.1; `paired` in the log is the share), and the method is then little more than
-    SimSiam: a larger batch or neighbourhood gives more.
+    term alone. Batches are drawn from all volumes at random, so few slices have one: of 16 in a batch an eighth where
+    there are 20 volumes of 20 slices, and a fiftieth with 100 volumes of 15 (`paired` in the log is the share). It is
+    then little more than SimSiam; larger batches or a wider neighbourhood give more triplets.
     """
 
     learning_rate = 0.01
@@ -116,7 +116,7 @@ def neighbours(
     distances = (positions[:, None] - positions[None, :]).abs()
     others = (volumes[:, None] == volumes[None, :]) & (distances > 0)
     nearest, rows = distances.masked_fill(~others, torch.inf).min(dim=1)
-    return rows, nearest <= farthest
+    return rows, nearest < farthest + 1e-4  # two slices of 20 are 0.1 apart, whatever way that was rounded
 
 
 def _attract(
