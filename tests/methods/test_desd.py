@@ -33,7 +33,7 @@ def head_logits(head, features: torch.Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize(("progress", "temperature"), [(0.0, 0.04), (0.0335, 0.055), (0.5, 0.07)])
 def test_loss_is_that_of_the_paper(progress, temperature):
-    method, b = make().eval(), slices()
+    method, b = make(), slices()  # in training mode: only so are untrained features of noise apart
     method.after_step(progress)
     with torch.no_grad():
         for parameter in method.teacher.parameters():

@@ -31,7 +31,7 @@ def other_teacher(method: DiRA) -> DiRA:
 
 @pytest.mark.parametrize("size", [64, 40])
 def test_losses_are_those_of_the_paper(size):
-    method, b = other_teacher(make()).eval(), slices(size=size)
+    method, b = other_teacher(make()), slices(size=size)  # in training mode: only so are untrained features apart
     disturbed, target = method.views(b, generator())
     features = method.backbone.encode(disturbed[:6])
     q = F.normalize(method.projector(features[-1]).double(), dim=1)

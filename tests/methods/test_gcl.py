@@ -22,8 +22,8 @@ def make(*, stage: int = 0, **settings) -> GCL:
     return method
 
 
-@pytest.mark.parametrize("depth", [4, 7, 8, 20, 33, 160])
-@pytest.mark.parametrize("count", [3, 4, 6])
+@pytest.mark.parametrize("depth", [4, 7, 26, 20, 33, 160])
+@pytest.mark.parametrize("count", [3, 4, 13])
 def test_parts_are_those_of_whole_numbers(depth, count):
     """Slice i of D (from 1) is in part ceil(i * count / D), counted in integers."""
     positions = (torch.arange(1, depth + 1) / depth).float()
@@ -78,7 +78,7 @@ def slow(logits: list[list[float]], positives: list[tuple[int, int]], negatives:
 
 @pytest.mark.parametrize("kind", ["partition", "views"])
 def test_global_loss_is_that_of_the_paper(kind):
-    method = make(positives=kind).eval()
+    method = make(positives=kind)  # in training mode: only so are untrained features of noise apart
     b = SliceBatch(slices().images, torch.tensor([0.1, 0.2, 0.3, 0.6, 0.74, 1.0]), torch.tensor([0, 0, 1, 1, 2, 2]))
     parts = [0, 0, 1, 2, 2, 3] * 2
     (views,) = method.views(b, torch.Generator().manual_seed(0))
@@ -91,8 +91,9 @@ def test_global_loss_is_that_of_the_paper(kind):
 
 
 def test_local_loss_is_that_of_the_paper():
-    method, b = make(stage=1).eval(), slices(2)
+    method, b = make(stage=1), slices(2)
     (views,) = method.views(b, torch.Generator().manual_seed(0))
+    method.backbone.encoder.eval()
     maps = method.local_projector(method.backbone.decode(method.backbone.encode(views), blocks=2)).double()
     corners = [(r, c) for r in (0, 6, 13) for c in (0, 6, 13)] + [(r, c) for r in (3, 9) for c in (3, 9)]
     terms = []

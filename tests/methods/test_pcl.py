@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from jcl.backbones.unet import UNet
+from jcl.data.batches import SliceBatch
 from jcl.methods.jcl import JCL
 from jcl.methods.pcl import PCL, positive_pairs
 from training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
@@ -37,7 +38,9 @@ def test_positives_by_hand():
 
 @pytest.mark.parametrize("threshold", [0.1, 0.25, 2.0])
 def test_loss_is_that_of_the_paper(threshold):
-    method, b = make(threshold=threshold).eval(), slices()
+    b = slices()
+    b = SliceBatch(b.images, torch.tensor([0.1, 0.17, 0.4, 0.6, 0.61, 0.95]), b.volumes)
+    method = make(threshold=threshold)  # in training mode: only so are untrained features of noise apart
     z = projections(method, b).tolist()
     positions = b.positions.tolist() * 2
     terms = []
@@ -51,7 +54,7 @@ def test_loss_is_that_of_the_paper(threshold):
 
 def test_at_threshold_0_it_is_nt_xent():
     """SimCLR, algorithm 1, in its own indices: rows 2k and 2k + 1 are the views of slice k."""
-    method, b = make(threshold=0.0).eval(), slices()
+    method, b = make(threshold=0.0), slices()
     z = projections(method, b)
     z = torch.stack([z[:6], z[6:]], dim=1).flatten(0, 1)
     similarities = (z @ z.T / 0.1).tolist()
@@ -64,7 +67,13 @@ def test_at_threshold_0_it_is_nt_xent():
 
 
 def test_it_is_jcl_with_the_global_loss_alone():
-    pcl, b = make().eval(), slices()
+    pcl, b = make(), slices()
+    b = SliceBatch(b.images * torch.linspace(0.1, 3, 6)[:, None, None, None], b.positions, b.volumes)
+    for layer in (pcl.projector[2], pcl.projector[4]):  # biases alone would make all projections the same
+        torch.nn.init.zeros_(layer.bias)
+    for _ in range(20):  # statistics of normalisation that are the same for both methods
+        losses_of(pcl, b)
+    pcl.eval()
     jcl = JCL(pcl.backbone, projection=16, blocks=0, dense_weight=0.0, equivariance_weight=0.0, pairing="joint").eval()
     for projector in (jcl.auxiliary_instance, jcl.dominant_instance):
         projector.load_state_dict(pcl.projector.state_dict())
@@ -72,6 +81,7 @@ def test_it_is_jcl_with_the_global_loss_alone():
     first, second = views[0].chunk(2)
     wanted = jcl((torch.cat([b.images, first]), torch.cat([b.images, second])), b)
     got = pcl(views, b)
+    assert got["feature_std"] > 0.1
     for name in ("loss", "feature_std", "alignment"):
         assert got[name].item() == pytest.approx(wanted[name].item(), abs=1e-6), name
 
