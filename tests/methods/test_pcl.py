@@ -81,7 +81,7 @@ def test_it_is_jcl_with_the_global_loss_alone():
     first, second = views[0].chunk(2)
     wanted = jcl((torch.cat([b.images, first]), torch.cat([b.images, second])), b)
     got = pcl(views, b)
-    assert got["feature_std"] > 0.1
+    assert got["feature_std"] > 0.05
     for name in ("loss", "feature_std", "alignment"):
         assert got[name].item() == pytest.approx(wanted[name].item(), abs=1e-6), name
 
