@@ -176,6 +176,18 @@ def test_finite_for_awkward_batches(name, stage):
     assert_finite(make(stage=stage, temperature=0.01), awkward()[name])
 
 
+def test_stage_two_in_bfloat16():
+    method, b = make(stage=1), slices()
+    state = copy.deepcopy(method.state_dict())
+    wanted = losses_of(method, b)["loss"].item()
+    method.load_state_dict(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = losses_of(method, b)
+    losses["loss"].backward()
+    assert losses["loss"].item() == pytest.approx(wanted, rel=0.05)
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("stage", [0, 1])
 def test_too_small_slices_are_said_at_the_start(stage):
     for size, region, fits in ((64, 3, True), (49, 3, True), (48, 3, False), (32, 1, True)):

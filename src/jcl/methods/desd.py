@@ -37,7 +37,7 @@ class DeSD(nn.Module):
     """
 
     learning_rate = 0.02
-    """The authors' 0.3 for 192 volumes, scaled to 16 slices by their linear rule."""
+    """The authors' 0.3 n / 256 for 16 slices; not tuned."""
 
     phases = 1
 

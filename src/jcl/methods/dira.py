@@ -43,7 +43,7 @@ class DiRA(nn.Module):
     """
 
     learning_rate = 0.01
-    """JCL's, whose contrastive loss is of this kind; the paper has Adam."""
+    """JCL's, whose contrastive loss is of this kind; not tuned. The paper has Adam."""
 
     phases = 1
 

@@ -50,7 +50,7 @@ class GCL(nn.Module):
     """
 
     learning_rate = 0.01
-    """JCL's, whose losses are of this kind; the paper has Adam at 0.001."""
+    """JCL's, whose losses are of this kind; not tuned. The paper has Adam at 0.001."""
 
     phases = 2
 
