@@ -22,6 +22,11 @@ SETTINGS = {
     "simclr": {"projection": 16},
     "simsiam": {"projection": 32, "bottleneck": 16},
     "swav": {"projection": 16, "hidden": 32, "prototypes": 24, "queue": 12},
+    "pcl": {"projection": 16},
+    "gcl": {"projection": 16},
+    "simtriplet": {"projection": 32, "bottleneck": 8},
+    "desd": {"prototypes": 64, "hidden": 32, "bottleneck": 16},
+    "dira": {"projection": 16, "discriminator_width": 4},
 }
 """Small projections, so that the tests are quick; everything else is as it comes."""
 

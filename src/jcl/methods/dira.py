@@ -1,0 +1,214 @@
+"""DiRA: discriminative, restorative and adversarial learning together (Haghighi et al., 2022, arXiv:2204.10437)."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from jcl.backbones import Backbone, crop_like
+from jcl.collapse import collapse_monitor
+from jcl.data.batches import SliceBatch
+from jcl.distributed import gather
+from jcl.errors import UsageError
+from jcl.heads import InstanceProjector
+from jcl.similarity import cosines
+from jcl.teacher import follow, make_teacher
+from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
+
+__all__ = ["DiRA"]
+
+
+class DiRA(nn.Module):
+    """Encoder and whole decoder: tell slices apart, restore them, and deceive a discriminator (paper, section 3).
+
+    A spatial view x1 of each slice and another, x2, are disturbed by T (intensities, cutout, shuffled windows):
+
+        L = discriminative_weight L_dis + restorative_weight L_res + L_adv
+        L_dis = mean_i - log( exp(q_i.k_i / t) / sum_j exp(q_i.k_j / t) ),  with the cosine similarity
+        L_res = mean ( x1 - x1' )^2,  x1' the U-Net's output for T(x1)
+        L_adv = mean - log D(x1) - log(1 - D(x1'))
+
+    q is the projection of T(x1), k that of T(x2) by a teacher that follows with `momentum`. The paper minimises over
+    the network and maximises over D the same objective, adversarial_weight (log D(x1) + log(1 - D(x1'))). With one
+    optimiser this is done by reversing a gradient (arXiv:1409.7495): D learns from L_adv in full, and what L_adv
+    sends back into x1' is multiplied by - adversarial_weight. At adversarial_weight 0 there is no discriminator.
+
+    Of the paper's discriminative parts (MoCo-v2, Barlow Twins, SimSiam) it is MoCo-v2's, whose negatives are the keys
+    of the batch of all processes: a queue of 65,536 keys would hold every slice of a small collection many times over.
+    Adapted: single-channel slices, and common ranges of spatial views instead of crops; networks of this
+    repository instead of a ResNet-50; D learns at the network's rate with SGD (authors: Adam of its own, and the
+    non-saturating form of L_adv, which takes two updates a step).
+    """
+
+    learning_rate = 0.01
+    """JCL's, whose contrastive loss is of this kind; not tuned. The paper has Adam."""
+
+    phases = 1
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        discriminative_weight: float = 1.0,
+        restorative_weight: float = 10.0,
+        adversarial_weight: float = 0.001,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        projection: int = 128,
+        channels: int = 1,
+        windows: int = 4,
+        discriminator_width: int = 64,
+        rotation: float = 30.0,
+        scale: float = 0.3,
+        translation: float = 0.1,
+    ) -> None:
+        """Set up projector, restoring layer and discriminator around `backbone`, and the teacher.
+
+        Args:
+            backbone: see `jcl.backbones.Backbone`.
+            discriminative_weight: lambda_dis (paper: 1).
+            restorative_weight: lambda_res (paper: 10).
+            adversarial_weight: lambda_adv (paper: 0.001); 0 leaves the discriminator out.
+            temperature: t (MoCo-v2: 0.2).
+            momentum: the teacher's (MoCo: 0.999).
+            projection: channels of the projections (MoCo: 128).
+            channels: of the slices.
+            windows: windows that are cut out, and as many that are shuffled, in each view (0: intensities only).
+            discriminator_width: channels of its first layer.
+            rotation: degrees to either side.
+            scale: 0.3 is a factor from 0.7 to 1.3.
+            translation: shift as a share of the side.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.discriminative_weight, self.restorative_weight = discriminative_weight, restorative_weight
+        self.adversarial_weight = adversarial_weight
+        self.temperature, self.momentum = temperature, momentum
+        self.channels, self.windows = channels, windows
+        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
+        self.intensity = IntensityRanges()
+        network = cast("Backbone", backbone)
+        blocks = len(network.feature_channels) - 1
+        self.projector = InstanceProjector(network.feature_channels[-1], projection)
+        self.restorer = nn.Conv2d(network.decoder_channels(blocks), channels, 1)
+        self.discriminator = Discriminator(channels, discriminator_width) if adversarial_weight else None
+        self.teacher = make_teacher(backbone)
+        self.teacher_projector = make_teacher(self.projector)
+        self.transfers = network.parts(blocks)
+
+    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
+        """The disturbed views T(x1) of all slices and then T(x2), and the undisturbed x1.
+
+        Raises:
+            UsageError: the slices have not `channels` channels.
+        """
+        if batch.images.shape[1] != self.channels:
+            raise UsageError(f"slices of {batch.images.shape[1]} channels: set --method.channels to that")
+        first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
+        disturbed = [self._disturb(view, generator) for view in (first, second)]
+        return torch.cat(disturbed), first
+
+    def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+        """The three losses, their weighted sum, and the collapse monitor (see `Method`)."""
+        network = cast("Backbone", self.backbone)
+        query, key = views[0].chunk(2)
+        target = views[1]
+        features = network.encode(query)
+        q = gather(self.projector(features[-1]))
+        with torch.no_grad():
+            k = gather(self.teacher_projector(cast("Backbone", self.teacher).encode(key)[-1]))
+        restored = crop_like(self.restorer(network.decode(features)), target).float()
+        losses = {
+            "discriminative": contrast(q, k, temperature=self.temperature),
+            "restorative": gather((restored - target).square().mean((1, 2, 3))).mean(),
+        }
+        total = self.discriminative_weight * losses["discriminative"] + self.restorative_weight * losses["restorative"]
+        if self.discriminator is not None:
+            judged = Reverse.apply(restored, self.adversarial_weight)
+            losses["adversarial"] = gather(deception(self.discriminator(target), self.discriminator(judged))).mean()
+            total = total + losses["adversarial"]
+        return {"loss": total, **losses, **collapse_monitor(q, k)}
+
+    def after_step(self, progress: float) -> None:
+        """The teacher follows the student."""
+        follow(self.teacher, self.backbone, self.momentum)
+        follow(self.teacher_projector, self.projector, self.momentum)
+
+    def _disturb(self, images: Tensor, generator: Generator) -> Tensor:
+        """T: intensities, and then windows that are shuffled or emptied."""
+        images = jitter(images, self.intensity, generator=generator)
+        for _ in range(self.windows):
+            images = shuffle_window(images, generator=generator)
+            images = cut_out(images, generator=generator)
+        return images
+
+
+class Discriminator(nn.Sequential):
+    """Four 3x3 convolutions, the first three halving; each output judges a patch (paper, appendix).
+
+    Normalised within each image, so that it does not matter which images are judged together.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(1, 2 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
+            nn.GroupNorm(1, 4 * width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(4 * width, 1, 3, padding=1),
+        )
+
+
+class Reverse(torch.autograd.Function):
+    """The input itself; its gradient is multiplied by - weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad_output * -ctx.weight, None
+
+
+def contrast(q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], *, temperature: float) -> Float[Tensor, ""]:
+    """L_dis: each query picks its own key among all."""
+    return F.cross_entropy(cosines(q, k) / temperature, torch.arange(len(q), device=q.device))
+
+
+def deception(real: Float[Tensor, "n 1 h w"], restored: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
+    """L_adv of each slice, from the discriminator's logits, as the mean over its patches."""
+    return (F.softplus(-real.float()) + F.softplus(restored.float())).mean((1, 2, 3))
+
+
+def cut_out(images: Float[Tensor, "n c h w"], *, generator: Generator) -> Float[Tensor, "n c h w"]:
+    """A window of 1/5 of the sides emptied in each image."""
+    pixels = _window(images, 5, generator)[:, None, :].expand(-1, images.shape[1], -1)
+    return images.flatten(2).scatter(2, pixels, 0.0).view_as(images)
+
+
+def shuffle_window(images: Float[Tensor, "n c h w"], *, generator: Generator) -> Float[Tensor, "n c h w"]:
+    """The pixels of a window of 1/8 of the sides in another order in each image."""
+    pixels = _window(images, 8, generator)
+    order = torch.rand(pixels.shape, generator=generator, device=generator.device).argsort(1).to(images.device)
+    target = pixels[:, None, :].expand(-1, images.shape[1], -1)
+    source = pixels.gather(1, order)[:, None, :].expand_as(target)
+    flat = images.flatten(2)
+    return flat.scatter(2, target, flat.gather(2, source)).view_as(images)
+
+
+def _window(images: Float[Tensor, "n c h w"], parts: int, generator: Generator) -> Int[Tensor, "n p"]:
+    """Numbers of the pixels of one window in each image, as high and wide as the image over `parts`, row by row."""
+    height, width = images.shape[-2:]
+    rows, columns = (torch.arange(max(1, side // parts), device=images.device) for side in (height, width))
+    draws = torch.rand(2, len(images), 1, 1, generator=generator, device=generator.device).to(images.device)
+    top = (draws[0] * (height - len(rows) + 1)).long()
+    left = (draws[1] * (width - len(columns) + 1)).long()
+    return ((top + rows[:, None]) * width + left + columns).flatten(1)

@@ -1,0 +1,226 @@
+"""GCL: contrastive learning of global and local features in two stages (Chaitanya et al., 2020, arXiv:2006.10511)."""
+
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from jcl.backbones import Backbone
+from jcl.collapse import collapse_monitor
+from jcl.data.batches import SliceBatch
+from jcl.distributed import gather
+from jcl.errors import UsageError
+from jcl.heads import InstanceProjector
+from jcl.similarity import cosines
+from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
+
+__all__ = ["GCL"]
+
+NO_NEGATIVE = -1e9
+"""Exponent of what is no negative: finite, so that an anchor without any has a gradient of 0 instead of NaN."""
+
+
+class GCL(nn.Module):
+    """First the encoder with a global loss, then the decoder with a local one, the encoder frozen (paper, section 3).
+
+    Both losses are means, over the ordered positive pairs (i, j), of
+
+        l(i, j) = - log( exp(z_i.z_j / t) / (exp(z_i.z_j / t) + sum_{k in N_i} exp(z_i.z_k / t)) )
+
+    with the cosine similarity; other positives are in no denominator, unlike in PCL.
+
+    *Stage one* (projector g1): rows are two augmented views of each slice. Volumes are cut into
+    `partitions` equal parts. N_i are the rows of other parts, of any volume. With `positives="partition"` (G^D, the
+    default and that of the authors' scripts) all rows of the same part are positives; with `"views"` (G^D-) only
+    the other view of the slice is, and the rest of the part is left out.
+
+    *Stage two* (L^R; projector g2): the encoder is frozen, its batch normalisation too. The rows
+    are 13 regions of region x region pixels on a lattice in the output of decoder block `blocks`, in two
+    intensity-transformed views of a slice. The same region of the other view is positive; N_i are all other
+    regions of both views of this slice.
+
+    Adapted: the paper draws one slice per part of some volumes, we take the batch as it comes, so that slices of one
+    part of the same volume are positives too; g1 pools instead of flattening, so that any size fits; the authors'
+    network has six levels and five decoder blocks and trains three of them, to a quarter of the image's
+    sides, which 2 of our 4 blocks reach; the authors' program takes the 5 nearest regions as negatives to save
+    memory and maps each region to 128 channels before comparing. The views of stage one have no intensity
+    transform, as those of all methods here.
+    """
+
+    learning_rate = 0.01
+    """JCL's, whose losses are of this kind; not tuned. The paper has Adam at 0.001."""
+
+    phases = 2
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        positives: str = "partition",
+        partitions: int = 4,
+        blocks: int = 2,
+        region: int = 3,
+        temperature: float = 0.1,
+        projection: int = 128,
+        rotation: float = 30.0,
+        scale: float = 0.3,
+        translation: float = 0.1,
+    ) -> None:
+        """Set up the two projectors around `backbone`.
+
+        Args:
+            backbone: see `jcl.backbones.Backbone`.
+            positives: of the global loss: `partition` (G^D) or `views` (G^D-).
+            partitions: equal parts of a volume (paper: 4).
+            blocks: decoder blocks of stage two.
+            region: side of a local region in pixels of the decoder's output (paper: 3).
+            temperature: t of both losses (paper: 0.1).
+            projection: channels of the global projections (paper: 128).
+            rotation: degrees to either side.
+            scale: 0.3 is a factor from 0.7 to 1.3.
+            translation: shift as a share of the side.
+
+        Raises:
+            UsageError: `positives` or `blocks` has a value that is not offered.
+        """
+        super().__init__()
+        if positives not in ("partition", "views"):
+            raise UsageError(f"positives is {positives!r}; it can be partition or views")
+        if blocks < 1:
+            raise UsageError(f"blocks is {blocks}; stage two needs a decoder block, 1 at least")
+        self.backbone = backbone
+        self.positives, self.partitions = positives, partitions
+        self.blocks, self.region, self.temperature = blocks, region, temperature
+        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
+        self.intensity = IntensityRanges()
+        network = cast("Backbone", backbone)
+        self.global_projector = InstanceProjector(network.feature_channels[-1], projection)
+        channels = network.decoder_channels(blocks)
+        self.local_projector = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 1, bias=False),
+        )
+        self.transfers = network.parts(blocks)
+        self.register_buffer("phase", torch.zeros((), dtype=torch.long))
+
+    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
+        """Two views of each slice: with spatial augmentation in stage one, with intensities changed in stage two.
+
+        Raises:
+            UsageError: the slices are too small for the regions of stage two; said before stage one begins.
+        """
+        self._check_size(batch.images)
+        if self._stage() == 0:
+            return (torch.cat([random_view(batch.images, self.affine, generator=generator) for _ in range(2)]),)
+        return (torch.cat([jitter(batch.images, self.intensity, generator=generator) for _ in range(2)]),)
+
+    def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+        """The loss of the current stage, and the collapse monitor (see `Method`) of its rows."""
+        return self._global(views[0], batch) if self._stage() == 0 else self._local(views[0])
+
+    def after_step(self, progress: float) -> None:
+        """Stage two begins at half of the run."""
+        cast("Tensor", self.phase).fill_(min(int(progress * self.phases), self.phases - 1))
+
+    def _stage(self) -> int:
+        return int(cast("Tensor", self.phase))
+
+    def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
+        z = self.global_projector(cast("Backbone", self.backbone).encode(views)[-1])
+        first, second = (gather(block) for block in z.chunk(2))
+        parts = partition(gather(batch.positions), self.partitions)
+        positives, negatives = global_masks(parts, across=self.positives == "partition")
+        rows = torch.cat([first, second])
+        losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
+        return {"loss": losses[positives].mean(), **collapse_monitor(first, second)}
+
+    def _local(self, views: Tensor) -> dict[str, Tensor]:
+        features = encode_frozen(self.backbone, views)
+        maps = self.local_projector(cast("Backbone", self.backbone).decode(features, blocks=self.blocks))
+        first, second = regions(maps, self.region).chunk(2)
+        rows = torch.cat([first, second], dim=1)
+        positives, negatives = local_masks(first.shape[1], device=rows.device)
+        losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
+        loss = gather(losses[:, positives].mean(1)).mean()
+        return {"loss": loss, **collapse_monitor(gather(first).flatten(0, 1), gather(second).flatten(0, 1))}
+
+    def _check_size(self, images: Tensor) -> None:
+        network = cast("Backbone", self.backbone)
+        levels = len(network.feature_channels) - 1
+        least = 5 * self.region * 2 ** (levels - self.blocks)
+        if min(-(-side // network.stride) * network.stride for side in images.shape[-2:]) < least:
+            raise UsageError(
+                f"slices of {images.shape[-2]}x{images.shape[-1]} have no room for 13 local regions: set region below "
+                f"{self.region} or blocks above {self.blocks} (--method.region, --method.blocks)"
+            )
+
+
+def partition(positions: Float[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
+    """Which of `count` equal parts of its volume each slice is in, from its relative position (i + 1) / D.
+
+    Example:
+        >>> partition(torch.arange(1, 9) / 8, 4).tolist()
+        [0, 0, 1, 1, 2, 2, 3, 3]
+    """
+    # the slice at the end of a part belongs to it, whatever way (i + 1) / D was rounded
+    return ((positions * count - 1e-4).ceil().long() - 1).clamp(0, count - 1)
+
+
+def global_masks(
+    parts: Int[Tensor, " n"], *, across: bool
+) -> tuple[Bool[Tensor, "two_n two_n"], Bool[Tensor, "two_n two_n"]]:
+    """Positives and negatives of 2n rows, the first views of n slices and then the second ones.
+
+    Args:
+        parts: partition of each slice.
+        across: all rows of a partition are positives of each other (G^D), else a slice's two views alone (G^D-).
+    """
+    rows = parts.repeat(2)
+    same_part = rows[:, None] == rows[None, :]
+    same_slice = torch.eye(len(parts), dtype=torch.bool, device=parts.device).repeat(2, 2)
+    positives = same_part.clone() if across else same_slice
+    return positives.fill_diagonal_(False), ~same_part
+
+
+def local_masks(
+    count: int, *, device: torch.device | str = "cpu"
+) -> tuple[Bool[Tensor, "two_a two_a"], Bool[Tensor, "two_a two_a"]]:
+    """Positives and negatives of the `count` regions of one view of a slice and then those of the other."""
+    same_region = torch.eye(count, dtype=torch.bool, device=device).repeat(2, 2)
+    return same_region.clone().fill_diagonal_(False), ~same_region
+
+
+def pair_losses(logits: Float[Tensor, "*b m m"], negatives: Bool[Tensor, "m m"]) -> Float[Tensor, "*b m m"]:
+    """l(i, j) of every pair, to be read where a pair is positive: log(1 + sum_{k in N_i} exp(s_ik - s_ij))."""
+    against = logits.masked_fill(~negatives, NO_NEGATIVE).logsumexp(-1, keepdim=True)
+    return F.softplus(against - logits)
+
+
+def regions(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 13 d"]:
+    """13 regions of side x side pixels, flattened: a lattice of 3 x 3 over the map, and 2 x 2 between.
+
+    Their corners lie at 0, 1/2, 1, and at 1/4, 3/4, of the map's sides less `side`.
+    """
+    height, width = (length - side for length in maps.shape[-2:])
+    lattice = [(row, column) for row in (0, 2, 4) for column in (0, 2, 4)]
+    between = [(row, column) for row in (1, 3) for column in (1, 3)]
+    corners = [(row * height // 4, column * width // 4) for row, column in lattice + between]
+    return torch.stack([maps[:, :, y : y + side, x : x + side].flatten(1) for y, x in corners], dim=1)
+
+
+@torch.no_grad()
+def encode_frozen(backbone: nn.Module, x: Float[Tensor, "n c h w"]) -> list[Tensor]:
+    """Features from an encoder that does not learn; its batch normalisation takes the statistics that it has."""
+    network = cast("Backbone", backbone)
+    encoder = [module for name in network.parts(0) for module in backbone.get_submodule(name).modules()]
+    training = [module.training for module in encoder]
+    for module in encoder:
+        module.training = False
+    features = network.encode(x)
+    for module, mode in zip(encoder, training, strict=True):
+        module.training = mode
+    return features
