@@ -42,7 +42,9 @@ class JCL(nn.Module):
 
     A loss of weight 0 is off: nothing is built, drawn or computed for it alone, nor a decoder that no loss reaches.
     The rows of the paper's table 3 are `blocks` 0 with `dense_weight` and `equivariance_weight` 0 (the loss of PCL),
-    then `blocks` 2, then `equivariance_weight` 1, then `dense_weight` 0.5.
+    then `blocks` 2, then `equivariance_weight` 1, then `dense_weight` 0.5. Those of table 9 are PCL with `dense_weight`
+    0.5 and a `dense_form`; there `invariant` should be `intensity`, since without shrinking the identity pair is one
+    and the same to both branches.
 
     The authors' program multiplies L_g and L_d by temperature / 0.07 besides; scale the weights to get that.
     """
