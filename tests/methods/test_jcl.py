@@ -87,6 +87,23 @@ def test_losses_are_those_of_the_equations(settings):
     torch.testing.assert_close(got["loss"], wanted_global + 0.5 * wanted_dense + wanted_er, rtol=1e-4, atol=1e-5)
 
 
+GOLDEN = {
+    ("split", "joint"): (6.678744316101074, 4.181825160980225, 0.5269440412521362),
+    ("split", "cross"): (2.0048108100891113, 2.822711944580078, 0.48323315382003784),
+    ("paper", "joint"): (5.7509965896606445, 4.566641807556152, 0.5289998054504395),
+    ("paper", "cross"): (2.0655035972595215, 2.743175983428955, 0.5289998054504395),
+}
+"""L_g, L_d and L_ER by this test on the revision before the first ablation setting (f330b06); on the processor where
+they were printed they, and all weights after three steps of SGD, are the same to the last bit."""
+
+
+@pytest.mark.parametrize(("preset", "losses"), GOLDEN.items())
+def test_the_numbers_of_the_defaults_stay(preset, losses):
+    method, b = make(views=preset[0], pairing=preset[1]), batch()
+    got = method(method.views(b, generator()), b)
+    assert [got[name].item() for name in ("global", "dense", "equivariance")] == pytest.approx(losses, rel=1e-5)
+
+
 @pytest.mark.parametrize("blocks", range(5))
 def test_both_branches_meet_at_a_sixteenth(blocks):
     method = make(blocks=blocks, invariant="intensity")
@@ -98,15 +115,6 @@ def test_both_branches_meet_at_a_sixteenth(blocks):
     parts = tuple(f"{part}." for part in method.transfers)
     assert trained == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
     assert all(p.grad is not None for n, p in method.named_parameters() if not n.startswith("backbone."))
-
-
-def test_switched_off_losses_are_not_computed():
-    method = make(dense_weight=0.0, equivariance_weight=0.0)
-    b = batch()
-    losses = method(method.views(b, generator()), b)
-    assert "dense" not in losses
-    assert "equivariance" not in losses
-    assert losses["loss"] == losses["global"]
 
 
 def test_other_sources_and_projectors():
