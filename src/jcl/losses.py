@@ -55,7 +55,9 @@ def info_nce(
         positives: P, which columns are positives of which row.
         temperature: t (paper: 0.1).
     """
-    return dense_info_nce(anchors[:, :, None, None], contrasts[:, :, None, None], positives, temperature=temperature)
+    rows = anchors[:, :, None, None]
+    columns = rows if contrasts is anchors else contrasts[:, :, None, None]
+    return dense_info_nce(rows, columns, positives, temperature=temperature)
 
 
 def dense_info_nce(

@@ -13,6 +13,7 @@ from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
 from jcl.errors import UsageError
 from jcl.heads import InstanceProjector
+from jcl.parts import frozen
 from jcl.similarity import cosines
 from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
 
@@ -139,8 +140,10 @@ class GCL(nn.Module):
         return {"loss": losses[positives].mean(), **collapse_monitor(first, second)}
 
     def _local(self, views: Tensor) -> dict[str, Tensor]:
-        features = encode_frozen(self.backbone, views)
-        maps = self.local_projector(cast("Backbone", self.backbone).decode(features, blocks=self.blocks))
+        network = cast("Backbone", self.backbone)
+        with frozen(self.backbone, network.parts(0)):
+            features = network.encode(views)
+        maps = self.local_projector(network.decode(features, blocks=self.blocks))
         first, second = regions(maps, self.region).chunk(2)
         rows = torch.cat([first, second], dim=1)
         positives, negatives = local_masks(first.shape[1], device=rows.device)
@@ -210,17 +213,3 @@ def regions(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 13 d"
     between = [(row, column) for row in (1, 3) for column in (1, 3)]
     corners = [(row * height // 4, column * width // 4) for row, column in lattice + between]
     return torch.stack([maps[:, :, y : y + side, x : x + side].flatten(1) for y, x in corners], dim=1)
-
-
-@torch.no_grad()
-def encode_frozen(backbone: nn.Module, x: Float[Tensor, "n c h w"]) -> list[Tensor]:
-    """Features from an encoder that does not learn; its batch normalisation takes the statistics that it has."""
-    network = cast("Backbone", backbone)
-    encoder = [module for name in network.parts(0) for module in backbone.get_submodule(name).modules()]
-    training = [module.training for module in encoder]
-    for module in encoder:
-        module.training = False
-    features = network.encode(x)
-    for module, mode in zip(encoder, training, strict=True):
-        module.training = mode
-    return features
