@@ -390,6 +390,7 @@ def test_links_are_followed_and_circles_end(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "a").mkdir(parents=True)
     (source / "a" / "up").symlink_to(source)
+    (source / "a" / "again").symlink_to(source)  # two circles: their paths would double with each level
     (source / "a" / "self").symlink_to(source / "a" / "self")
     (source / "b").symlink_to(outside / "s")
     (source / "c").symlink_to(outside)  # the same folder again, by another way

@@ -175,6 +175,15 @@ def test_frames_of_a_compressed_file_are_decoded_in_its_order(tmp_path: Path) ->
     np.testing.assert_array_equal(found, array * (1.0 + scale) - scale)
 
 
+def test_a_series_may_mix_native_and_compressed_files(tmp_path: Path) -> None:
+    array = voxels(4)
+    files = [
+        save(tmp_path / f"{at}", packed(syntax, image(array[at], f"{at}", ImagePositionPatient=[0, 0, at]), tmp_path))
+        for at, syntax in enumerate(("deflated", JPEG_2000, RLELossless, LOSSLESS))
+    ]
+    np.testing.assert_array_equal(read_series(files)[0], array)
+
+
 @pytest.mark.parametrize("syntax", ["deflated", RLELossless, LOSSLESS, JPEG_LS, JPEG_2000])
 def test_truncated_compressed_files_are_told(tmp_path: Path, syntax: str) -> None:
     path = save(tmp_path / "1.dcm", packed(syntax, image(voxels(1)[0], "1"), tmp_path))
