@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from dicomfiles import voxels, write_series
-from jcl.data.dicom import find_series
-from jcl.data.dicomseg import write_segmentation
-from jcl.data.dicomvoxels import read_series
+from jcl.data.dicom.segmentation import write_segmentation
+from jcl.data.dicom.series import find_series
+from jcl.data.dicom.voxels import read_series
 
 pytestmark = pytest.mark.realdata
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from jcl.data.dicom import DicomSeries, find_series, is_dicom
+from jcl.data.dicom.series import DicomSeries, find_series, is_dicom
 from jcl.data.sources import Source, Stack, stem, suffix_of
 from jcl.errors import DataError
 

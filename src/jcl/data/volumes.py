@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
-from jcl.data.dicomvoxels import read_series
+from jcl.data.dicom.voxels import read_series
 from jcl.data.geometry import Geometry, check_same_grid, orientation, same_grid
 from jcl.data.imagefile import readable, write_error
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, suffix_of

@@ -14,8 +14,8 @@ from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
-from jcl.data.dicom import find_series, is_dicom
-from jcl.data.dicomseg import write_segmentation
+from jcl.data.dicom.segmentation import write_segmentation
+from jcl.data.dicom.series import find_series, is_dicom
 from jcl.data.imagefile import WriteError, write_error
 from jcl.data.layouts import Found, find_by_pattern, walk
 from jcl.data.resampling import prepare_volume

@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
 from dicomfiles import compress, deflated, enhanced, image, save, voxels, write_series
-from jcl.data.dicom import find_series
-from jcl.data.dicomvoxels import read_series
+from jcl.data.dicom.series import find_series
+from jcl.data.dicom.voxels import read_series
 from jcl.errors import DataError
 
 BASELINE, LOSSLESS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.70"
@@ -209,12 +209,12 @@ def test_a_decoder_that_crashes_is_one_line(tmp_path: Path, monkeypatch: pytest.
     path = save(tmp_path / "1", packed(LOSSLESS, image(voxels(1)[0], "1"), tmp_path))
     script = tmp_path / "crash.py"
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    monkeypatch.setattr("jcl.data.dicomdecode.__file__", str(script))
+    monkeypatch.setattr("jcl.data.dicom.decode.__file__", str(script))
     with pytest.raises(DataError, match=r"1: its JPEG data cannot be decoded \(the decoder crashed"):
         read_series([path])
     script.write_text("import time\ntime.sleep(100)\n")
-    monkeypatch.setattr("jcl.data.dicomcodec.START_SECONDS", 0.2)
-    monkeypatch.setattr("jcl.data.dicomcodec.FRAME_SECONDS", 0)
+    monkeypatch.setattr("jcl.data.dicom.codec.START_SECONDS", 0.2)
+    monkeypatch.setattr("jcl.data.dicom.codec.FRAME_SECONDS", 0)
     with pytest.raises(DataError, match=r"too much time"):
         read_series([path])
 
@@ -233,7 +233,7 @@ def test_what_expands_without_end_takes_no_memory(tmp_path: Path) -> None:
         file.write(packer.flush())
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30));"
-        "from pathlib import Path; from jcl.data.dicomheader import read_header;"
+        "from pathlib import Path; from jcl.data.dicom.header import read_header;"
         "print(read_header(Path(sys.argv[1])).problem, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     found = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)

@@ -9,15 +9,15 @@ import pydicom
 import pytest
 from pydicom.uid import RLELossless
 
-from data.test_dicomvoxels import BASELINE, JPEG_2000, JPEG_LS, LOSSLESS, packed
+from data.dicom.test_voxels import BASELINE, JPEG_2000, JPEG_LS, LOSSLESS, packed
 from dicomfiles import deflated, enhanced, image, save, voxels
 
 SCRIPT = r"""
 import faulthandler, resource, shutil, sys, time
 from pathlib import Path
 import numpy as np
-from jcl.data.dicom import scan
-from jcl.data.dicomvoxels import read_series
+from jcl.data.dicom.series import scan
+from jcl.data.dicom.voxels import read_series
 from jcl.errors import DataError
 
 faulthandler.enable()

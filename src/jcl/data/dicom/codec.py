@@ -19,10 +19,10 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
-from jcl.data import dicomdecode
-from jcl.data.dicomdecode import FRAME
-from jcl.data.dicomfile import Bounded, Opened
-from jcl.data.dicomheader import COMPRESSED, Header
+from jcl.data.dicom import decode as decoder
+from jcl.data.dicom.decode import FRAME
+from jcl.data.dicom.file import Bounded, Opened
+from jcl.data.dicom.header import COMPRESSED, Header
 from jcl.data.imagefile import write_error
 from jcl.errors import DataError
 
@@ -116,7 +116,7 @@ def _decoded(folder: str, headers: list[Header]) -> Iterator[Integer[np.ndarray,
         return
     memory = BASE_MEMORY + FRAME_MEMORY * max(header.frame_bytes for header in headers)
     # As a script: nothing of this package, nor PyTorch, is imported there.
-    command = [sys.executable, "-P", str(Path(dicomdecode.__file__)), folder, str(len(headers)), str(memory)]
+    command = [sys.executable, "-P", str(Path(decoder.__file__)), folder, str(len(headers)), str(memory)]
     environment = {**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, env=environment) as process:

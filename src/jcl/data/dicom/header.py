@@ -15,8 +15,8 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from jcl.data.dicomfile import DEFLATED, Bounded, Opened, open_dicom
-from jcl.data.dicomplanes import Plane, read_planes, text
+from jcl.data.dicom.file import DEFLATED, Bounded, Opened, open_dicom
+from jcl.data.dicom.planes import Plane, read_planes, text
 from jcl.data.imagefile import MAX_VOXELS
 from jcl.errors import DataError
 

@@ -15,10 +15,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from jcl import __version__
-from jcl.data.dicomfile import open_dicom
-from jcl.data.dicomheader import read_header
-from jcl.data.dicomplanes import text
-from jcl.data.dicomstack import stack
+from jcl.data.dicom.file import open_dicom
+from jcl.data.dicom.header import read_header
+from jcl.data.dicom.planes import text
+from jcl.data.dicom.stack import stack
 from jcl.data.imagefile import write_error
 from jcl.errors import DataError, UsageError
 

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float32, Integer
 from pydicom.pixels.processing import convert_color_space
 
-from jcl.data.dicomcodec import decode, decode_rle, encoded_frames
-from jcl.data.dicomfile import open_dicom
-from jcl.data.dicomheader import COMPRESSED, RLE, Header, read_header
-from jcl.data.dicomplanes import Plane
-from jcl.data.dicomstack import Stack, stack
+from jcl.data.dicom.codec import decode, decode_rle, encoded_frames
+from jcl.data.dicom.file import open_dicom
+from jcl.data.dicom.header import COMPRESSED, RLE, Header, read_header
+from jcl.data.dicom.planes import Plane
+from jcl.data.dicom.stack import Stack, stack
 from jcl.errors import DataError
 
 __all__ = ["read_series"]

@@ -15,8 +15,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_ui
 
 import dicomfiles
 from dicomfiles import image, save, voxels, write_series
-from jcl.data.dicom import DicomSeries, find_series, is_dicom, scan
-from jcl.data.dicomvoxels import read_series
+from jcl.data.dicom.series import DicomSeries, find_series, is_dicom, scan
+from jcl.data.dicom.voxels import read_series
 from jcl.errors import DataError
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jcl.data.dicomfile import open_dicom
-from jcl.data.dicomheader import Header, is_dicom, read_header
-from jcl.data.dicomplanes import MARKS
-from jcl.data.dicomstack import SAME_PLACE, Slice, heights, same_grid, stack
+from jcl.data.dicom.file import open_dicom
+from jcl.data.dicom.header import Header, is_dicom, read_header
+from jcl.data.dicom.planes import MARKS
+from jcl.data.dicom.stack import SAME_PLACE, Slice, heights, same_grid, stack
 from jcl.errors import DataError
 
 __all__ = ["DicomSeries", "Scan", "find_series", "is_dicom", "scan"]

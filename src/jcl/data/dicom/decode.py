@@ -1,4 +1,4 @@
-"""A process of its own that decodes compressed images: `dicomcodec` runs this file as a script.
+"""A process of its own that decodes compressed images: `codec` runs this file as a script.
 
 SimpleITK's decoders are in C++; damaged JPEG data made them crash (6 of 3000 mutated files) or take
 gigabytes. Here that ends this process, and becomes the error of one file.

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from jcl.data.dicomheader import Header
-from jcl.data.dicomplanes import Plane
+from jcl.data.dicom.header import Header
+from jcl.data.dicom.planes import Plane
 from jcl.data.imagefile import MAX_VOXELS
 from jcl.errors import DataError
 

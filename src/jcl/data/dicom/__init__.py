@@ -1,0 +1,1 @@
+"""DICOM: series found and checked by their headers, their voxels read, segmentations written."""
