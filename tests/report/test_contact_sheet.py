@@ -26,7 +26,7 @@ def make_store(
     labelled: bool = True,
     **recipe,
 ) -> Store:
-    """Grey cases with a bright lower right corner; class 1 is the upper half of slice 1, class 2 a block of its lower."""
+    """Grey cases with a bright lower right corner; class 1 is the upper half of slice 1, class 2 a block below."""
     (path / "cases").mkdir(parents=True)
     labels = np.zeros((3, *shape), np.uint8)
     labels[1, : shape[0] // 2] = 1
