@@ -61,7 +61,7 @@ def test_help_is_quick():
 def test_overview_names_every_command_in_the_order_of_the_path(capsys: pytest.CaptureFixture):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    names = ["prepare", "pretrain", "finetune", "evaluate", "predict", "demo", "methods", "backbones"]
+    names = ["prepare", "verify", "pretrain", "finetune", "evaluate", "predict", "demo", "methods", "backbones"]
     places = [text.index(f"\n  {name} ") for name in names]
     assert places == sorted(places)
 

@@ -45,6 +45,11 @@ COMMANDS = {
         "jcl.stages.prepare",
         ("jcl prepare scans --out store", "jcl prepare Task04_Hippocampus --dataset msd_hippocampus --out store"),
     ),
+    "verify": Command(
+        config.VerifyConfig,
+        "jcl.stages.verify",
+        ("jcl verify store --out check", "jcl verify store --source scans", "jcl verify fine"),
+    ),
     "pretrain": Command(
         config.PretrainConfig,
         "jcl.stages.pretrain",
@@ -84,6 +89,7 @@ To try and to look up:
 
 An example session:
   jcl prepare scans --out store
+  jcl verify store --out check
   jcl pretrain store --fold 0 --out pre
   jcl finetune store --init pre --fold 0 --patients 4 --out fine
   jcl evaluate fine --out results.json
@@ -163,6 +169,10 @@ def _conclude(name: str, settings: Any, result: Any) -> None:
         print_scores(settings.out)
     elif name == "predict":
         print(f"{len(result)} segmented: {settings.out}")
+    elif name == "verify":
+        from jcl.report.verification import conclude
+
+        conclude(result, settings.out)
 
 
 def _fill(parser: argparse.ArgumentParser, command: Command) -> argparse.ArgumentParser:

@@ -51,6 +51,15 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Check a store or a run, and show what a store holds."""
+
+    path: Path = positional("prepared store, or run folder")
+    out: Path | None = option("folder for cases.csv, findings.json and the contact sheet (else none is written)", None)
+    source: Path | None = option("folder of scans that the store was made of, to compare with", None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Pre-train encoder and decoder on unlabelled slices."""
 
