@@ -15,8 +15,13 @@ __all__ = ["Geometry", "check_same_grid", "orientation", "same_grid"]
 SLICE_DIRECTION = np.array([0.6, -0.6, 0.3])
 """The slice axis runs along it (left, posterior, superior): axial slices to the head, short axes to the apex."""
 
-ROW_DIRECTION = np.array([0.0, 0.5, -0.87])
-"""Rows run along it: to the back in axial slices, else to the feet."""
+AXIAL = 0.8
+"""Slices whose normal has so large a part along head and feet (within 37 degrees of it) are axial."""
+
+BACK = np.array([0.0, 1.0, 0.0])
+FEET = np.array([0.0, 0.0, -1.0])
+"""Rows run to the back in axial slices, to the feet in all others; these two are not mixed, since between them lies a
+direction to which neither axis of a short-axis slice is near, and half of such slices would come out turned."""
 
 COLUMN_DIRECTION = np.array([0.8, 0.6, 0.0])
 """Columns run along it: to the left, or in sagittal slices to the back."""
@@ -95,9 +100,10 @@ def orientation(
     else:
         slices = max(range(3), key=lambda axis: abs(directions[axis][2]))
     plane = [axis for axis in (1, 0, 2) if axis != slices]
-    rows = max(plane, key=lambda axis: abs(float(directions[axis] @ ROW_DIRECTION)))
+    down = BACK if abs(directions[slices][2]) > AXIAL else FEET
+    rows = max(plane, key=lambda axis: abs(float(directions[axis] @ down)))
     columns = next(axis for axis in plane if axis != rows)
-    wanted = ((slices, SLICE_DIRECTION), (rows, ROW_DIRECTION), (columns, COLUMN_DIRECTION))
+    wanted = ((slices, SLICE_DIRECTION), (rows, down), (columns, COLUMN_DIRECTION))
     flips = [float(directions[axis] @ direction) < 0 for axis, direction in wanted]
     return (2 - slices, 2 - rows, 2 - columns), (flips[0], flips[1], flips[2])
 
