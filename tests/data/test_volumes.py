@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from jcl.data.geometry import COLUMN_DIRECTION, FEET, orientation
 from jcl.data.sources import Stack
 from jcl.data.volumes import (
     label_values,
@@ -118,6 +119,32 @@ def test_the_slice_axis_is_the_coarsest(
     steps = [float(np.diff(volume.array[0], axis=axis).mean()) for axis in range(3)]
     weights = np.array([1, 10, 100])
     np.testing.assert_allclose(steps, [4 * weights @ slices, weights @ rows, weights @ columns], rtol=1e-4)
+
+
+@pytest.mark.parametrize("tilt", [-30, -15, 0, 15, 30])
+def test_axial_slices_stay_upright_when_they_are_tilted(tilt: float) -> None:
+    """As heads and hearts are scanned: rows to the back, columns to the left, whatever the gantry or planner did."""
+    angle = np.deg2rad(tilt)
+    matrix = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+    assert orientation(matrix, (1, 1, 4), (9, 9, 9)) == ((0, 1, 2), (False, False, False))
+
+
+@pytest.mark.parametrize("turn", range(-40, 45, 10))
+def test_short_axes_are_upright_whatever_way_they_are_stored(turn: float) -> None:
+    """The plane of a real short axis, turned in itself: rows are the axis nearer to head and feet, towards the feet."""
+    normal = np.array([0.666, -0.59, -0.45]) / np.linalg.norm([0.666, -0.59, -0.45])
+    down = FEET - (FEET @ normal) * normal
+    down /= np.linalg.norm(down)
+    across = np.cross(down, normal)
+    across *= np.sign(across @ COLUMN_DIRECTION)
+    angle = np.deg2rad(turn)
+    rows, columns = np.cos(angle) * down + np.sin(angle) * across, np.cos(angle) * across - np.sin(angle) * down
+    for first, second in ((rows, columns), (columns, rows), (-rows, columns), (columns, -rows)):
+        matrix = np.stack([first, second, normal], axis=1)
+        axes, flips = orientation(matrix, (1, 1, 8), (9, 9, 9))
+        found = [matrix[:, 2 - axis] * (-1 if flip else 1) for axis, flip in zip(axes, flips, strict=True)]
+        np.testing.assert_allclose(found[1], rows, atol=1e-9)
+        np.testing.assert_allclose(found[2], columns, atol=1e-9)
 
 
 def test_a_little_coarser_is_not_coarse(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_hearts_are_the_same_way_up_whatever_the_files_orientation(stores: dict[
         assert record.shape == (256, 256)
         left, right = centre(store, case, "left ventricle"), centre(store, case, "right ventricle")
         assert right[2] < left[2] - 10, record.case
+        assert abs(right[1] - left[1]) < left[2] - right[2], record.case  # not above or below: no quarter turn
         assert right[0] < left[0] + 0.5, record.case  # the right ventricle ends before the apex
         labels = np.stack([store.label(case, at) for at in range(record.slices)])
         area = (labels == store.class_names.index("left ventricle") + 1).sum(axis=(1, 2))

@@ -13,10 +13,13 @@ from jcl.errors import DataError
 __all__ = ["Geometry", "check_same_grid", "orientation", "same_grid"]
 
 SLICE_DIRECTION = np.array([0.6, -0.6, 0.3])
-"""The slice axis runs along it (left, posterior, superior): axial slices to the head, short axes to the apex."""
+"""The slice axis runs along it (left, posterior, superior), unless slices are axial: short axes to the apex."""
 
 AXIAL = 0.8
 """Slices whose normal has so large a part along head and feet (within 37 degrees of it) are axial."""
+
+HEAD = np.array([0.0, 0.0, 1.0])
+"""Axial slices go towards it, however much they are tilted."""
 
 BACK = np.array([0.0, 1.0, 0.0])
 FEET = np.array([0.0, 0.0, -1.0])
@@ -100,10 +103,10 @@ def orientation(
     else:
         slices = max(range(3), key=lambda axis: abs(directions[axis][2]))
     plane = [axis for axis in (1, 0, 2) if axis != slices]
-    down = BACK if abs(directions[slices][2]) > AXIAL else FEET
+    along, down = (HEAD, BACK) if abs(directions[slices][2]) > AXIAL else (SLICE_DIRECTION, FEET)
     rows = max(plane, key=lambda axis: abs(float(directions[axis] @ down)))
     columns = next(axis for axis in plane if axis != rows)
-    wanted = ((slices, SLICE_DIRECTION), (rows, down), (columns, COLUMN_DIRECTION))
+    wanted = ((slices, along), (rows, down), (columns, COLUMN_DIRECTION))
     flips = [float(directions[axis] @ direction) < 0 for axis, direction in wanted]
     return (2 - slices, 2 - rows, 2 - columns), (flips[0], flips[1], flips[2])
 
