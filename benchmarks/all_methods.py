@@ -24,7 +24,7 @@ from few_labels import SETS, jcl, prepare
 METHODS = (
     "jcl", "pcl", "gcl", "simclr", "moco", "byol", "swav", "simsiam", "simtriplet", "desd", "dira",
 )  # fmt: skip
-PRETRAIN_STEPS = 2000
+PRETRAIN_STEPS = 1000
 FINETUNE_STEPS = 600
 
 

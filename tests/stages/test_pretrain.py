@@ -106,11 +106,12 @@ def test_killed_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, work
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path, number):
     out = tmp_path / "run"
     process = run_command(store_path, out, "--checkpoint-minutes", "0")
     wait_for_step(process, out, 2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "--resume" in message.splitlines()[-1]
@@ -129,6 +130,15 @@ def test_an_existing_run_is_not_overwritten(unbroken, store_path):
 def test_resuming_with_other_settings_shows_the_difference(unbroken, store_path):
     with pytest.raises(UsageError, match=r"settings\.seed: 0 -> 3"):
         pretrain(config(store_path, unbroken, resume=True, seed=3))
+
+
+def test_each_phase_has_a_schedule_of_its_own(store_path, tmp_path):
+    settings = {"method": "gcl", "method_settings": {"region": 1}, "steps": 40, "warmup": 0.0}
+    pretrain(config(store_path, tmp_path / "run", **settings))
+    rates = [entry["learning_rate"] for entry in entries(tmp_path / "run")]
+    assert len(rates) == 4  # means over ten steps
+    assert rates[:2] == pytest.approx(rates[2:])
+    assert rates[0] > rates[1]
 
 
 def test_a_folder_that_is_no_run_is_left_alone(store_path, tmp_path):
