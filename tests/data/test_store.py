@@ -24,7 +24,7 @@ from hypothesis.extra.numpy import arrays
 from jcl.data import store as store_module
 from jcl.data.imagefile import WriteError
 from jcl.data.manifest import FORMAT, read_sealed, write_sealed
-from jcl.data.slicefile import read_index, read_slice, write_slices
+from jcl.data.slicefile import SliceFile, write_slices
 from jcl.data.store import Store, read_case, write_case, write_manifest
 from jcl.errors import DataError
 
@@ -235,15 +235,12 @@ def test_sealed_files_come_back(tmp_path_factory: pytest.TempPathFactory, conten
     | arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (4, 3, 9, 9))))
 )
 def test_slices_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray) -> None:
-    import zstandard
-
     path = tmp_path_factory.mktemp("slices") / "x.slices"
     digest = write_slices(path, pixels)
-    with path.open("rb") as file:
-        index = read_index(path, file, digest)
-        assert index.shape == pixels.shape
-        for number in reversed(range(len(pixels))):
-            np.testing.assert_array_equal(read_slice(index, file, number, zstandard.ZstdDecompressor()), pixels[number])
+    file = SliceFile(path, digest)
+    assert file.shape == pixels.shape
+    for number in reversed(range(len(pixels))):
+        np.testing.assert_array_equal(file.read(number), pixels[number])
 
 
 def open_files(path: Path) -> int:
