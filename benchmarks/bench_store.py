@@ -7,7 +7,8 @@ Generates chests (`jcl.data.phantom`) with scanner noise, every case moved about
 them to FOLDER: ours with all slices, the others with the first `--subset` of the same 12-bit codes. Everything is read
 into batches of 16 float32 slices: ours by `jcl.data.batches.load_batches`, the others by a torch `DataLoader` with
 workers as processes. Each figure is that of a fresh process and the fastest of five passes, for the sake of a machine
-that does other things too; "from disk" is one pass after the system was asked to forget the files. What is not
+that does other things too ("CPU ms a slice" is of all passes and processes, with one worker, and depends on that
+less); "from disk" is one pass after the system was asked to forget the files. What is not
 installed is left out, with a line that says so.
 
 Memory is the anonymous memory (what is not a file's page) of all processes of a row, that of PyTorch included.
@@ -196,12 +197,22 @@ def batches_of(name: str, path: Path, count: int, workers: int) -> Iterator[Any]
     )
 
 
-def memory_of(process: int | str) -> int:
-    """Anonymous memory of a process and its children, in MiB."""
-    status = Path(f"/proc/{process}/status").read_text().splitlines()
-    own = next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) // 1024
+def family(process: int | str) -> list[int | str]:
+    """A process and all that it started."""
     children = [(task / "children").read_text() for task in Path(f"/proc/{process}/task").iterdir()]
-    return own + sum(memory_of(int(child)) for child in " ".join(children).split())
+    return [process, *(one for child in " ".join(children).split() for one in family(int(child)))]
+
+
+def memory_of(processes: Sequence[int | str]) -> int:
+    """Anonymous memory of some processes, in MiB."""
+    lines = [line for one in processes for line in Path(f"/proc/{one}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
+
+
+def processor_time_of(processes: Sequence[int | str]) -> float:
+    """Seconds that some processes have computed."""
+    fields = [Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split() for one in processes]
+    return sum(int(entry[11]) + int(entry[12]) for entry in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def forget(path: Path) -> None:
@@ -219,12 +230,15 @@ def measure(name: str, path: Path, count: int, workers: int, reads: int) -> dict
     for _ in range(8):  # the workers start, the first batches come from before
         next(batches)
     rates: list[float] = []
+    processes = family("self")
+    computed = processor_time_of(processes)
     for _ in range(PASSES):
         begun = time.perf_counter()
         for _ in range(reads // BATCH):
             next(batches)
         rates.append(reads // BATCH * BATCH / (time.perf_counter() - begun))
-    return {"rate": max(rates), "first": rates[0], "memory": memory_of("self")}
+    computed = (processor_time_of(processes) - computed) / (PASSES * (reads // BATCH * BATCH))
+    return {"rate": max(rates), "first": rates[0], "memory": memory_of(processes), "computed": 1000 * computed}
 
 
 def measure_apart(*arguments: object) -> dict[str, float]:
@@ -317,22 +331,18 @@ def report(folder: Path, options: argparse.Namespace) -> None:
         stores[name] = (name, path, options.subset)
     few = list(itertools.islice(codes_of(store, 20), 12, 16))
     print(f"{total} slices of {options.size} x {options.size}, torch {torch.__version__}\n")
-    counts = range(2 if options.smoke else 3)
-    heads = [
-        "store",
-        *(f"slices/s, {n} workers" for n in counts),
-        "from disk, 1",
-        *(f"MiB, {n} workers" for n in counts),
-    ]
+    counts = (0, 1) if options.smoke else (0, 1, 2)
+    each = " / ".join(map(str, counts))
+    heads = ["store", f"slices/s, {each} workers", "the same from disk, 1", "CPU ms a slice", f"MiB, {each} workers"]
     print(f"| {' | '.join([*heads, 'of raw 16 bit', f'{FLIPS} bytes flipped'])} |\n{'|---' * (len(heads) + 2)}|")
     for title, (name, path, count) in stores.items():
         got = [measure_apart(name, path, count, workers, options.reads) for workers in counts]
         forget(path)
-        cold = got[-1] if options.smoke else measure_apart(name, path, count, 1, options.reads)
+        cold = got[1] if options.smoke else measure_apart(name, path, count, 1, options.reads)
+        rates, memory = (" / ".join(f"{row[key]:.0f}" for row in got) for key in ("rate", "memory"))
         share = size_of(path) / ((count if name in OTHERS else total) * options.size**2 * 2)
-        rates, memory = [f"{row['rate']:.0f}" for row in got], [f"{row['memory']:.0f}" for row in got]
         flipped = flip_bytes(name if name in OTHERS else OURS, folder, few)
-        cells = [title, *rates, f"{cold['first']:.0f}", *memory, f"{share:.3f}", flipped]
+        cells = [title, rates, f"{cold['first']:.0f}", f"{got[1]['computed']:.2f}", memory, f"{share:.3f}", flipped]
         print(f"| {' | '.join(cells)} |", flush=True)
     if not options.keep:
         for _, path, _ in stores.values():

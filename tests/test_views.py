@@ -59,6 +59,12 @@ def test_warp_equals_affine_grid_in_double_precision(shape):
     torch.testing.assert_close(warp(images.float(), matrices), wanted.float(), atol=1e-5, rtol=0)
 
 
+def test_a_large_batch_is_warped_in_pieces_with_the_same_result():
+    images, matrices = torch.rand(5, 2, 640, 480), random_affine(5, AffineRanges(), generator=generator())
+    one_by_one = [warp(image[None], m[None]) for image, m in zip(images, matrices, strict=True)]
+    assert torch.equal(warp(images, matrices), torch.cat(one_by_one))
+
+
 def test_labels_follow_images():
     image = torch.zeros(1, 1, 32, 32)
     image[..., 8:20, 10:26] = 1

@@ -13,6 +13,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+POINTS = 2**20
+"""Points of a grid made at a time on a CPU: 8 MiB, which the allocator keeps for the next; larger ones it asks the
+system for again and again, which takes as long as the warp."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AffineRanges:
@@ -71,7 +75,13 @@ def warp(
     The matrices are those of an output pixel's place in the input, in units in which a step to the
     right is as long as a step down, so that a rotation does not shear images that are not square.
     """
-    return _sample(images, _grid(matrices, *images.shape[-2:]), mode)
+    height, width = images.shape[-2:]
+    step = len(images) if images.is_cuda else max(torch.get_num_threads(), POINTS // (height * width))
+    warped = [
+        _sample(some, _grid(theirs, height, width), mode)
+        for some, theirs in zip(images.split(step), matrices.split(step), strict=True)
+    ]
+    return concatenate(warped)
 
 
 def _grid(matrices: Float[Tensor, "b 2 3"], height: int, width: int) -> Float[Tensor, "b {height} {width} 2"]:
@@ -97,9 +107,8 @@ def warp_with_labels(
     images: Float[Tensor, "b c h w"], labels: Int[Tensor, "b h w"], matrices: Float[Tensor, "b 2 3"]
 ) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:
     """The same `warp` of images (bilinear) and labels (nearest; background outside)."""
-    grid = _grid(matrices, *images.shape[-2:])
-    warped = _sample(labels[:, None].to(images.dtype), grid, "nearest")
-    return _sample(images, grid), warped[:, 0].round().to(labels.dtype)
+    warped = warp(labels[:, None].to(images.dtype), matrices, mode="nearest")
+    return warp(images, matrices), warped[:, 0].round().to(labels.dtype)
 
 
 def jitter(

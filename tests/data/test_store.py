@@ -83,6 +83,17 @@ def test_what_was_written_comes_back(tmp_path: Path, channels: int) -> None:
     assert not store.verify()
 
 
+def test_a_slice_is_read_to_its_place(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", channels=2)
+    batch = np.full((3, 2, 48, 48), np.nan, np.float32)
+    for number in range(3):
+        assert np.shares_memory(store.image(number, 1, batch[number]), batch)
+        np.testing.assert_array_equal(batch[number], store.image(number, 1))
+    for wrong in (np.empty((1, 48, 48), np.float32), np.empty((2, 48, 48)), np.empty((2, 48, 47), np.float32)):
+        with pytest.raises(Exception, match=r"for slices that are float32 \(2, 48, 48\)|type-check"):
+            store.image(0, 0, wrong)
+
+
 def test_counts_of_labels(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     labels = make_arrays(1)[1]

@@ -123,10 +123,11 @@ class Slices:
         # Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes.
         images = torch.empty(len(chosen), store.channels, *store.size, pin_memory=pinned)
         labels = torch.empty(len(chosen), *store.size, dtype=torch.int64) if self.labels else None
-        for row, where in enumerate(chosen):
-            store.image(where.case, where.slice, images[row].numpy())
-            if labels is not None:
-                labels[row].numpy()[...] = store.label(where.case, where.slice)
+        for row, where in zip(images.numpy(), chosen, strict=True):
+            store.image(where.case, where.slice, row)
+        if labels is not None:
+            for row, where in zip(labels.numpy(), chosen, strict=True):
+                row[...] = store.label(where.case, where.slice)
         return SliceBatch(
             images=images,
             positions=torch.tensor([(where.slice + 1) / store.cases[where.case].slices for where in chosen]),
