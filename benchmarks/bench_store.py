@@ -6,11 +6,11 @@
 Generates chests (`jcl.data.phantom`) with scanner noise, every case moved about and with noise of its own, and writes
 them to FOLDER: ours with all slices, the others with the first `--subset` of the same 12-bit codes. Everything is read
 into batches of 16 float32 slices: ours by `jcl.data.batches.load_batches`, the others by a torch `DataLoader` with
-workers as processes. Each figure is that of a fresh process and the fastest of five passes, for the sake of a machine
-that does other things too ("CPU ms a slice" is of all passes and processes, with one worker, and depends on that
-less); "from disk" is one pass after the system was asked to forget the files. What is not
-installed is left out, with a line that says so.
+workers as processes. What is not installed is left out, with a line that says so.
 
+Each figure is that of a fresh process. Rates are those of the fastest of five passes, for the sake of a machine that
+does other things too; "from disk" is one pass after the system was asked to forget the files. "CPU ms" is the
+processor time of all passes and all processes, which depends less on what else runs.
 Memory is the anonymous memory (what is not a file's page) of all processes of a row, that of PyTorch included.
 """
 
@@ -333,16 +333,23 @@ def report(folder: Path, options: argparse.Namespace) -> None:
     print(f"{total} slices of {options.size} x {options.size}, torch {torch.__version__}\n")
     counts = (0, 1) if options.smoke else (0, 1, 2)
     each = " / ".join(map(str, counts))
-    heads = ["store", f"slices/s, {each} workers", "the same from disk, 1", "CPU ms a slice", f"MiB, {each} workers"]
+    heads = [
+        "store",
+        f"slices/s, {each} workers",
+        "the same from disk, 1",
+        f"CPU ms a slice, {each}",
+        f"MiB, {each} workers",
+    ]
     print(f"| {' | '.join([*heads, 'of raw 16 bit', f'{FLIPS} bytes flipped'])} |\n{'|---' * (len(heads) + 2)}|")
     for title, (name, path, count) in stores.items():
         got = [measure_apart(name, path, count, workers, options.reads) for workers in counts]
         forget(path)
         cold = got[1] if options.smoke else measure_apart(name, path, count, 1, options.reads)
         rates, memory = (" / ".join(f"{row[key]:.0f}" for row in got) for key in ("rate", "memory"))
+        computed = " / ".join(f"{row['computed']:.2f}" for row in got)
         share = size_of(path) / ((count if name in OTHERS else total) * options.size**2 * 2)
         flipped = flip_bytes(name if name in OTHERS else OURS, folder, few)
-        cells = [title, rates, f"{cold['first']:.0f}", f"{got[1]['computed']:.2f}", memory, f"{share:.3f}", flipped]
+        cells = [title, rates, f"{cold['first']:.0f}", computed, memory, f"{share:.3f}", flipped]
         print(f"| {' | '.join(cells)} |", flush=True)
     if not options.keep:
         for _, path, _ in stores.values():

@@ -111,7 +111,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a small size, once: only whether it runs")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[64, 128, 256])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--stand-in", type=int, nargs="+", default=[20, 100], help="ms that a stand-in's step takes")
     options = parser.parse_args()

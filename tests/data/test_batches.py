@@ -191,14 +191,14 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_pretraining_takes_no_more_memory_on_a_store_50_times_larger(tmp_path: Path):
-    """Unpacked, the larger store is 52 MB; in 60 steps all of it is read."""
+    """Unpacked, the larger store is 52 MiB, all of it read in 60 steps; two equal runs may differ by some MiB."""
     peaks: dict[int, int] = {}
     for cases in (1, 50):
         store = make_store(tmp_path / f"store{cases}", cases)
         command = [sys.executable, "-c", PEAK, str(store), str(tmp_path / f"run{cases}"), "1"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks[cases] = int(done.stdout) // 1024
-    assert peaks[50] < peaks[1] + 20, f"MiB at most, by number of cases: {peaks}"
+    assert peaks[50] < peaks[1] + 30, f"MiB at most, by number of cases: {peaks}"
 
 
 @pytest.mark.gpu
