@@ -99,6 +99,27 @@ def test_workers_change_nothing(store: Store):
         assert all(torch.equal(batches[0], batch) for batch in batches)
 
 
+def test_a_batch_that_is_in_use_is_never_written_to(store: Store):
+    """Memory is taken again only when nothing of a batch is left, be it a view of a view."""
+    slices = Slices([store], list_slices([store], [None], labelled=True), labels=True)
+    wanted = [slices.read([number]) for number in range(10)]
+    wanted = [(batch.images.clone(), batch.labels.clone()) for batch in wanted if batch.labels is not None]
+    kept, places = [], set()
+    for number in range(200):
+        batch = slices.read([number % 10])
+        places.add(batch.images.data_ptr())
+        assert batch.labels is not None
+        views = batch.images[0, 0][2:].T, batch.labels.numpy()[0][1:], batch.images.detach()
+        kept.append((number % 10, views[number % 3], number % 3))
+        kept = kept[-7:]
+        del batch, views
+        for which, view, kind in kept:
+            images, labels = wanted[which]
+            expected = (images[0, 0][2:].T, labels[0][1:], images)[kind]
+            assert np.array_equal(np.asarray(view), expected.numpy())
+    assert len(places) < 20  # and it is taken again
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_workers_end_with_the_iterator(store: Store, workers: int):
     before = loader_threads()
@@ -174,6 +195,25 @@ def make_store(path: Path, cases: int) -> Path:
     ]
     write_manifest(path, {"channels": 1, "padded": [128, 128], "classes": []}, records, [])
     return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_loader_takes_no_more_memory_for_more_files(tmp_path: Path):
+    """Of 100 files, more than are kept open; unpacked they are 100 MiB."""
+    code = (
+        "import sys, itertools\nfrom pathlib import Path\nfrom jcl.data.store import Store\n"
+        "from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches\n"
+        "store = Store.open(sys.argv[1])\nslices = list_slices([store], [None], labelled=False)\n"
+        "order = BatchOrder([0] * len(slices), 16, seed=0)\n"
+        "for batch in itertools.islice(load_batches(Slices([store], slices, labels=False), order), 150): pass\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('RssAnon')))"
+    )
+    taken: dict[int, int] = {}
+    for cases in (1, 100):
+        command = [sys.executable, "-c", code, str(make_store(tmp_path / str(cases), cases))]
+        taken[cases] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) // 1024
+    assert taken[100] < taken[1] + 4, f"MiB, by number of cases: {taken}"
 
 
 PEAK = """

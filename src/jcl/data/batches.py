@@ -1,6 +1,9 @@
 """Batches of slices: what they hold, in which order they come, and the loader that reads them ahead."""
 
-from collections import deque
+import math
+import mmap
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -97,6 +100,29 @@ class BatchOrder:
             number, skip = number + 1, 0
 
 
+class _Memory:
+    """Arrays whose memory is taken again once nobody uses them.
+
+    An allocator would put what lasts, as the index of an open file, between one batch and the next, so that memory grew
+    with the number of files; and the system needs nearly as long to hand out new pages as it takes to fill them.
+    """
+
+    def __init__(self) -> None:
+        self.free: defaultdict[int, deque[mmap.mmap]] = defaultdict(deque)
+
+    def take(self, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+        """An array with any contents. It may be used by itself or as a tensor, but no view of it may outlive it."""
+        size = np.dtype(kind).itemsize * math.prod(shape)
+        free = self.free[size]
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = mmap.mmap(-1, size)
+        array = np.ndarray(shape, kind, memory)
+        weakref.finalize(array, free.append, memory).atexit = False
+        return array
+
+
 class Slices:
     """Slices of stores, read a batch at a time."""
 
@@ -104,6 +130,7 @@ class Slices:
         self.stores = tuple(stores)
         self.slices = tuple(slices)
         self.labels = labels
+        self._memory = _Memory()
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -121,8 +148,11 @@ class Slices:
         chosen = [self.slices[index] for index in indices]
         store = self.stores[chosen[0].store]
         # Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes.
-        images = torch.empty(len(chosen), store.channels, *store.size, pin_memory=pinned)
-        labels = torch.empty(len(chosen), *store.size, dtype=torch.int64) if self.labels else None
+        shape = (len(chosen), store.channels, *store.size)
+        images = (
+            torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(self._memory.take(shape, np.float32))
+        )
+        labels = torch.from_numpy(self._memory.take((len(chosen), *store.size), np.int64)) if self.labels else None
         for row, where in zip(images.numpy(), chosen, strict=True):
             store.image(where.case, where.slice, row)
         if labels is not None:
