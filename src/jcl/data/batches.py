@@ -1,7 +1,6 @@
 """Batches of slices: what they hold, in which order they come, and the loader that reads them ahead."""
 
 import math
-import mmap
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -108,7 +107,7 @@ class _Memory:
     """
 
     def __init__(self) -> None:
-        self.free: defaultdict[int, deque[mmap.mmap]] = defaultdict(deque)
+        self.free: defaultdict[int, deque[np.ndarray]] = defaultdict(deque)
 
     def take(self, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
         """An array with any contents. It may be used by itself or as a tensor, but no view of it may outlive it."""
@@ -117,7 +116,7 @@ class _Memory:
         try:
             memory = free.pop()
         except IndexError:
-            memory = mmap.mmap(-1, size)
+            memory = np.empty(size, np.uint8)
         array = np.ndarray(shape, kind, memory)
         weakref.finalize(array, free.append, memory).atexit = False
         return array
