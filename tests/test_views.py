@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.nn import functional as F
 
 from jcl.views import AffineRanges, IntensityRanges, jitter, random_affine, shrink, warp, warp_with_labels
 
@@ -44,6 +45,24 @@ def test_rotation_and_scale_equal_scipy(shape):
     margin = 8
     inside = np.s_[margin : height - margin + 1, margin : width - margin]
     np.testing.assert_allclose(got[inside], wanted[inside], atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (40, 96), (33, 17)])
+def test_warp_equals_affine_grid_in_double_precision(shape):
+    """Many random matrices at once: each image gets its own."""
+    height, width = shape
+    images = torch.from_numpy(ndimage.gaussian_filter(np.random.default_rng(1).random((12, 2, *shape)), (0, 0, 2, 2)))
+    matrices = random_affine(12, AffineRanges(rotation=180, scale=0.5, translation=0.3), generator=generator())
+    sheared = matrices.double() * torch.tensor([[1, height / width, 1], [width / height, 1, 1]])
+    grid = F.affine_grid(sheared, [12, 1, height, width], align_corners=False)
+    wanted = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+    torch.testing.assert_close(warp(images.float(), matrices), wanted.float(), atol=1e-5, rtol=0)
+
+
+def test_a_large_batch_is_warped_in_pieces_with_the_same_result():
+    images, matrices = torch.rand(5, 2, 640, 480), random_affine(5, AffineRanges(), generator=generator())
+    one_by_one = [warp(image[None], m[None]) for image, m in zip(images, matrices, strict=True)]
+    assert torch.equal(warp(images, matrices), torch.cat(one_by_one))
 
 
 def test_labels_follow_images():
@@ -92,6 +111,33 @@ def test_jitter_keeps_padding_and_places():
     # without noise the order of the intensities stays, in every image
     assert torch.equal(inside.argsort(1), before.argsort(1))
     assert torch.equal(jitter(images, ranges, generator=generator()), changed)
+
+
+def test_jitter_equals_its_formula():
+    """Pixel by pixel in double precision, with the same draws."""
+    ranges = IntensityRanges(brightness=0.2, contrast=0.4, gamma=0.5, noise=0.1)
+    images = torch.rand(3, 2, 9, 7) - 0.1
+    images[:, :, 2:4] = 0
+    random = generator(5)
+    draws = torch.rand(4, 3, generator=random).double()
+    noise = torch.randn(images.shape, generator=random).double()
+    got = jitter(images, ranges, generator=generator(5))
+    for n in range(3):
+        gamma, contrast, brightness = (float(2 * draws[i, n] - 1) for i in range(3))
+        pixels = images[n].double()
+        curved = torch.where(pixels > 0, pixels.clamp(min=0) ** math.exp(gamma * 0.5), pixels)
+        wanted = (curved - curved.mean()) * (1 + contrast * 0.4) + curved.mean() + brightness * 0.2
+        wanted += noise[n] * draws[3, n] * 0.1
+        wanted[pixels == 0] = 0
+        torch.testing.assert_close(got[n], wanted.float(), atol=1e-5, rtol=0)
+
+
+def test_views_leave_their_images_as_they_were():
+    images = torch.rand(2, 1, 8, 8)
+    before = images.clone()
+    jitter(images, IntensityRanges(), generator=generator())
+    warp(images, matrix(0.3).repeat(2, 1, 1))
+    assert torch.equal(images, before)
 
 
 def test_shrink_takes_means():

@@ -1,6 +1,11 @@
-"""Batches: what they hold, their order, and that workers change nothing."""
+"""Batches: what they hold, their order, that workers change nothing, and what a worker's error looks like."""
 
 import itertools
+import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +13,8 @@ import pytest
 import torch
 
 from jcl.config import PrepareConfig
-from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
-from jcl.data.store import Store
+from jcl.data.batches import AHEAD, BatchOrder, Slices, list_slices, load_batches
+from jcl.data.store import Store, write_case, write_manifest
 from jcl.errors import DataError
 from jcl.stages.prepare import prepare
 from scans import write_volumes
@@ -79,11 +84,166 @@ def test_the_order_goes_on_at_any_step(start):
     assert list(itertools.islice(BatchOrder([0] * 20, 3, seed=5), 20)) != whole
 
 
-@pytest.mark.slow
-def test_workers_change_nothing(store: Store):
+def loader_threads() -> int:
+    return sum(thread.name.startswith("jcl-loader") for thread in threading.enumerate())
+
+
+def batches_of(store: Store, workers: int):
     slices = list_slices([store], [None], labelled=False)
-    runs = []
-    for workers in (0, 2):
-        batches = load_batches(Slices([store], slices, labels=False), BatchOrder([0] * 20, 4, seed=1), workers=workers)
-        runs.append([next(batches).images for _ in range(7)])
-    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    return load_batches(Slices([store], slices, labels=False), BatchOrder([0] * 20, 4, seed=1), workers=workers)
+
+
+def test_workers_change_nothing(store: Store):
+    runs = [[batch.images for batch in itertools.islice(batches_of(store, workers), 12)] for workers in (0, 1, 3)]
+    for batches in zip(*runs, strict=True):
+        assert all(torch.equal(batches[0], batch) for batch in batches)
+
+
+def test_a_batch_that_is_in_use_is_never_written_to(store: Store):
+    """Memory is taken again only when nothing of a batch is left, be it a view of a view."""
+    slices = Slices([store], list_slices([store], [None], labelled=True), labels=True)
+    wanted = [slices.read([number]) for number in range(10)]
+    wanted = [(batch.images.clone(), batch.labels.clone()) for batch in wanted if batch.labels is not None]
+    kept, places = [], set()
+    for number in range(200):
+        batch = slices.read([number % 10])
+        places.add(batch.images.data_ptr())
+        assert batch.labels is not None
+        views = batch.images[0, 0][2:].T, batch.labels.numpy()[0][1:], batch.images.detach()
+        kept.append((number % 10, views[number % 3], number % 3))
+        kept = kept[-7:]
+        del batch, views
+        for which, view, kind in kept:
+            images, labels = wanted[which]
+            expected = (images[0, 0][2:].T, labels[0][1:], images)[kind]
+            assert np.array_equal(np.asarray(view), expected.numpy())
+    assert len(places) < 20  # and it is taken again
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_workers_end_with_the_iterator(store: Store, workers: int):
+    before = loader_threads()
+    batches = batches_of(store, workers)
+    next(batches)
+    assert loader_threads() > before
+    del batches
+    assert loader_threads() == before
+
+
+def test_workers_read_ahead_and_no_further(store: Store, monkeypatch: pytest.MonkeyPatch):
+    read: list[list[int]] = []
+    whole = Slices.read
+    monkeypatch.setattr(Slices, "read", lambda self, i, **more: read.append(list(i)) or whole(self, i, **more))
+    batches = batches_of(store, 2)
+    next(batches)
+    limit = time.monotonic() + 60
+    while len(read) < 1 + 2 * AHEAD and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(0.1)  # long enough for one batch too many
+    assert len(read) == 1 + 2 * AHEAD
+    next(batches)
+    assert sorted(read[:5]) == sorted(BatchOrder([0] * 20, 4, seed=1).epoch(0))
+
+
+@pytest.fixture
+def damaged(store: Store, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the store, and its file that has one changed byte, in its last slice."""
+    copy = tmp_path / "store"
+    shutil.copytree(store.path, copy)
+    file = copy / "cases" / store.cases[2].case / "images.slices"
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 4
+    file.write_bytes(content)
+    return copy, file
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_slice_is_told_as_it_is_and_in_its_turn(damaged: tuple[Path, Path], workers: int):
+    path, file = damaged
+    order = BatchOrder([0] * 20, 4, seed=1).epoch(0)
+    turn = next(number for number, batch in enumerate(order) if 14 in batch)
+    before = loader_threads()
+    batches = batches_of(Store.open(path), workers)
+    for _ in range(turn):
+        next(batches)
+    with pytest.raises(DataError, match=r"damaged \(slice 4") as caught:
+        next(batches)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert loader_threads() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_pretraining_on_a_damaged_store_ends_in_one_line(damaged: tuple[Path, Path], tmp_path: Path, workers: str):
+    path, file = damaged
+    command = [sys.executable, "-m", "jcl", "pretrain", str(path), "--out", str(tmp_path / "run"), "--width", "2"]
+    command += ["--steps", "20", "--batch-size", "4", "--method.projection", "8", "--workers", workers]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert str(file) in done.stderr.splitlines()[-1]
+
+
+def make_store(path: Path, cases: int) -> Path:
+    """Each case has 16 slices of 128 x 128."""
+    (path / "cases").mkdir(parents=True)
+    image = np.random.default_rng(0).random((1, 16, 128, 128), np.float32)
+    records = [
+        write_case(path, image, None, case=name, patient=name, spacing=(1.0, 1.0, 1.0), source={}, classes=0)
+        for name in (f"case{number}" for number in range(cases))
+    ]
+    write_manifest(path, {"channels": 1, "padded": [128, 128], "classes": []}, records, [])
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_loader_takes_no_more_memory_for_more_files(tmp_path: Path):
+    """Of 100 files, more than are kept open; unpacked they are 100 MiB."""
+    code = (
+        "import sys, itertools\nfrom pathlib import Path\nfrom jcl.data.store import Store\n"
+        "from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches\n"
+        "store = Store.open(sys.argv[1])\nslices = list_slices([store], [None], labelled=False)\n"
+        "order = BatchOrder([0] * len(slices), 16, seed=0)\n"
+        "for batch in itertools.islice(load_batches(Slices([store], slices, labels=False), order), 150): pass\n"
+        "lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('RssAnon')))"
+    )
+    taken: dict[int, int] = {}
+    for cases in (1, 100):
+        command = [sys.executable, "-c", code, str(make_store(tmp_path / str(cases), cases))]
+        taken[cases] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) // 1024
+    assert taken[100] < taken[1] + 4, f"MiB, by number of cases: {taken}"
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from jcl.config import PretrainConfig
+from jcl.stages.pretrain import pretrain
+store, out, workers = sys.argv[1:]
+small = {"width": 2, "steps": 60, "batch_size": 16, "method_settings": {"projection": 8, "blocks": 1}}
+pretrain(PretrainConfig(stores=(Path(store),), out=Path(out), workers=int(workers), **small))
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pretraining_takes_no_more_memory_on_a_store_50_times_larger(tmp_path: Path):
+    """Unpacked, the larger store is 52 MiB, all of it read in 60 steps; two equal runs may differ by some MiB."""
+    peaks: dict[int, int] = {}
+    for cases in (1, 50):
+        store = make_store(tmp_path / f"store{cases}", cases)
+        command = [sys.executable, "-c", PEAK, str(store), str(tmp_path / f"run{cases}"), "1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[cases] = int(done.stdout) // 1024
+    assert peaks[50] < peaks[1] + 30, f"MiB at most, by number of cases: {peaks}"
+
+
+@pytest.mark.gpu
+def test_pinned_batches_are_the_same(store: Store):
+    slices = Slices([store], list_slices([store], [None], labelled=False), labels=False)
+    batch = next(load_batches(slices, BatchOrder([0] * 20, 4, seed=1), pinned=True))
+    assert batch.images.is_pinned()
+    assert torch.equal(batch.to("cuda").images.cpu(), next(batches_of(store, 0)).images)

@@ -24,7 +24,7 @@ from hypothesis.extra.numpy import arrays
 from jcl.data import store as store_module
 from jcl.data.imagefile import WriteError
 from jcl.data.manifest import FORMAT, read_sealed, write_sealed
-from jcl.data.slicefile import read_index, read_slice, write_slices
+from jcl.data.slicefile import SliceFile, write_slices
 from jcl.data.store import Store, read_case, write_case, write_manifest
 from jcl.errors import DataError
 
@@ -81,6 +81,18 @@ def test_what_was_written_comes_back(tmp_path: Path, channels: int) -> None:
         assert not store.image(number, 0)[:, outside].any()
         assert (rows.start, 48 - rows.stop) in [(a, b) for a in range(25) for b in (a, a + 1)]
     assert not store.verify()
+
+
+def test_a_slice_is_read_to_its_place(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", channels=2)
+    batch = np.full((3, 2, 48, 48), np.nan, np.float32)
+    for number in range(3):
+        assert np.shares_memory(store.image(number, 1, batch[number]), batch)
+        np.testing.assert_array_equal(batch[number], store.image(number, 1))
+    for wrong in (np.empty((1, 48, 48), np.float32), np.empty((2, 48, 48)), np.empty((2, 48, 47), np.float32)):
+        # a ValueError, or an error of the checks of shapes that tests have
+        with pytest.raises(Exception, match=r"for slices that are float32 \(2, 48, 48\)|Type-check error"):
+            store.image(0, 0, wrong)
 
 
 def test_counts_of_labels(tmp_path: Path) -> None:
@@ -235,15 +247,12 @@ def test_sealed_files_come_back(tmp_path_factory: pytest.TempPathFactory, conten
     | arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (4, 3, 9, 9))))
 )
 def test_slices_come_back_in_any_order(tmp_path_factory: pytest.TempPathFactory, pixels: np.ndarray) -> None:
-    import zstandard
-
     path = tmp_path_factory.mktemp("slices") / "x.slices"
     digest = write_slices(path, pixels)
-    with path.open("rb") as file:
-        index = read_index(path, file, digest)
-        assert index.shape == pixels.shape
-        for number in reversed(range(len(pixels))):
-            np.testing.assert_array_equal(read_slice(index, file, number, zstandard.ZstdDecompressor()), pixels[number])
+    file = SliceFile(path, digest)
+    assert file.shape == pixels.shape
+    for number in reversed(range(len(pixels))):
+        np.testing.assert_array_equal(file.read(number), pixels[number])
 
 
 def open_files(path: Path) -> int:

@@ -1,17 +1,22 @@
-"""Batches of slices: what they hold, in which order they come, and the loader that reads them."""
+"""Batches of slices: what they hold, in which order they come, and the loader that reads them ahead."""
 
+import math
+import weakref
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from jcl.data.store import Store
 from jcl.errors import DataError
+
+AHEAD = 2
+"""Batches that a thread has read, or has to read, while none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class SliceBatch:
         return replace(self, **moved)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SliceIndex:
     """One slice of one of several stores."""
 
@@ -62,7 +67,7 @@ def list_slices(stores: Sequence[Store], patients: Sequence[set[str] | None], *,
     return slices
 
 
-class BatchOrder(Sampler[list[int]]):
+class BatchOrder:
     """Shuffled batches without end, each from one store, from step `start` on.
 
     Epoch e is shuffled by (seed, e) alone, so the order does not depend on how often a run was
@@ -94,49 +99,95 @@ class BatchOrder(Sampler[list[int]]):
             number, skip = number + 1, 0
 
 
-class Slices(Dataset[dict[str, Any]]):
-    """Reads slices of stores; what a loader's workers hold."""
+class _Memory:
+    """Arrays whose memory is taken again once nobody uses them.
+
+    An allocator would put what lasts, as the index of an open file, between one batch and the next, so that memory grew
+    with the number of files; and the system needs nearly as long to hand out new pages as it takes to fill them.
+    """
+
+    def __init__(self) -> None:
+        self.free: defaultdict[int, deque[np.ndarray]] = defaultdict(deque)
+
+    def take(self, shape: tuple[int, ...], kind: type[np.generic]) -> np.ndarray:
+        """An array with any contents. It may be used by itself or as a tensor, but no view of it may outlive it."""
+        size = np.dtype(kind).itemsize * math.prod(shape)
+        free = self.free[size]
+        try:
+            memory = free.pop()
+        except IndexError:
+            memory = np.empty(size, np.uint8)
+        array = np.ndarray(shape, kind, memory)
+        weakref.finalize(array, free.append, memory).atexit = False
+        return array
+
+
+class Slices:
+    """Slices of stores, read a batch at a time."""
 
     def __init__(self, stores: Sequence[Store], slices: Sequence[SliceIndex], *, labels: bool) -> None:
         self.stores = tuple(stores)
         self.slices = tuple(slices)
         self.labels = labels
+        self._memory = _Memory()
 
     def __len__(self) -> int:
         return len(self.slices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        where = self.slices[index]
-        store = self.stores[where.store]
-        item: dict[str, Any] = {
-            "images": store.image(where.case, where.slice),
-            "positions": np.float32((where.slice + 1) / store.cases[where.case].slices),
-            "volumes": where.case,
-        }
-        if self.labels:
-            item["labels"] = store.label(where.case, where.slice)
-        return item
+    def read(self, indices: Sequence[int], *, pinned: bool = False) -> SliceBatch:
+        """The slices with these numbers, all of one store, as a batch. Threads may call it at the same time.
+
+        Args:
+            indices: numbers in `slices`.
+            pinned: images in memory that a GPU can copy from while it computes.
+
+        Raises:
+            DataError: a slice is damaged; the message names its file.
+        """
+        chosen = [self.slices[index] for index in indices]
+        store = self.stores[chosen[0].store]
+        # Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes.
+        shape = (len(chosen), store.channels, *store.size)
+        images = (
+            torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(self._memory.take(shape, np.float32))
+        )
+        labels = torch.from_numpy(self._memory.take((len(chosen), *store.size), np.int64)) if self.labels else None
+        for row, where in zip(images.numpy(), chosen, strict=True):
+            store.image(where.case, where.slice, row)
+        if labels is not None:
+            for row, where in zip(labels.numpy(), chosen, strict=True):
+                row[...] = store.label(where.case, where.slice)
+        return SliceBatch(
+            images=images,
+            positions=torch.tensor([(where.slice + 1) / store.cases[where.case].slices for where in chosen]),
+            volumes=torch.tensor([where.case for where in chosen]),
+            labels=labels,
+        )
 
 
-def collate(items: Sequence[dict[str, Any]]) -> SliceBatch:
-    """Items of `Slices` as one batch."""
-    labels = [item["labels"] for item in items if "labels" in item]
-    return SliceBatch(
-        images=torch.from_numpy(np.stack([item["images"] for item in items])),
-        positions=torch.tensor(np.array([item["positions"] for item in items])),
-        volumes=torch.tensor([item["volumes"] for item in items]),
-        labels=torch.from_numpy(np.stack(labels)).long() if labels else None,
-    )
+def load_batches(slices: Slices, order: BatchOrder, *, workers: int = 0, pinned: bool = False) -> Iterator[SliceBatch]:
+    """Batches without end in the given order, which is the same with any number of workers.
 
+    Workers are threads that read ahead, one even where `workers` is 0. Threads do it, since nearly all that reading
+    a slice takes is done without Python's lock: file, digest, unpacking, conversion. What goes wrong in a thread
+    is raised here as it is. The threads end when the iterator does.
 
-def load_batches(slices: Slices, order: BatchOrder, *, workers: int = 0) -> Iterator[SliceBatch]:
-    """Batches without end in the given order, which is the same with any number of workers."""
-    loader: DataLoader[Any] = DataLoader(
-        slices,
-        batch_sampler=order,
-        num_workers=workers,
-        collate_fn=collate,
-        multiprocessing_context="spawn" if workers else None,
-        prefetch_factor=4 if workers else None,
-    )
-    return cast("Iterator[SliceBatch]", iter(loader))
+    Args:
+        slices: what to read.
+        order: which of them make each batch.
+        workers: threads.
+        pinned: see `Slices.read`.
+
+    Raises:
+        DataError: a slice is damaged; the message names its file.
+    """
+    threads = max(1, workers)
+    waiting: deque[Future[SliceBatch]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="jcl-loader")
+    try:
+        for indices in order:
+            waiting.append(pool.submit(slices.read, indices, pinned=pinned))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

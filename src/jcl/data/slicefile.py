@@ -12,9 +12,9 @@ index vouches for the frames.
 import hashlib
 import os
 import struct
-from dataclasses import dataclass
+import threading
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import zstandard
@@ -24,7 +24,7 @@ from jcl.data.imagefile import write_error
 from jcl.data.manifest import MEND
 from jcl.errors import DataError
 
-__all__ = ["Index", "Pixels", "read_index", "read_slice", "write_slices"]
+__all__ = ["Pixels", "SliceFile", "write_slices"]
 
 Pixels = UInt8[np.ndarray, "c h w"] | UInt16[np.ndarray, "c h w"]
 """One slice as it is stored: classes, or codes of intensities."""
@@ -35,16 +35,6 @@ HEADER = struct.Struct("<8s6I")
 ENTRY = struct.Struct("<QI16s")
 LEVEL = 3
 """The bytes of a store depend on it. Higher levels gain 3 % of size for 4 times the time."""
-
-
-@dataclass(frozen=True)
-class Index:
-    """Header and index of a slice file; `shape` is (slices, channels, rows, columns)."""
-
-    path: Path
-    shape: tuple[int, int, int, int]
-    width: int
-    entries: bytes
 
 
 def write_slices(path: Path, slices: UInt8[np.ndarray, "d c h w"] | UInt16[np.ndarray, "d c h w"]) -> str:
@@ -80,12 +70,78 @@ def _pack(packer: zstandard.ZstdCompressor, pixels: np.ndarray) -> bytes:
     return first + stream.compress(high) + stream.flush()
 
 
-def read_index(path: Path, file: BinaryIO, digest: str) -> Index:
-    """Header and index of an open slice file.
+class SliceFile:
+    """A slice file, opened; threads may share it. It is closed when nobody uses it any more.
+
+    Attributes:
+        path: the file.
+        shape: (slices, channels, rows, columns).
 
     Raises:
-        DataError: they do not have this digest, or the file is shorter or longer than they say.
+        DataError: the file is missing, shorter or longer than it says, or its index does not have `digest`.
     """
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = path.open("rb")
+            self.shape, self._width, self._entries = _read_index(path, self._file, digest)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def read(self, number: int) -> Pixels:
+        """Pixels of one slice (channels, rows, columns), verified.
+
+        Only reading the file is done by one thread at a time; hashing and unpacking take far longer.
+
+        Raises:
+            DataError: the file cannot be read, or the slice does not have its digest.
+        """
+        offset, size, digest = ENTRY.unpack_from(self._entries, ENTRY.size * number)
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                frame = self._file.read(size)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        if hashlib.sha256(frame).digest()[:16] != digest:
+            raise DataError(f"{self.path}: damaged (slice {number} does not have its digest); {MEND}")
+        shape = self.shape[1:]
+        pixels = shape[0] * shape[1] * shape[2]
+        try:
+            data = _unpacker().decompress(frame, max_output_size=pixels * self._width)
+        except zstandard.ZstdError as error:
+            raise DataError(f"{self.path}: damaged (slice {number}: {error}); {MEND}") from error
+        planes = np.frombuffer(data, np.uint8)
+        if self._width == 1:
+            return planes.reshape(shape)
+        codes = planes[pixels:].astype(np.uint16)
+        codes <<= 8
+        codes |= planes[:pixels]
+        return codes.reshape(shape)
+
+
+_of_thread = threading.local()
+
+
+def _unpacker() -> zstandard.ZstdDecompressor:
+    """The calling thread's own: none may be used by two at once."""
+    if not hasattr(_of_thread, "unpacker"):
+        _of_thread.unpacker = zstandard.ZstdDecompressor()
+    return cast("zstandard.ZstdDecompressor", _of_thread.unpacker)
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read ({error.strerror or error}); {MEND}")
+
+
+def _read_index(path: Path, file: BinaryIO, digest: str) -> tuple[tuple[int, int, int, int], int, bytes]:
+    """Shape (slices, channels, rows, columns), bytes a pixel, and index entries of an open slice file."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
         raise DataError(f"{path}: damaged (no slice file); {MEND}")
@@ -99,30 +155,4 @@ def read_index(path: Path, file: BinaryIO, digest: str) -> Index:
     offset, size, _ = ENTRY.unpack_from(entries, ENTRY.size * (slices - 1))
     if offset + size != length:
         raise DataError(f"{path}: truncated or damaged ({length} bytes, not {offset + size}); {MEND}")
-    return Index(path, (slices, channels, rows, columns), width, entries)
-
-
-def read_slice(index: Index, file: BinaryIO, number: int, unpacker: zstandard.ZstdDecompressor) -> Pixels:
-    """Pixels of one slice (channels, rows, columns), verified.
-
-    Raises:
-        DataError: the frame does not have its digest.
-    """
-    offset, size, digest = ENTRY.unpack_from(index.entries, ENTRY.size * number)
-    file.seek(offset)
-    frame = file.read(size)
-    if hashlib.sha256(frame).digest()[:16] != digest:
-        raise DataError(f"{index.path}: damaged (slice {number} does not have its digest); {MEND}")
-    shape = index.shape[1:]
-    pixels = shape[0] * shape[1] * shape[2]
-    try:
-        data = unpacker.decompress(frame, max_output_size=pixels * index.width)
-    except zstandard.ZstdError as error:
-        raise DataError(f"{index.path}: damaged (slice {number}: {error}); {MEND}") from error
-    planes = np.frombuffer(data, np.uint8)
-    if index.width == 1:
-        return planes.reshape(shape)
-    codes = np.empty((pixels, 2), np.uint8)
-    codes[:, 0] = planes[:pixels]
-    codes[:, 1] = planes[pixels:]
-    return codes.view("<u2").reshape(shape)
+    return (slices, channels, rows, columns), width, entries

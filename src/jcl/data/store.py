@@ -18,15 +18,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import zstandard
 from jaxtyping import Float32, UInt8, UInt16
 
 from jcl.data.imagefile import write_error
 from jcl.data.manifest import MEND, CaseRecord, Refused, as_record, read_sealed, sync_folder, write_sealed
-from jcl.data.slicefile import Index, Pixels, read_index, read_slice, write_slices
+from jcl.data.slicefile import Pixels, SliceFile, write_slices
 from jcl.errors import DataError
 
 __all__ = ["CASES", "MANIFEST", "PLAN", "CaseRecord", "Refused", "Store", "read_case", "write_case", "write_manifest"]
@@ -75,8 +74,7 @@ class Store:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._open: OrderedDict[Path, tuple[BinaryIO, Index]] = OrderedDict()
-        self._unpacker = zstandard.ZstdDecompressor()
+        self._open: OrderedDict[Path, SliceFile] = OrderedDict()
 
     @classmethod
     def open(cls, path: Path | str) -> "Store":
@@ -99,19 +97,33 @@ class Store:
         self.__dict__.update(state)
         self._start()
 
-    def image(self, case_index: int, slice_index: int) -> Float32[np.ndarray, "c H W"]:
+    def image(
+        self, case_index: int, slice_index: int, out: Float32[np.ndarray, "c H W"] | None = None
+    ) -> Float32[np.ndarray, "c H W"]:
         """One slice, padded with zeros to the store's size, its content centred.
+
+        Args:
+            case_index: number of the case in `cases`.
+            slice_index: number of the slice in the case.
+            out: written to and returned, instead of a new array.
 
         Raises:
             DataError: the case's file is damaged or missing; the message names it.
             IndexError: there is no such case or slice.
+            ValueError: `out` is not float32, or has not the store's size.
         """
         record = self.cases[case_index]
         codes = self._read(record, IMAGES, slice_index)
-        out = np.zeros((self.channels, *self.size), np.float32)
+        if out is None:
+            out = np.empty((self.channels, *self.size), np.float32)
+        elif out.shape != (self.channels, *self.size) or out.dtype != np.float32:
+            raise ValueError(f"{out.dtype} {out.shape} for slices that are float32 {(self.channels, *self.size)}")
+        if record.shape != self.size:
+            out.fill(0)
         content = out[:, *self.content(case_index)]
         for channel, scale, offset, codes_of_channel in zip(content, record.scale, record.offset, codes, strict=True):
-            np.multiply(codes_of_channel, np.float32(scale), out=channel)
+            channel[...] = codes_of_channel
+            channel *= np.float32(scale)
             channel += np.float32(offset)
         return out
 
@@ -147,71 +159,42 @@ class Store:
     def close(self) -> None:
         """Close the files that are kept open; a later read opens them again."""
         with self._lock:
-            self._close_all()
-
-    def _close_all(self) -> None:
-        while self._open:
-            self._open.popitem()[1][0].close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_open"):
-            self._close_all()
+            self._open.clear()
 
     def _read(self, record: CaseRecord, name: str, number: int) -> Pixels:
         if not 0 <= number < record.slices:
             raise IndexError(f"case {record.case} has {record.slices} slices, none with number {number}")
         if self._process != os.getpid():
-            self._close_all()  # a forked process shares file positions with its parent, so it opens its own files
-            self._start()
+            self._start()  # a forked process shares file positions with its parent, so it opens its own files
         path = self.path / CASES / record.case / name
         with self._lock:
-            entry = self._open.pop(path, None) or _open_slices(path, record)
-            self._open[path] = entry
+            file = self._open.pop(path, None) or _open_slices(path, record)
+            self._open[path] = file
             if len(self._open) > MAX_HANDLES:
-                self._open.popitem(last=False)[1][0].close()
-            return _read_slice(entry, number, self._unpacker)
+                self._open.popitem(last=False)
+        return file.read(number)
 
 
-def _open_slices(path: Path, record: CaseRecord) -> tuple[BinaryIO, Index]:
-    """A slice file, opened, and its verified index.
+def _open_slices(path: Path, record: CaseRecord) -> SliceFile:
+    """A slice file of a case.
 
     Raises:
         DataError: it is missing, damaged, or of another shape than the record says.
     """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {MEND}") from error
-    try:
-        index = read_index(path, file, record.digests[path.name])
-        if index.shape[0] != record.slices or index.shape[2:] != record.shape:
-            raise DataError(f"{path}: damaged (its shape is not that of the manifest); {MEND}")
-    except BaseException as error:
-        file.close()
-        if isinstance(error, OSError):
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        raise
-    return file, index
-
-
-def _read_slice(entry: tuple[BinaryIO, Index], number: int, unpacker: zstandard.ZstdDecompressor) -> Pixels:
-    file, index = entry
-    try:
-        return read_slice(index, file, number, unpacker)
-    except OSError as error:
-        raise DataError(f"{index.path}: cannot be read ({error.strerror or error})") from error
+    file = SliceFile(path, record.digests[path.name])
+    if file.shape[0] != record.slices or file.shape[2:] != record.shape:
+        raise DataError(f"{path}: damaged (its shape is not that of the manifest); {MEND}")
+    return file
 
 
 def _damage(folder: Path, record: CaseRecord) -> list[str]:
     """Read all of a case; one line for each damaged file."""
     problems: list[str] = []
-    unpacker = zstandard.ZstdDecompressor()
     for name in record.digests:
         try:
-            entry = _open_slices(folder / name, record)
-            with entry[0]:
-                for number in range(record.slices):
-                    _read_slice(entry, number, unpacker)
+            file = _open_slices(folder / name, record)
+            for number in range(record.slices):
+                file.read(number)
         except DataError as error:
             problems.append(str(error))
     return problems
