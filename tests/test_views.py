@@ -8,7 +8,17 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from jcl.views import AffineRanges, IntensityRanges, jitter, random_affine, shrink, warp, warp_with_labels
+from jcl.views import (
+    AffineRanges,
+    IntensityRanges,
+    jitter,
+    random_affine,
+    random_elastic,
+    random_view,
+    shrink,
+    warp,
+    warp_with_labels,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -144,3 +154,33 @@ def test_shrink_takes_means():
     image = torch.arange(16.0).view(1, 1, 4, 4)
     assert shrink(image, 2)[0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
     assert shrink(image, 1) is image
+
+
+def test_elastic_shifts_are_smooth_bounded_and_their_own_for_each_image():
+    shifts = random_elastic(3, (40, 60), 0.05, generator=torch.Generator().manual_seed(0))
+    assert shifts.shape == (3, 40, 60, 2)
+    assert shifts.abs().max() < 1.2 * 2 * 0.05  # cubic curves overshoot their points a little
+    assert shifts.abs().max() > 0.05
+    assert shifts.diff(dim=1).abs().max() < 0.03
+    assert not torch.allclose(shifts[0], shifts[1])
+
+
+def test_shifts_move_pixels_by_hand():
+    images = torch.zeros(1, 1, 8, 8)
+    images[0, 0, 4, 4] = 1
+    still = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    shifts = torch.zeros(1, 8, 8, 2)
+    shifts[..., 0] = 2 * 3 / 8  # each place is read three pixels to its right
+    moved = warp(images, still, shifts=shifts)
+    assert moved[0, 0, 4, 1] == pytest.approx(1, abs=1e-5)
+    assert moved.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_view_is_deformed_only_when_asked():
+    images = torch.rand(2, 1, 32, 32)
+    plain, again, deformed = (
+        random_view(images, AffineRanges(), generator=torch.Generator().manual_seed(1), elastic=elastic)
+        for elastic in (0.0, 0.0, 0.1)
+    )
+    assert torch.equal(plain, again)
+    assert not torch.allclose(plain, deformed)

@@ -18,6 +18,10 @@ POINTS = 2**20
 system for again and again, which takes as long as the warp."""
 
 
+ELASTIC_POINTS = 5
+"""Random points a side between which elastic shifts run smoothly."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AffineRanges:
     """Ranges that `random_affine` draws from, uniformly.
@@ -67,19 +71,43 @@ def random_affine(
     return torch.stack(rows, dim=1)
 
 
+def random_elastic(
+    count: int, shape: tuple[int, int], reach: float, *, generator: Generator, device: torch.device | str = "cpu"
+) -> Float[Tensor, "count h w 2"]:
+    """Smooth random shifts of every pixel, as `warp` takes them: cubic between `ELASTIC_POINTS` random ones a side.
+
+    Args:
+        count: images.
+        shape: their rows and columns.
+        reach: largest shift of a random point, as a share of the side.
+        generator: of the draws.
+        device: of the result.
+    """
+    points = torch.rand(count, 2, ELASTIC_POINTS, ELASTIC_POINTS, generator=generator, device=generator.device)
+    # grid coordinates run from -1 to 1, so a shift by the share s of the side is 2 s
+    shifts = points.mul_(2).sub_(1).mul_(2 * reach).to(device)
+    return F.interpolate(shifts, size=shape, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
+
 def warp(
-    images: Float[Tensor, "b c h w"], matrices: Float[Tensor, "b 2 3"], *, mode: str = "bilinear"
+    images: Float[Tensor, "b c h w"],
+    matrices: Float[Tensor, "b 2 3"],
+    *,
+    mode: str = "bilinear",
+    shifts: Float[Tensor, "b h w 2"] | None = None,
 ) -> Float[Tensor, "b c h w"]:
     """Resample each image at the points that its matrix gives; what lies outside is 0.
 
     The matrices are those of an output pixel's place in the input, in units in which a step to the
     right is as long as a step down, so that a rotation does not shear images that are not square.
+    `shifts` are added to these places (see `random_elastic`).
     """
     height, width = images.shape[-2:]
     step = len(images) if images.is_cuda else max(torch.get_num_threads(), POINTS // (height * width))
+    added = [0.0] * len(images.split(step)) if shifts is None else shifts.split(step)
     warped = [
-        _sample(some, _grid(theirs, height, width), mode)
-        for some, theirs in zip(images.split(step), matrices.split(step), strict=True)
+        _sample(some, _grid(theirs, height, width) + extra, mode)
+        for some, theirs, extra in zip(images.split(step), matrices.split(step), added, strict=True)
     ]
     return concatenate(warped)
 
@@ -104,10 +132,19 @@ def _sample(
 
 
 def random_view(
-    images: Float[Tensor, "b c h w"], ranges: AffineRanges, *, generator: Generator
+    images: Float[Tensor, "b c h w"], ranges: AffineRanges, *, generator: Generator, elastic: float = 0.0
 ) -> Float[Tensor, "b c h w"]:
-    """Each image under a `random_affine` of its own: the view that all methods have in common."""
-    return warp(images, random_affine(len(images), ranges, generator=generator, device=images.device))
+    """Each image under a `random_affine` of its own: the view that all methods have in common.
+
+    With `elastic` above 0 a `random_elastic` of that reach is added.
+    """
+    count, shape = len(images), (images.shape[2], images.shape[3])
+    matrices = random_affine(count, ranges, generator=generator, device=images.device)
+    if not elastic:
+        return warp(images, matrices)
+    return warp(
+        images, matrices, shifts=random_elastic(count, shape, elastic, generator=generator, device=images.device)
+    )
 
 
 def warp_with_labels(

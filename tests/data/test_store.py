@@ -222,6 +222,12 @@ def test_another_format_version_is_told(tmp_path: Path) -> None:
         Store.open(path.parent)
 
 
+def test_a_manifest_that_lacks_what_this_jcl_needs_is_told(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "store.json", {"recipe": {"channels": 1, "classes": []}, "cases": [], "refused": []})
+    with pytest.raises(DataError, match=r"stores lacked 'padded'; prepare it again"):
+        Store.open(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "3", "{", '{"format": "x"}', "[" * 100_000, "\udcff"])
 def test_a_manifest_that_is_none(tmp_path: Path, content: str) -> None:
     path = make_store(tmp_path / "store").path / "store.json"

@@ -88,7 +88,13 @@ class Store:
             if (path / PLAN).is_file():
                 raise DataError(f"{path}: this store is unfinished; run the same `jcl prepare` command again")
             raise DataError(f"{path}: no store (it has no {MANIFEST}); make one with `jcl prepare`")
-        return cls(path, read_sealed(path / MANIFEST))
+        manifest = read_sealed(path / MANIFEST)
+        try:
+            return cls(path, manifest)
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}: made by a jcl whose stores lacked {error}; prepare it again into a new folder"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}

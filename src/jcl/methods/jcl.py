@@ -77,6 +77,7 @@ class JCL(nn.Module):
         rotation: float = 30.0,
         scale: float = 0.3,
         translation: float = 0.1,
+        elastic: float = 0.0,
     ) -> None:
         """Set up the projectors around `backbone`.
 
@@ -115,6 +116,8 @@ class JCL(nn.Module):
             rotation: degrees to either side.
             scale: 0.3 is a factor from 0.7 to 1.3.
             translation: shift as a share of the side.
+            elastic: largest shift of a smooth random deformation, as a share of the side; 0 is off (papers), while
+                the authors' program deforms.
 
         Raises:
             UsageError: a setting has a value that is not offered, or that leaves nothing to train.
@@ -136,7 +139,7 @@ class JCL(nn.Module):
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.global_source, self.connection, self.momentum, self.stages = global_source, connection, momentum, stages
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        self.intensity = IntensityRanges()
+        self.intensity, self.elastic = IntensityRanges(), elastic
         self.images_decoded = global_source == "decoder" and global_weight > 0
         self.decodes = blocks > 0 and (self.images_decoded or dense_weight > 0)
         self._check_numbers(weights)
@@ -211,7 +214,9 @@ class JCL(nn.Module):
         split, losses = self.view_preset == "split", self._losses()
         pairs: list[tuple[Tensor, Tensor]] = []
         if not split or "global" in losses:
-            first, second = (random_view(images, self.affine, generator=generator) for _ in range(2))
+            first, second = (
+                random_view(images, self.affine, generator=generator, elastic=self.elastic) for _ in range(2)
+            )
             pairs.append((first, second))
         if split and losses != {"global"}:
             still, again = (
