@@ -43,6 +43,7 @@ VARIANTS = {
     "no-global": {"global_weight": 0.0, "invariant": "intensity"},
     "only-equivariance": {"global_weight": 0.0, "dense_weight": 0.0, "invariant": "intensity"},
     "blocks-0": {"blocks": 0, "invariant": "intensity"},
+    "elastic": {"elastic": 0.05},
     "blocks-1": {"blocks": 1},
     "blocks-3": {"blocks": 3},
     "encoder-source": {"global_source": "encoder", "dense_weight": 0.0},
