@@ -86,7 +86,7 @@ class PretrainConfig:
     seed: int = option("seed of weights, batches and views", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     devices: str = option("auto, cpu, or 1 for one GPU", "auto")
-    workers: int = option("loader processes; 0 reads in the main process", 0)
+    workers: int = option("loader threads, which read ahead", 1)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
 
@@ -117,7 +117,7 @@ class FinetuneConfig:
     seed: int = option("seed of new weights, batches and augmentation", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     devices: str = option("auto, cpu, or 1 for one GPU", "auto")
-    workers: int = option("loader processes; 0 reads in the main process", 0)
+    workers: int = option("loader threads, which read ahead", 1)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
 
