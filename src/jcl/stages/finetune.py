@@ -84,9 +84,7 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
     generator = Generator().manual_seed(config.seed)
     checkpointer = Checkpointer(config.out, network, optimizer, generator, minutes=config.checkpoint_minutes)
     start = order.start = checkpointer.restore()
-    batches = load_batches(
-        Slices([store], slices, labels=True), order, workers=config.workers, pinned=device.type == "cuda"
-    )
+    batches = load_batches(Slices([store], slices, labels=True), order, workers=config.workers)
     ranges = AffineRanges(rotation=config.rotation, scale=config.scale, translation=config.translation)
     network.train()
     with (

@@ -82,9 +82,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     generator = Generator().manual_seed(config.seed)
     checkpointer = Checkpointer(config.out, method, optimizer, generator, minutes=config.checkpoint_minutes)
     start = order.start = checkpointer.restore()
-    batches = load_batches(
-        Slices(stores, slices, labels=False), order, workers=config.workers, pinned=device.type == "cuda"
-    )
+    batches = load_batches(Slices(stores, slices, labels=False), order, workers=config.workers)
     watch = _Watch(steps)
     phase = math.ceil(steps / trained.phases)
     method.train()
