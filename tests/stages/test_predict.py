@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import highdicom
 import nibabel
 import numpy as np
 import pydicom
@@ -304,9 +305,10 @@ def test_dicom_series_are_answered_in_their_own_geometry(run, tmp_path):
         check_result(tmp_path / "out" / f"{name}.nii.gz", tmp_path / f"{name}.nii.gz")
 
 
-def test_a_dicom_segmentation_points_at_its_series(run, tmp_path):
-    highdicom = pytest.importorskip("highdicom")
-    files = write_series(tmp_path / "study", array := scan(5, 6, 7).astype(np.int16), series="a")
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, -1, 0], [0, 1, 0, 0, 0, -1]])
+def test_a_dicom_segmentation_points_at_its_series(run, tmp_path, orientation):
+    array = scan(5, 6, 7).astype(np.int16)
+    files = write_series(tmp_path / "study", array, series="a", ImageOrientationPatient=orientation)
     predict(PredictConfig(run=run, source=tmp_path / "study", out=tmp_path / "out", dicom_seg=True))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["study.dcm", "study.nii.gz"]
     found = highdicom.seg.segread(tmp_path / "out" / "study.dcm")

@@ -87,3 +87,14 @@ def test_a_file_that_is_cut_after_the_scan_sets_its_case_aside(tmp_path: Path) -
     store = run(tmp_path / "scans", tmp_path / "store")
     assert [record.case for record in store.cases] == ["b"]
     assert "a/3.dcm" in store.refused[0].reason
+
+
+def test_two_series_where_a_data_set_has_one_set_their_case_aside(tmp_path: Path) -> None:
+    for patient in ("1", "2"):
+        write_series(tmp_path / "MR" / patient / "T2SPIR" / "DICOM_anon", voxels(5), series=patient)
+    write_series(tmp_path / "MR" / "2" / "T2SPIR" / "DICOM_anon", voxels(5), series="other", name="again{}.dcm")
+    store = run(tmp_path, tmp_path / "store", dataset="chaos")
+    assert [record.case for record in store.cases] == ["1"]
+    assert (
+        store.refused[0].reason == "MR/2/T2SPIR/DICOM_anon: its DICOM files hold 2 series, where one series is needed"
+    )
