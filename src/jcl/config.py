@@ -35,7 +35,7 @@ class PrepareConfig:
 
     source: Path = positional("folder of scans: DICOM, NIfTI, NRRD, MetaImage or pictures, or one with a dataset.json")
     out: Path = option("the store to write")
-    dataset: str = option("layout of the source: a name or a .toml file; `auto` looks for itself", "auto")
+    dataset: str = option("data set (`jcl datasets`), or a .toml file; `auto` looks at the folder", "auto")
     spacing: float | None = option("in-plane spacing to resample to, in mm (else the data set's, or as it is)", None)
     size: int | None = option(
         "slices are padded to this many pixels a side (else the data set's, or the largest)", None
@@ -43,9 +43,11 @@ class PrepareConfig:
     fit: bool = option("scale each slice so that its longer side is --size (pictures without a spacing)", False)
     channels: int | None = option("values a voxel: 3 for colour (else the data set's, or 1)", None)
     labels: str | None = option(
-        "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)", None
+        "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)",
+        None,
+        metavar="VALUE=NAME,…",
     )
-    patient: str | None = option("regular expression whose first group in a case's name is its patient", None)
+    patient: str | None = option("expression whose first group in a case's name is its patient", None, metavar="REGEX")
     workers: int | None = option("processes (else one a core)", None)
     strict: bool = option("stop at the first bad case instead of setting it aside", False)
 
