@@ -48,9 +48,9 @@ def test_a_segmentation_of_a_real_series_is_written(realdata: Path, tmp_path: Pa
 def test_scanning_takes_a_few_seconds_per_thousand_files(tmp_path: Path) -> None:
     for number in range(20):
         write_series(tmp_path / f"p{number}", voxels(100, 8, 8), series=str(number))
-    start = time.monotonic()
+    start = time.process_time()  # other work on the machine does not count
     found = find_series(tmp_path)
-    taken = time.monotonic() - start
+    taken = time.process_time() - start
     print(f"{taken / 2:.2f} s per 1000 files")
     assert len(found) == 20
     assert not any(series.problem for series in found)
