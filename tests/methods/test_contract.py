@@ -87,7 +87,7 @@ def test_a_few_steps_lower_the_loss(method):
     for phase in range(method.phases):
         method.after_step(phase / method.phases)
         optimizer = sgd(method.parameters(), weight_decay=0.0)
-        set_learning_rate(optimizer, method.learning_rate)
+        set_learning_rate(optimizer, method.learning_rate / 10)  # as the warm-up begins
         values = []
         for _ in range(4):  # queues fill up first: while they do, the number of negatives rises and the loss with it
             losses_of(method, batch())
