@@ -26,7 +26,8 @@ from jcl.stages.prepare import prepare
 
 RUN = (
     # a shell that starts its jobs in the background has them ignore Ctrl-C, and so would this
-    "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom pathlib import Path\nfrom jcl.config import PrepareConfig\nfrom jcl.errors import JclError\n"
+    "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nfrom pathlib import Path\n"
+    "from jcl.config import PrepareConfig\nfrom jcl.errors import JclError\n"
     "from jcl.stages.prepare import prepare\n"
     "if __name__ == '__main__':\n"
     "    source, out, workers = sys.argv[1:]\n"
