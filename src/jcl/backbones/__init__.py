@@ -21,6 +21,12 @@ __all__ = ["Backbone", "available", "crop_like", "load", "pad_to_multiple"]
 class Backbone(Protocol):
     """What methods and stages ask of a network; all of it is on an `nn.Module`."""
 
+    in_channels: int
+    """Channels of the images."""
+
+    blocks: int
+    """Decoder blocks; each doubles height and width."""
+
     stride: int
     """Height and width of the input over those of the bottleneck."""
 
@@ -40,7 +46,10 @@ class Backbone(Protocol):
         ...
 
     def parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
+        """Names of the submodules that `encode` and `decode(features, blocks)` run, and of nothing else.
+
+        `encode` also runs on a copy of the network that has the parts of 0 blocks alone.
+        """
         ...
 
     def __call__(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:

@@ -73,9 +73,11 @@ class UNet(nn.Module):
     """
 
     stride = 2**STAGES
+    blocks = STAGES
 
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.encoder = Encoder(in_channels, width)
         self.decoder = nn.ModuleList(
             DecoderBlock(width * 2 ** (stage + 1), width * 2**stage) for stage in reversed(range(STAGES))
