@@ -1,14 +1,12 @@
-"""What two processes gather; tests/methods/test_contract.py shows that every method trains the same on both."""
+"""What two processes do together; tests/methods/test_contract.py shows that every method trains the same on both."""
 
-import os
-import socket
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import distributed, multiprocessing
+from torch import nn
 
-from jcl.distributed import gather, processes
+from groups import in_two_processes
+from jcl.distributed import agree, average_gradients, gather, gather_states, own_generator, processes, rank
 
 
 def test_one_process_has_its_own_rows():
@@ -18,27 +16,78 @@ def test_one_process_has_its_own_rows():
 
 
 def test_two_processes_have_the_rows_of_both_and_the_gradient_of_their_own(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(gather_and_save, (port, tmp_path), nprocs=2)
+    in_two_processes(gather_and_save, tmp_path)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     wanted = torch.cat([local_rows(0), local_rows(1)]).requires_grad_()
     wanted.pow(3).sum().backward()
-    for rank in range(2):
-        assert torch.equal(found[rank]["rows"], wanted)
-        assert torch.equal(found[rank]["gradient"], 2 * wanted.grad[3 * rank : 3 * rank + 3])
+    for number in range(2):
+        assert torch.equal(found[number]["rows"], wanted)
+        assert torch.equal(found[number]["gradient"], 2 * wanted.grad[3 * number : 3 * number + 3])
 
 
-def local_rows(rank: int) -> torch.Tensor:
-    return torch.randn(3, 2, generator=torch.Generator().manual_seed(rank))
+def local_rows(number: int) -> torch.Tensor:
+    return torch.randn(3, 2, generator=torch.Generator().manual_seed(number))
 
 
-def gather_and_save(rank: int, port: int, folder: Path) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    own = local_rows(rank).requires_grad_()
+def gather_and_save(number: int, folder: Path) -> None:
+    own = local_rows(number).requires_grad_()
     rows = gather(own)
     rows.pow(3).sum().backward()
-    torch.save({"rows": rows.detach(), "gradient": own.grad}, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
+    torch.save({"rows": rows.detach(), "gradient": own.grad}, folder / f"{number}.pt")
+
+
+def test_gradients_states_and_votes_of_two(tmp_path):
+    in_two_processes(meet_and_save, tmp_path)
+    first, second = (torch.load(tmp_path / f"{number}.pt") for number in range(2))
+    for name in ("convolution", "bias"):
+        assert torch.equal(first[name], second[name])
+        assert torch.allclose(first[name], (gradient(0, name) + gradient(1, name)) / 2)
+    assert first["unused"] is None
+    assert torch.equal(first["states"], second["states"])
+    assert torch.equal(first["states"][1], second["state"])
+    assert first["votes"] == second["votes"] == (True, False)
+    assert first["draw"] != second["draw"]
+    assert first["dropout"] != second["dropout"]
+
+
+def parameters(number: int) -> dict[str, nn.Parameter]:
+    """Laid out as trainings have them: channels-last, plain, and one that gets no gradient."""
+    made = {
+        "convolution": nn.Parameter(torch.zeros(3, 2, 2, 2).contiguous(memory_format=torch.channels_last)),
+        "bias": nn.Parameter(torch.zeros(5)),
+        "unused": nn.Parameter(torch.zeros(2)),
+    }
+    for name in ("convolution", "bias"):
+        made[name].grad = gradient(number, name).contiguous(
+            memory_format=torch.channels_last if name == "convolution" else torch.contiguous_format
+        )
+    return made
+
+
+def gradient(number: int, name: str) -> torch.Tensor:
+    shape = (3, 2, 2, 2) if name == "convolution" else (5,)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(10 * number + len(name)))
+
+
+def meet_and_save(number: int, folder: Path) -> None:
+    assert rank() == number
+    own = parameters(number)
+    average_gradients(own.values())
+    generator = own_generator(0)
+    state = generator.get_state()
+    saved = {
+        **{name: parameter.grad for name, parameter in own.items()},
+        "state": state,
+        "states": gather_states(state),
+        "votes": agree(number == 1, False),
+        "draw": torch.rand((), generator=generator).item(),
+        "dropout": torch.rand(()).item(),
+    }
+    torch.save(saved, folder / f"{number}.pt")
+
+
+def test_one_process_decides_and_draws_alone():
+    assert agree(True, False) == (True, False)
+    state = own_generator(3).get_state()
+    assert torch.equal(state, torch.Generator().manual_seed(3).get_state())
+    assert gather_states(state) is state

@@ -17,6 +17,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Generator, Tensor, nn
 
+from jcl.distributed import gather_states, is_first, processes, rank
 from jcl.errors import DataError
 
 KEPT = 2
@@ -102,7 +103,7 @@ class Checkpointer:
     def __init__(
         self, run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generator: Generator, *, minutes: float
     ) -> None:
-        """`minutes` lie between two checkpoints that `save_when_due` writes."""
+        """`minutes` lie between two checkpoints (see `is_due`)."""
         self.run, self.model, self.optimizer, self.generator = run, model, optimizer, generator
         self.seconds = 60 * minutes
         self.last = time.monotonic()
@@ -122,13 +123,30 @@ class Checkpointer:
                 continue
             self.model.load_state_dict(weights)
             _restore_optimizer(self.optimizer, state)
-            self.generator.set_state(state["generator"])
-            torch.set_rng_state(state["torch_generator"])
+            self.generator.set_state(_own(state["generator"]))
+            torch.set_rng_state(_own(state["torch_generator"]))
+            if "cuda_generator" in state and torch.cuda.is_available():
+                torch.cuda.set_rng_state(_own(state["cuda_generator"]))
             return int(info["step"])
         return 0
 
     def save(self, step: int) -> None:
-        """Write a checkpoint, and drop all but the newest two. It gets its name when all of it is on disk."""
+        """Write a checkpoint, and drop all but the newest two. It gets its name when all of it is on disk.
+
+        With several processes all have to call it: the first writes, with the generators of every one.
+        """
+        generators = {
+            "generator": gather_states(self.generator.get_state()),
+            "torch_generator": gather_states(torch.get_rng_state()),
+        }
+        if torch.cuda.is_initialized():
+            generators["cuda_generator"] = gather_states(torch.cuda.get_rng_state())
+        self.last = time.monotonic()
+        if is_first():
+            self._write(step, generators)
+            self.last = time.monotonic()
+
+    def _write(self, step: int, generators: Mapping[str, Tensor]) -> None:
         folder = self.run / "checkpoints"
         temporary = folder / f".step-{step:09d}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -139,8 +157,7 @@ class Checkpointer:
             for name, value in values.items()
             if isinstance(value, Tensor)
         }
-        state["generator"] = self.generator.get_state()
-        state["torch_generator"] = torch.get_rng_state()
+        state |= generators
         digests = {
             "model.safetensors": write_weights(temporary / "model.safetensors", self.model.state_dict()),
             "state.safetensors": write_weights(temporary / "state.safetensors", state),
@@ -151,12 +168,16 @@ class Checkpointer:
         temporary.rename(target)
         for old in _checkpoints(self.run)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
-        self.last = time.monotonic()
 
-    def save_when_due(self, step: int) -> None:
-        """Write a checkpoint if the last one is old enough."""
-        if time.monotonic() - self.last >= self.seconds:
-            self.save(step)
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is old enough for another."""
+        return time.monotonic() - self.last >= self.seconds
+
+
+def _own(states: Tensor) -> Tensor:
+    """This process's row of the states that `gather_states` put together."""
+    # a copy, since PyTorch reads a generator's state from the start of its storage, whatever row a view shows
+    return states[rank()].clone() if processes() > 1 else states
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -75,10 +75,12 @@ class PretrainConfig:
     width: int = option("channels of the network's first level; each level doubles them", 32)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)
-    batch_size: int = option("slices in a batch", 16)
+    batch_size: int = option("slices in a batch of each process", 16)
+    accumulate: int = option("batches whose gradients make one step; each has its own contrasts", 1)
     learning_rate: float | None = option("peak learning rate (else the method's own)", None)
     warmup: float = option("share of the steps in which the rate rises to its peak", 0.1)
     weight_decay: float = option("weight decay", 1e-5)
+    recompute: bool = option("keep fewer activations and compute them again: less memory, more time", False)
     fold: int | None = option("leave out the test patients of this fold (0 to folds-1)", None)
     folds: int = option("number of folds by patient", 5)
     split: Path | None = option(
@@ -87,7 +89,10 @@ class PretrainConfig:
     split_seed: int = option("seed of the folds; keep it, so that runs can be compared", 0)
     seed: int = option("seed of weights, batches and views", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
+    compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
+    deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
+    devices: str = option("auto (one), cpu, a number of GPUs, or cpu:2 for two processes", "auto")
+    timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
     workers: int = option("loader threads, which read ahead", 1)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
@@ -118,7 +123,10 @@ class FinetuneConfig:
     translation: float = option("augmentation: shift as a share of the side", 0.1)
     seed: int = option("seed of new weights, batches and augmentation", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
+    compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
+    deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
+    devices: str = option("auto (one), cpu, a number of GPUs, or cpu:2 for two processes", "auto")
+    timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
     workers: int = option("loader threads, which read ahead", 1)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
     resume: bool = option("go on where an interrupted run stopped", False)
@@ -194,6 +202,15 @@ def as_toml(config: Any) -> str:
         else:
             lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
     return "\n".join(lines + tables) + "\n"
+
+
+def defaults(kind: type[Any]) -> dict[str, Any]:
+    """The settings of a stage that need not be given, as plain values."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(kind):
+        if not _required(f):
+            found[f.name] = _plain(f.default if f.default is not dataclasses.MISSING else {})
+    return found
 
 
 def _required(f: dataclasses.Field[Any]) -> bool:

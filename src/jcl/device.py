@@ -1,25 +1,46 @@
 """Which device and which precision: what `auto` means, in one place."""
 
+import os
+
 import torch
 
 from jcl.errors import UsageError
 
 
+def count_devices(devices: str) -> int:
+    """How many processes a training runs in: one a device.
+
+    Args:
+        devices: `auto` (one GPU if there is one, else the CPU), `cpu`, `cpu:2` (two processes on the CPU), or a number
+            of GPUs.
+
+    Raises:
+        UsageError: none of these.
+    """
+    kind, _, number = devices.partition(":")
+    if devices in ("auto", "cpu"):
+        return 1
+    count = number if kind == "cpu" else devices
+    if not count.isdecimal() or int(count) < 1:
+        raise UsageError(f"devices is {devices!r}; it can be auto, cpu, cpu:2 (processes) or a number of GPUs")
+    return int(count)
+
+
 def resolve_device(devices: str) -> torch.device:
-    """`auto` is the first GPU if there is one, else the CPU; `1` asks for a GPU.
+    """The device of this process: one of the GPUs, or the CPU (`devices` as in `count_devices`).
 
     Raises:
         UsageError: no such device here.
     """
-    if devices == "cpu" or (devices == "auto" and not torch.cuda.is_available()):
+    count = count_devices(devices)
+    if devices.startswith("cpu") or (devices == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if devices != "auto" and not devices.isdigit():
-        raise UsageError(f"devices is {devices!r}; it can be auto, cpu or 1 (one GPU)")
-    if devices not in ("auto", "1"):
-        raise UsageError(f"devices is {devices}; training runs on one device so far: give --devices 1 or cpu")
     if not torch.cuda.is_available():
         raise UsageError(f"devices is {devices}, but PyTorch sees no GPU here; give --devices cpu")
-    return torch.device("cuda", 0)
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    if max(count, own + 1) > torch.cuda.device_count():
+        raise UsageError(f"{max(count, own + 1)} GPUs are asked for; PyTorch sees {torch.cuda.device_count()} here")
+    return torch.device("cuda", own)
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

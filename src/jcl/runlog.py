@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from jcl.checkpoint import write_atomically
+from jcl.distributed import is_first
 
 EVERY = 10
 """Steps between two lines of the log; their values are means over the steps since the last line."""
@@ -43,6 +44,35 @@ def progress_bar(description: str) -> Progress:
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+
+
+def tell(line: str) -> None:
+    """One line to the user; of several processes only the first speaks."""
+    if is_first():
+        print(line, file=sys.stderr, flush=True)
+
+
+def run_log(run: Path, title: str, *, steps: int, start: int, batch_size: int) -> "RunLog | SilentLog":
+    """The log of a training: a `RunLog` in the first process, none in the others."""
+    if not is_first():
+        return SilentLog()
+    return RunLog(run, title, steps=steps, start=start, batch_size=batch_size)
+
+
+class SilentLog:
+    """The log of a process that leaves telling to the first."""
+
+    def __enter__(self) -> "SilentLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is open."""
+
+    def add(self, values: Mapping[str, Tensor | float]) -> None:
+        """Nothing is kept."""
+
+    def pictures(self, name: str, images: Float[Tensor, "b c h w"], *, most: int = 16) -> None:
+        """Nothing is shown."""
 
 
 class RunLog:

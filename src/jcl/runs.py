@@ -20,36 +20,87 @@ from torch import Tensor, nn
 
 import jcl
 from jcl import backbones
-from jcl.checkpoint import read_json, read_weights, write_json, write_weights
+from jcl.checkpoint import Checkpointer, read_json, read_weights, write_json, write_weights
+from jcl.distributed import agree, is_first, meet, processes
 from jcl.errors import DataError, Interrupted, UsageError
 
 FORMAT = 1
 """Version of the layout above; raised when an older program could misread it."""
 
-FREE = ("resume", "workers", "devices", "checkpoint_minutes", "out")
+FREE = ("resume", "workers", "devices", "checkpoint_minutes", "timeout_minutes", "recompute", "out")
 """Settings that may differ when a run goes on: they do not change its result."""
 
+TOGETHER = 10
+"""Steps after which several processes ask each other whether to save or to stop."""
 
-def start_run(out: Path, info: Mapping[str, Any], *, resume: bool) -> None:
-    """Make the run folder with its `run.json`, or check that an interrupted run is the same one.
+
+def recorded_run(out: Path, *, resume: bool) -> dict[str, Any] | None:
+    """`run.json` of the run to go on with; None where a new one begins.
+
+    All processes look before the first of them writes (see `start_run`).
 
     Raises:
-        UsageError: the folder exists and `resume` is off, or it belongs to a run with other settings or data.
+        UsageError: the folder exists and `resume` is off, or it is no run folder.
     """
-    record = {"format": FORMAT, **info, "versions": _versions()}
+    recorded = None
     if (out / "run.json").exists():
         if not resume:
             raise UsageError(f"{out} exists; choose another --out, or give --resume to go on with it")
-        _check_same(out, cast("dict[str, Any]", read_json(out / "run.json")), record)
-        return
-    if out.exists() and any(out.iterdir()):
+        recorded = cast("dict[str, Any]", read_json(out / "run.json"))
+    elif out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} exists and is no run folder; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "run.json", record)
+    meet()
+    return recorded
+
+
+def surroundings(*, deterministic: bool) -> dict[str, int]:
+    """What else a result depends on, for `run.json`: the number of processes, and of threads where every bit counts."""
+    return {"processes": processes(), **({"threads": torch.get_num_threads()} if deterministic else {})}
+
+
+def start_run(
+    out: Path, info: Mapping[str, Any], recorded: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+) -> None:
+    """Make the run folder with its `run.json`, or check that an interrupted run is the same one.
+
+    Args:
+        out: the run folder.
+        info: what determines the run's result.
+        recorded: see `recorded_run`.
+        defaults: settings that held where an earlier version recorded none, since it did not have them.
+
+    Raises:
+        UsageError: the run that goes on has other settings or data.
+    """
+    if recorded is not None:
+        unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False})
+        _check_same(out, {**unsaid, **_flat(recorded)}, _flat({"format": FORMAT, **info}))
+    elif is_first():
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "run.json", {"format": FORMAT, **info, "versions": _versions()})
+
+
+def save_or_stop(checkpointer: Checkpointer, stop: "StopRequest", step: int) -> None:
+    """After step number `step`: save where it is due or a stop was asked for, and stop where it was.
+
+    Several processes decide together, and not after every step.
+
+    Raises:
+        Interrupted: a signal asked to stop; the run is saved.
+    """
+    if processes() > 1 and step % TOGETHER:
+        return
+    asked, due = agree(stop.asked, checkpointer.is_due())
+    if asked or due:
+        checkpointer.save(step)
+    if asked:
+        raise interrupted(checkpointer.run, step)
 
 
 def save_model(run: Path, model: nn.Module) -> None:
-    """Write the final weights of a run, and the mark that it is finished."""
+    """Write the final weights of a run, and the mark that it is finished; only the first process does."""
+    if not is_first():
+        return
     digest = write_weights(run / "model.safetensors", model.state_dict())
     write_json(run / "model.json", {"sha256": digest})
 
@@ -132,10 +183,9 @@ def _versions() -> dict[str, str]:
     return {"jcl": jcl.__version__, "python": platform.python_version(), "torch": torch.__version__, **found}
 
 
-def _check_same(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _check_same(out: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Compare what determines a run's result; versions may differ, and are left as first recorded."""
-    before, after = _flat(old), _flat(new)
-    names = [n for n in sorted(before | after) if n.rsplit(".")[-1] not in FREE and not n.startswith("versions.")]
+    names = [n for n in sorted({*before, *after}) if n.rsplit(".")[-1] not in FREE and not n.startswith("versions.")]
     changed = [f"{n}: {before.get(n)!r} -> {after.get(n)!r}" for n in names if before.get(n) != after.get(n)]
     if changed:
         raise UsageError(f"{out} is another run; to go on, give its settings ({'; '.join(changed[:5])})")

@@ -72,18 +72,35 @@ class BatchOrder:
 
     Epoch e is shuffled by (seed, e) alone, so the order does not depend on how often a run was
     interrupted. The last incomplete batch of each store is dropped; a store with fewer slices than a
-    batch gives one smaller batch.
+    batch gives one smaller batch. With several processes a batch is that of all, `batch_size` slices for each, of
+    which this one gets its part; a smaller batch is cut so that all have as many.
+
+    Args:
+        stores: number of each slice's store.
+        batch_size: slices of a batch in each process.
+        seed: of the order.
+        start: batches that are left out.
+        rank: number of this process.
+        processes: how many there are.
+
+    Raises:
+        DataError: a store has fewer slices than there are processes.
     """
 
-    def __init__(self, stores: Sequence[int], batch_size: int, *, seed: int, start: int = 0) -> None:
+    def __init__(
+        self, stores: Sequence[int], batch_size: int, *, seed: int, start: int = 0, rank: int = 0, processes: int = 1
+    ) -> None:
         self.groups = [np.flatnonzero(np.equal(stores, number)) for number in sorted(set(stores))]
-        self.batch_size = batch_size
+        if min(map(len, self.groups)) < processes:
+            raise DataError(f"a store has fewer slices than there are processes ({processes}); take fewer")
+        self.batch_size = batch_size * processes
+        self.rank, self.processes = rank, processes
         self.seed = seed
         self.start = start
-        self.batches_per_epoch = sum(max(1, len(group) // batch_size) for group in self.groups)
+        self.batches_per_epoch = sum(max(1, len(group) // self.batch_size) for group in self.groups)
 
     def epoch(self, number: int) -> list[list[int]]:
-        """The batches of one epoch."""
+        """The batches of one epoch, of all processes."""
         random = np.random.default_rng((self.seed, number))
         batches: list[list[int]] = []
         for group in self.groups:
@@ -95,7 +112,9 @@ class BatchOrder:
     def __iter__(self) -> Iterator[list[int]]:
         number, skip = divmod(self.start, self.batches_per_epoch)
         while True:
-            yield from self.epoch(number)[skip:]
+            for batch in self.epoch(number)[skip:]:
+                own = len(batch) // self.processes
+                yield batch[self.rank * own : (self.rank + 1) * own]
             number, skip = number + 1, 0
 
 

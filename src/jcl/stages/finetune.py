@@ -1,26 +1,42 @@
 """Fine-tuning: a segmentation network on few labelled patients, from a pre-training or from scratch."""
 
-import sys
+import copy
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl import backbones
 from jcl.checkpoint import Checkpointer
-from jcl.config import FinetuneConfig, as_mapping
-from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
+from jcl.config import FinetuneConfig, as_mapping, defaults
+from jcl.data.batches import BatchOrder, SliceBatch, Slices, list_slices, load_batches
 from jcl.data.splits import Split, few_patients, make_split, take_split, write_split
 from jcl.data.store import Store
-from jcl.device import autocast, resolve_device, resolve_precision
+from jcl.deterministic import bit_for_bit
+from jcl.device import autocast, resolve_device
+from jcl.distributed import average_gradients, is_first, own_generator, processes, rank
 from jcl.errors import DataError, UsageError
+from jcl.launch import launch
+from jcl.norms import share_statistics
 from jcl.optim import adam, budget, cosine, set_learning_rate
-from jcl.runlog import RunLog
-from jcl.runs import StopRequest, interrupted, is_finished, read_model, read_run, save_model, start_run
+from jcl.runlog import run_log, tell
+from jcl.runs import (
+    StopRequest,
+    is_finished,
+    read_model,
+    read_run,
+    recorded_run,
+    save_model,
+    save_or_stop,
+    start_run,
+    surroundings,
+)
 from jcl.transfer import transfer
+from jcl.trial import Execution, choose_execution, run_as
 from jcl.views import AffineRanges, random_affine, warp_with_labels
 
 LEAST_STEPS = 1000
@@ -38,57 +54,88 @@ def finetune(config: FinetuneConfig) -> Path:
         DataError: a store without labels, an initial run that cannot be used or does not fit.
         Interrupted: a signal asked to stop; the run is saved.
     """
-    with closing(Store.open(config.store)) as store:
+    return launch(_finetune_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
+
+
+def _finetune_here(config: FinetuneConfig) -> Path:
+    """What each process does."""
+    with bit_for_bit(config.deterministic), closing(Store.open(config.store)) as store:
         return _finetune(config, store)
 
 
 def _finetune(config: FinetuneConfig, store: Store) -> Path:
     split = _choose_patients(config, store)
-    slices = list_slices([store], [set(split.train)], labelled=True)
+    indices = list_slices([store], [set(split.train)], labelled=True)
     device = resolve_device(config.devices)
-    precision = resolve_precision(config.precision, device)
 
     torch.manual_seed(config.seed)
     backbone = _choose_backbone(config, store)
     settings = {key: value for key, value in backbone.items() if key != "name"}
     network = backbones.load(backbone["name"])(**settings)
     start_info = _initialise(config.init, network)
+    share_statistics(network, device)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    order = BatchOrder([0] * len(slices), config.batch_size, seed=config.seed)
+    order = BatchOrder([0] * len(indices), config.batch_size, seed=config.seed, rank=rank(), processes=processes())
     steps = budget(epochs=config.epochs, steps=config.steps, batches=order.batches_per_epoch, least=LEAST_STEPS)
+    recorded = recorded_run(config.out, resume=config.resume)
+    slices = Slices([store], indices, labels=True)
+    execution, why = choose_execution(
+        _trial(network, lambda: slices.read(next(iter(order))).to(device), device),
+        precision=config.precision,
+        compile=config.compile,
+        steps=0 if is_finished(config.out) else steps,
+        device=device,
+        recorded=recorded,
+        deterministic=config.deterministic,
+    )
     info = {
         "kind": "finetune",
         "settings": as_mapping(config),
         "backbone": backbone,
         "init": start_info,
         "steps": steps,
-        "precision": str(precision).removeprefix("torch."),
+        **execution.record(),
+        **surroundings(deterministic=config.deterministic),
         "store": str(store.path),
         "store_digest": store.digest,
         "recipe": store.recipe,
         "class_names": list(store.class_names),
     }
-    start_run(config.out, info, resume=config.resume)
+    start_run(config.out, info, recorded, defaults(FinetuneConfig))
     if is_finished(config.out):
-        print(f"{config.out}: finished already", file=sys.stderr)
+        tell(f"{config.out}: finished already")
         return config.out
-    write_split(config.out / "split.json", split)
-    print(
-        f"{len(split.train)} patients, {len(slices)} slices, "
+    if is_first():
+        write_split(config.out / "split.json", split)
+    tell(
+        f"{len(split.train)} patients, {len(indices)} slices, "
         f"{steps} steps ({steps / order.batches_per_epoch:.0f} epochs), "
-        f"{device}, {info['precision']}; {start_info['report']}",
-        file=sys.stderr,
+        f"{device}, {execution} ({why}); {start_info['report']}"
     )
+    _train(config, network, slices, order, steps=steps, device=device, execution=execution)
+    return config.out
 
+
+def _train(
+    config: FinetuneConfig,
+    network: nn.Module,
+    slices: Slices,
+    order: BatchOrder,
+    *,
+    steps: int,
+    device: torch.device,
+    execution: Execution,
+) -> None:
     optimizer = adam(network.parameters())
-    generator = Generator().manual_seed(config.seed)
+    generator = own_generator(config.seed)
     checkpointer = Checkpointer(config.out, network, optimizer, generator, minutes=config.checkpoint_minutes)
     start = order.start = checkpointer.restore()
-    batches = load_batches(Slices([store], slices, labels=True), order, workers=config.workers)
+    batches = load_batches(slices, order, workers=config.workers, pinned=device.type == "cuda")
     ranges = AffineRanges(rotation=config.rotation, scale=config.scale, translation=config.translation)
+    run_as(network, execution)
     network.train()
     with (
-        RunLog(config.out, "fine-tune", steps=steps, start=start, batch_size=config.batch_size) as log,
+        run_log(config.out, "fine-tune", steps=steps, start=start, batch_size=config.batch_size * processes()) as log,
         StopRequest() as stop,
     ):
         for step in range(start, steps):
@@ -97,20 +144,43 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
             batch = next(batches).to(device)
             assert batch.labels is not None
             matrices = random_affine(len(batch.images), ranges, generator=generator, device=device)
-            images, labels = warp_with_labels(batch.images, batch.labels, matrices)
-            with autocast(device, precision):
-                logits = network(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = _loss(network, *warp_with_labels(batch.images, batch.labels, matrices), execution.precision)
             optimizer.zero_grad()
             loss.backward()
+            average_gradients(network.parameters())
             optimizer.step()
             log.add({"loss": loss, "learning_rate": learning_rate})
-            if stop.asked:
-                checkpointer.save(step + 1)
-                raise interrupted(config.out, step + 1)
-            checkpointer.save_when_due(step + 1)
+            save_or_stop(checkpointer, stop, step + 1)
     save_model(config.out, network)
-    return config.out
+
+
+def _loss(network: nn.Module, images: Tensor, labels: Tensor, precision: torch.dtype) -> Tensor:
+    """Cross-entropy, the mean over pixels (paper, section 4.1)."""
+    with autocast(images.device, precision):
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+    # pixels as rows: the same sum, and unlike that over images it has a deterministic form on GPUs
+    return F.cross_entropy(logits.float().permute(0, 2, 3, 1).flatten(0, 2), labels.flatten())
+
+
+def _trial(
+    network: nn.Module, read: Callable[[], SliceBatch], device: torch.device
+) -> Callable[[Execution], Callable[[], None]]:
+    """Steps on a copy of the network, to measure how long they take."""
+
+    def make(execution: Execution) -> Callable[[], None]:
+        own = copy.deepcopy(network).train()
+        run_as(own, execution)
+        batch = read()
+        assert batch.labels is not None
+        labels = batch.labels
+
+        def step() -> None:
+            own.zero_grad()
+            _loss(own, batch.images, labels, execution.precision).backward()
+
+        return step
+
+    return make
 
 
 def _choose_patients(config: FinetuneConfig, store: Store) -> Split:

@@ -1,28 +1,33 @@
 """Pre-training: a method, its optimiser, and one visible loop over batches of unlabelled slices."""
 
+import copy
 import inspect
 import math
-import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from jcl import backbones, methods
 from jcl.checkpoint import Checkpointer
-from jcl.config import PretrainConfig, as_mapping
-from jcl.data.batches import BatchOrder, SliceIndex, Slices, list_slices, load_batches
+from jcl.config import PretrainConfig, as_mapping, defaults
+from jcl.data.batches import BatchOrder, SliceBatch, SliceIndex, Slices, list_slices, load_batches
 from jcl.data.splits import Split, make_split, take_split, write_split
 from jcl.data.store import Store
-from jcl.device import autocast, resolve_device, resolve_precision
+from jcl.deterministic import bit_for_bit
+from jcl.device import autocast, resolve_device
+from jcl.distributed import average_gradients, is_first, own_generator, processes, rank
 from jcl.errors import DataError, JclError, UsageError
+from jcl.launch import launch
+from jcl.norms import share_statistics
 from jcl.optim import budget, cosine, set_learning_rate, sgd
-from jcl.runlog import RunLog
-from jcl.runs import StopRequest, interrupted, is_finished, save_model, start_run
+from jcl.runlog import run_log, tell
+from jcl.runs import StopRequest, is_finished, recorded_run, save_model, save_or_stop, start_run, surroundings
+from jcl.trial import Execution, choose_execution, run_as
 
 LEAST_STEPS = 6000
 """Default floor of the number of steps; docs/results.md shows what shorter runs give."""
@@ -41,76 +46,139 @@ def pretrain(config: PretrainConfig) -> Path:
         UsageError: settings that cannot be used, or that are not those of the run to resume.
         DataError: stores that cannot be used, or not together.
         Interrupted: a signal asked to stop; the run is saved.
+        JclError: the loss became no number, or one of several processes died.
     """
+    return launch(_pretrain_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
+
+
+def _pretrain_here(config: PretrainConfig) -> Path:
+    """What each process does."""
     with ExitStack() as opened:
+        opened.enter_context(bit_for_bit(config.deterministic))
         stores = [opened.enter_context(closing(Store.open(path))) for path in config.stores]
         return _pretrain(config, stores)
 
 
 def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
+    if config.accumulate < 1:
+        raise UsageError(f"accumulate is {config.accumulate}; at least 1 batch makes a step")
     split, patients = _choose_patients(config, stores)
     slices = list_slices(stores, patients, labelled=False)
     device = resolve_device(config.devices)
-    precision = resolve_precision(config.precision, device)
 
     torch.manual_seed(config.seed)
     network = {"in_channels": _same_channels(stores), "classes": 2, "width": config.width}
     method = _build_method(config, backbones.load(config.backbone)(**network))
+    share_statistics(method, device)
     method.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     trained = cast("methods.Method", method)
-    order = BatchOrder([s.store for s in slices], config.batch_size, seed=config.seed)
-    steps = budget(epochs=config.epochs, steps=config.steps, batches=order.batches_per_epoch, least=LEAST_STEPS)
+    order = BatchOrder(
+        [s.store for s in slices], config.batch_size, seed=config.seed, rank=rank(), processes=processes()
+    )
+    steps_per_epoch = max(1, order.batches_per_epoch // config.accumulate)
+    steps = budget(epochs=config.epochs, steps=config.steps, batches=steps_per_epoch, least=LEAST_STEPS)
+    recorded = recorded_run(config.out, resume=config.resume)
+    batches = Slices(stores, slices, labels=False)
+    execution, why = choose_execution(
+        _trial(method, lambda: batches.read(next(iter(order))).to(device), config, device),
+        precision=config.precision,
+        compile=config.compile,
+        steps=0 if is_finished(config.out) else steps,
+        device=device,
+        recorded=recorded,
+        deterministic=config.deterministic,
+    )
     info = {
         "kind": "pretrain",
         "settings": as_mapping(config),
         "backbone": {"name": config.backbone, **network},
         "transfers": list(trained.transfers),
         "steps": steps,
-        "precision": str(precision).removeprefix("torch."),
+        **execution.record(),
+        **surroundings(deterministic=config.deterministic),
         "stores": [{"path": str(s.path), "digest": s.digest} for s in stores],
     }
-    start_run(config.out, info, resume=config.resume)
+    start_run(config.out, info, recorded, defaults(PretrainConfig))
     if is_finished(config.out):
-        print(f"{config.out}: finished already", file=sys.stderr)
+        tell(f"{config.out}: finished already")
         return config.out
-    if split is not None:
+    if split is not None and is_first():
         write_split(config.out / "split.json", split)
-    _announce(config, slices, order.batches_per_epoch, steps, device, precision)
+    _announce(config, slices, steps_per_epoch, steps, device, f"{execution} ({why})")
+    _train(config, method, batches, order, steps=steps, device=device, execution=execution)
+    return config.out
 
+
+def _train(
+    config: PretrainConfig,
+    method: nn.Module,
+    slices: Slices,
+    order: BatchOrder,
+    *,
+    steps: int,
+    device: torch.device,
+    execution: Execution,
+) -> None:
+    trained = cast("methods.Method", method)
     rate = trained.learning_rate if config.learning_rate is None else config.learning_rate
     optimizer = sgd(method.parameters(), weight_decay=config.weight_decay)
-    generator = Generator().manual_seed(config.seed)
+    generator = own_generator(config.seed)
     checkpointer = Checkpointer(config.out, method, optimizer, generator, minutes=config.checkpoint_minutes)
-    start = order.start = checkpointer.restore()
-    batches = load_batches(Slices(stores, slices, labels=False), order, workers=config.workers)
+    start = checkpointer.restore()
+    order.start = start * config.accumulate
+    batches = load_batches(slices, order, workers=config.workers, pinned=device.type == "cuda")
+    run_as(trained.backbone, execution, recompute=config.recompute)
     watch = _Watch(steps)
     phase = math.ceil(steps / trained.phases)
     method.train()
+    sizes = {"batch_size": config.batch_size * config.accumulate * processes()}
     with (
-        RunLog(config.out, "pre-train", steps=steps, start=start, batch_size=config.batch_size) as log,
+        run_log(config.out, "pre-train", steps=steps, start=start, **sizes) as log,
         StopRequest() as stop,
     ):
         for step in range(start, steps):
             learning_rate = cosine(step % phase, phase, peak=rate, warmup=int(config.warmup * phase))
             set_learning_rate(optimizer, learning_rate)
-            batch = next(batches).to(device)
-            views = trained.views(batch, generator)
-            if step == start:
-                for number, view in enumerate(views):
-                    log.pictures(f"views/{number}", view)
-            with autocast(device, precision):
-                losses = trained(views, batch)
             optimizer.zero_grad()
-            losses["loss"].backward()
+            losses: dict[str, Tensor] = {}
+            for part in range(config.accumulate):
+                batch = next(batches).to(device)
+                views = trained.views(batch, generator)
+                if step == start and part == 0:
+                    for number, view in enumerate(views):
+                        log.pictures(f"views/{number}", view)
+                with autocast(device, execution.precision):
+                    losses = trained(views, batch)
+                (losses["loss"] / config.accumulate).backward()
+            average_gradients(method.parameters())
             optimizer.step()
             trained.after_step((step + 1) / steps)
             watch(step, log.add({**losses, "learning_rate": learning_rate}))
-            if stop.asked:
-                checkpointer.save(step + 1)
-                raise interrupted(config.out, step + 1)
-            checkpointer.save_when_due(step + 1)
+            save_or_stop(checkpointer, stop, step + 1)
     save_model(config.out, method)
-    return config.out
+
+
+def _trial(
+    method: nn.Module, read: Callable[[], SliceBatch], config: PretrainConfig, device: torch.device
+) -> Callable[[Execution], Callable[[], None]]:
+    """Steps on a copy of the method, to measure how long they take."""
+
+    def make(execution: Execution) -> Callable[[], None]:
+        own = copy.deepcopy(method).train()
+        trained = cast("methods.Method", own)
+        run_as(trained.backbone, execution, recompute=config.recompute)
+        batch = read()
+        views = trained.views(batch, Generator().manual_seed(0))
+
+        def step() -> None:
+            with autocast(device, execution.precision):
+                loss = trained(views, batch)["loss"]
+            own.zero_grad()
+            loss.backward()
+
+        return step
+
+    return make
 
 
 def _choose_patients(config: PretrainConfig, stores: Sequence[Store]) -> tuple[Split | None, list[set[str] | None]]:
@@ -149,14 +217,20 @@ def _build_method(config: PretrainConfig, backbone: nn.Module) -> nn.Module:
 
 
 def _announce(
-    config: PretrainConfig, slices: Sequence[SliceIndex], batches: int, steps: int, device: Any, precision: Any
+    config: PretrainConfig,
+    slices: Sequence[SliceIndex],
+    steps_per_epoch: int,
+    steps: int,
+    device: torch.device,
+    execution: str,
 ) -> None:
     cases = len({(s.store, s.case) for s in slices})
-    print(
-        f"{config.method} on {len(slices)} slices of {cases} volumes: {steps} steps ({steps / batches:.0f} epochs) "
-        f"of {config.batch_size} slices, {config.backbone} of width {config.width}, {device}, "
-        f"{str(precision).removeprefix('torch.')}",
-        file=sys.stderr,
+    several = f"{processes()} processes of " if processes() > 1 else ""
+    parts = f"{config.accumulate} times " if config.accumulate > 1 else ""
+    tell(
+        f"{config.method} on {len(slices)} slices of {cases} volumes: {steps} steps "
+        f"({steps / steps_per_epoch:.0f} epochs) of {several}{parts}{config.batch_size} slices, "
+        f"{config.backbone} of width {config.width}, {device}, {execution}"
     )
 
 

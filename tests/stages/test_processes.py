@@ -1,0 +1,187 @@
+"""Trainings in several processes, on one machine and on two: as in one process, and as hard to lose."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from jcl.checkpoint import read_json, read_weights
+from jcl.config import FinetuneConfig, PretrainConfig
+from jcl.errors import UsageError
+from jcl.stages.finetune import finetune
+from jcl.stages.pretrain import pretrain
+
+SMALL = {"width": 2, "method_settings": {"projection": 8, "blocks": 1}, "batch_size": 4}
+COMMAND = ["--width", "2", "--method.projection", "8", "--method.blocks", "1", "--batch-size", "4"]
+
+pytestmark = pytest.mark.slow
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return read_weights(out / "model.safetensors", read_json(out / "model.json")["sha256"])
+
+
+def assert_near(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.allclose(value, second[name], rtol=tolerance, atol=tolerance), name
+
+
+def test_pre_training_in_two_processes_is_that_in_one(store_path, tmp_path):
+    """Same slices in each step, no augmentation: a batch of 4 in each of two, or of 8 in one."""
+    still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0}
+    settings = {"width": 2, "method_settings": {"projection": 8, "blocks": 1, **still}, "steps": 6, "warmup": 0.0}
+    settings |= {"stores": (store_path,), "precision": "float32", "learning_rate": 0.01}
+    two = pretrain(PretrainConfig(**settings, out=tmp_path / "two", batch_size=4, devices="cpu:2"))
+    one = pretrain(PretrainConfig(**settings, out=tmp_path / "one", batch_size=8))
+    assert read_json(two / "run.json")["processes"] == 2
+    assert_near(weights(two), weights(one), 1e-4)
+    halved = pretrain(PretrainConfig(**settings, out=tmp_path / "halved", batch_size=4))
+    with pytest.raises(AssertionError):
+        assert_near(weights(two), weights(halved), 1e-4)
+
+
+def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path):
+    still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "steps": 6, "precision": "float32", "width": 2}
+    two = finetune(
+        FinetuneConfig(store=store_path, init="none", out=tmp_path / "two", batch_size=2, devices="cpu:2", **still)
+    )
+    one = finetune(FinetuneConfig(store=store_path, init="none", out=tmp_path / "one", batch_size=4, **still))
+    assert_near(weights(two), weights(one), 1e-3)  # Adam divides by the size of gradients that are nearly 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, number):
+    """A signal to the process that started the two, or kill -9 of one of them."""
+    settings = {"stores": (store_path,), "steps": 60, "devices": "cpu:2", **SMALL}
+    unbroken = pretrain(PretrainConfig(**settings, out=tmp_path / "unbroken"))
+    out = tmp_path / "run"
+    more = [*COMMAND, "--steps", "60", "--devices", "cpu:2", "--checkpoint-minutes", "0", "--resume"]
+    command = [sys.executable, "-m", "jcl", "pretrain", str(store_path), "--out", str(out), *more]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    limit = time.monotonic() + 240
+    while not list((out / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    if number == signal.SIGKILL:
+        os.kill(children(process.pid)[-1], number)
+    else:
+        process.send_signal(number)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == (1 if number == signal.SIGKILL else 130), message
+    assert "--resume" in message.splitlines()[-1]
+    assert not (out / "model.json").exists()
+    pretrain(PretrainConfig(**settings, out=out, resume=True))
+    assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def children(parent: int) -> list[int]:
+    """The processes that train, by the argument that spawning gives them."""
+    found: list[int] = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                status, line = (folder / "status").read_text(), (folder / "cmdline").read_text()
+            except OSError:
+                continue
+            if f"PPid:\t{parent}\n" in status and "spawn_main" in line:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def test_another_number_of_processes_is_another_run(store_path, tmp_path):
+    settings = {"stores": (store_path,), "steps": 2, "out": tmp_path / "run", **SMALL}
+    pretrain(PretrainConfig(**settings))
+    (tmp_path / "run" / "model.json").unlink()
+    with pytest.raises(UsageError, match="processes: 1 -> 2"):
+        pretrain(PretrainConfig(**settings, devices="cpu:2", resume=True))
+
+
+def torchrun(nodes: Sequence[Sequence[str]], *arguments: str, address: str, folder: Path) -> list[subprocess.Popen]:
+    """`torchrun` once for each node, with what comes before the command on that node."""
+    launched = []
+    for number, before in enumerate(nodes):
+        place = ["--nnodes", str(len(nodes)), "--node-rank", str(number), "--nproc-per-node", "1"]
+        place += ["--master-addr", address, "--master-port", "29511"]
+        command = [*before, sys.executable, "-m", "torch.distributed.run", *place, "-m", "jcl", *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        if before:
+            environment["GLOO_SOCKET_IFNAME"] = f"jcl{number}"
+        output = (folder / f"node{number}.txt").open("w")
+        launched.append(subprocess.Popen(command, stderr=output, stdout=output, env=environment))
+    return launched
+
+
+def test_torchrun_on_one_machine(store_path, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["pretrain", str(store_path), "--out", str(out), "--steps", "4", *COMMAND]
+    (process,) = torchrun([()], *arguments, address="127.0.0.1", folder=tmp_path)
+    assert process.wait(timeout=240) == 0, (tmp_path / "node0.txt").read_text()
+    assert (out / "model.safetensors").exists()
+
+
+@pytest.fixture
+def nodes():
+    """Two network namespaces that see each other over a cable, as two machines do."""
+    assert shutil.which("ip"), "this test needs iproute2"
+    names = ["jcl-node0", "jcl-node1"]
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        subprocess.run(["ip", "netns", "add", name], check=True)
+    cable = ["ip", "link", "add", "jcl0", "netns", names[0], "type", "veth", "peer", "name", "jcl1", "netns", names[1]]
+    subprocess.run(cable, check=True)
+    for number, name in enumerate(names):
+        inside = ["ip", "-n", name]
+        subprocess.run([*inside, "addr", "add", f"10.77.0.{number + 1}/24", "dev", f"jcl{number}"], check=True)
+        subprocess.run([*inside, "link", "set", f"jcl{number}", "up"], check=True)
+        subprocess.run([*inside, "link", "set", "lo", "up"], check=True)
+    yield [["ip", "netns", "exec", name] for name in names]
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes network namespaces")
+def test_two_nodes_train_as_two_processes_of_one(nodes, store_path, tmp_path):
+    settings = ["pretrain", str(store_path), "--steps", "4", *COMMAND, "--precision", "float32"]
+    out = tmp_path / "nodes"
+    launched = torchrun(nodes, *settings, "--out", str(out), address="10.77.0.1", folder=tmp_path)
+    codes = [process.wait(timeout=280) for process in launched]
+    assert codes == [0, 0], [(tmp_path / f"node{n}.txt").read_text()[-2000:] for n in range(2)]
+    config = PretrainConfig(stores=(store_path,), out=tmp_path / "one", steps=4, precision="float32", **SMALL)
+    one = pretrain(PretrainConfig(**{**vars(config), "devices": "cpu:2"}))
+    assert_near(weights(out), weights(one), 1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes network namespaces")
+def test_a_node_that_falls_silent_ends_the_run_within_the_time_out(nodes, store_path, tmp_path):
+    """Its cable is cut: no connection is closed, nothing more arrives."""
+    out = tmp_path / "run"
+    more = [*COMMAND, "--steps", "100000", "--checkpoint-minutes", "0", "--timeout-minutes", "0.1"]
+    arguments = ["pretrain", str(store_path), "--out", str(out), *more]
+    launched = torchrun(nodes, *arguments, address="10.77.0.1", folder=tmp_path)
+    limit = time.monotonic() + 200
+    while not list((out / "checkpoints").glob("step-*")):
+        assert all(process.poll() is None for process in launched), (tmp_path / "node0.txt").read_text()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    subprocess.run(["ip", "-n", "jcl-node1", "link", "set", "jcl1", "down"], check=True)
+    began = time.monotonic()
+    try:
+        assert launched[0].wait(timeout=100) != 0
+        assert time.monotonic() - began < 60
+        text = (tmp_path / "node0.txt").read_text()
+        assert re.search(r"jcl: error: .*did not answer", text), text[-3000:]
+    finally:
+        for process in launched:
+            process.kill()
+            process.wait()
+        subprocess.run(["pkill", "-f", str(out)], check=False)
