@@ -119,10 +119,10 @@ class Layer(nn.Module):
 class Reconstruction(nn.Module):
     """Tokens back at the size of the skip, and added to it.
 
-    Normalisation, convolution, batch normalisation and ReLU work pixel by pixel, so that they come before the
-    upsampling (nearest), where there are `patch`^2 times fewer pixels; the paper has them behind it. Only the running
-    variance feels it: its factor n / (n - 1) counts tokens. Layer normalisation and convolution have no bias,
-    which the batch normalisation would take out again.
+    Convolution (1x1), batch normalisation and ReLU work pixel by pixel, so that they come before the upsampling
+    (nearest), where there are far fewer pixels; the paper has them behind it. Only the running variance feels it: its
+    factor n / (n - 1) counts tokens. Layer normalisation and convolution have no bias, which the batch normalisation
+    would take out again.
     """
 
     def __init__(self, channels: int) -> None:
