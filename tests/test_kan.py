@@ -44,6 +44,11 @@ def test_basis_of_half_precision_is_in_single_precision():
     np.testing.assert_allclose(basis[..., 0], by_scipy(x.double().numpy()[:, 0]), rtol=0, atol=1e-6)
 
 
+def test_basis_is_the_same_with_a_gradient_and_without():
+    x = torch.linspace(-2.5, 2.5, 51)[:, None]
+    assert torch.equal(spline_basis(x.clone().requires_grad_()).detach(), spline_basis(x))
+
+
 def test_layer_is_a_sum_of_curves():
     kan, x = layer(3, 4), torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     expected = np.zeros((2, 5, 4))

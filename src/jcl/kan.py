@@ -28,7 +28,14 @@ def spline_basis(x: Float[Tensor, "n c"]) -> Float[Tensor, "n s c"]:
     distance from its middle in intervals, (2 - t)₊³ / 6 - 2 (1 - t)₊³ / 3, which is what the recursion of Cox and de
     Boor comes to on a uniform grid. Beyond the outer knots all are zero.
     """
-    return _Basis.apply(x.to(torch.promote_types(x.dtype, torch.float32)))
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    # A traced network cannot be saved with a function of Python in it; without gradients there is no need of one.
+    return _Basis.apply(x) if torch.is_grad_enabled() and x.requires_grad else _values(x)
+
+
+def _values(x: Float[Tensor, "n c"]) -> Float[Tensor, "n s c"]:
+    wide, narrow = _tents(_offsets(x).abs_())
+    return wide.pow_(3).mul_(1 / 6).sub_(narrow.pow_(3), alpha=2 / 3)
 
 
 class _Basis(torch.autograd.Function):
@@ -37,8 +44,7 @@ class _Basis(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(x)
-        wide, narrow = _tents(_offsets(x).abs_())
-        return wide.pow_(3).mul_(1 / 6).sub_(narrow.pow_(3), alpha=2 / 3)
+        return _values(x)
 
     @staticmethod
     @once_differentiable
