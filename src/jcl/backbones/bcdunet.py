@@ -1,13 +1,13 @@
 """BCDU-Net: ConvLSTM on the skips, dense convolutions below (Azad et al., 2019, arXiv:1909.00166).
 
-Sizes are those of the authors' program (github.com/rezazad68/BCDU-Net, `BCDU_net_D3`). It differs from the
-paper in one thing, and this file from both in two:
+Layers and sizes are those of the authors' program (github.com/rezazad68/BCDU-Net, `BCDU_net_D3`). What is
+otherwise:
 
 - The program runs its ConvLSTM in one direction (`go_backwards`: first the upsampled map, then the skip); the
-  paper runs both and joins them. Both is the default here, `bidirectional=False` is the program.
-- The gates have no peephole connections, as in the program (Keras' `ConvLSTM2D`). Their weights would have
+  paper runs both and joins them. Both is the default here; `bidirectional=False` is the program.
+- The gates have no peephole connections, as in the program (Keras' `ConvLSTM2D`): their weights would have
   the size of the image, and the network could take no other. The gates are sigmoids as in the equations of
-  Shi et al. (2015, arXiv:1506.04214); Keras 2 put a piecewise linear function in their place.
+  Shi et al. (2015, arXiv:1506.04214); Keras 2 has a piecewise linear function in their place by default.
 - The head is one 1x1 convolution. The program squeezes through 2 channels first, for its one class.
 """
 
@@ -92,8 +92,8 @@ class SkipLSTM(nn.Module):
     """ConvLSTM (Shi et al., 2015, without peepholes) over the sequence (skip, upsampled), 3x3 convolutions.
 
     Forward reads the skip first, backward the upsampled map; of each the last hidden state H counts. Both
-    are joined by Y = tanh(W * [H_forward, H_backward] + b) (BCDU-Net, section 3.2). With one direction
-    (backward) its H is the output. Channels of H and Y are half those of the maps.
+    are joined by Y = tanh(W * [H_forward, H_backward] + b). With one direction (backward) its H is the
+    output. Channels of H and Y are half those of the maps.
     """
 
     def __init__(self, channels: int, *, bidirectional: bool) -> None:
