@@ -44,6 +44,7 @@ def test_parameter_count(width, in_channels, classes):
 
 def test_published_parameter_count():
     assert biases_by_hand(64) == 7_812
+    assert parameters_by_hand(64, 3, 1) + 7_812 == PUBLISHED_PARAMETERS
     assert parameters(AttentionUNet(in_channels=3, classes=1)) == PUBLISHED_PARAMETERS - 7_812
 
 
@@ -52,8 +53,9 @@ def test_published_multiplications():
         net, x = AttentionUNet(in_channels=3, classes=1).eval(), torch.zeros(1, 3, 256, 256)
     with FlopCounterMode(display=False) as counter:
         net(x)
-    # two operations a multiplication; the published count has the normalisations as well, about 0.2 %
-    assert counter.get_total_flops() / 2e9 == pytest.approx(PUBLISHED_GMACS, rel=0.005)
+    # Two operations a multiplication. Published counts have cheap layers as well: the 0.048 G normalised values
+    # with 2 to 4 operations each and about as many biases, ReLUs and upsampled pixels. A gate is 0.27 G.
+    assert 0 < PUBLISHED_GMACS - counter.get_total_flops() / 2e9 < 0.25
 
 
 def test_shapes_of_every_level():

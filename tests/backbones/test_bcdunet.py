@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jcl.backbones.bcdunet import BCDUNet, DenseBottleneck, SkipLSTM
+from jcl.backbones.bcdunet import BCDUNet, DecoderBlock, DenseBottleneck, SkipLSTM
 
 PUBLISHED_LAYERS = {
     "encoder.blocks": [640, 36928, 73856, 147584, 295168, 590080],
@@ -119,6 +119,21 @@ def test_one_direction_against_keras():
     with torch.no_grad():
         state = layer(skip.permute(2, 0, 1)[None], up.permute(2, 0, 1)[None])
     assert np.allclose(state[0, 0].numpy(), recorded, rtol=1e-12)
+
+
+def test_a_block_reads_the_upsampled_map_before_the_skip():
+    generator = torch.Generator().manual_seed(0)
+    block = DecoderBlock(8, 4, dropout=0.5, bidirectional=False).double().eval()
+    x = torch.randn(1, 8, 2, 3, dtype=torch.float64, generator=generator)
+    skip = torch.randn(1, 4, 4, 6, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        # in evaluation a fresh normalisation only divides by the root of 1 + epsilon
+        up = F.conv_transpose2d(x, block.up[0].weight, block.up[0].bias, stride=2).clamp(min=0) / (1 + 1e-5) ** 0.5
+        weights = [
+            t.numpy() for t in (block.merge.inputs.weight, block.merge.recurrent.weight, block.merge.inputs.bias)
+        ]
+        state = torch.from_numpy(slow_convlstm([up[0].numpy(), skip[0].numpy()], *weights))[None]
+        assert torch.allclose(block(x, skip), block.units(state), rtol=1e-10, atol=1e-12)
 
 
 def test_each_dense_block_takes_all_before_it():
