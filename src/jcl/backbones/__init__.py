@@ -74,10 +74,15 @@ def load(name: str) -> Callable[..., nn.Module]:
     return cast("Callable[..., nn.Module]", getattr(module, module.__all__[0]))
 
 
-def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c H W"]:
-    """Pad with zeros at the bottom and the right to the next multiple (no copy where none is needed)."""
+def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int, *, cells: int = 1) -> Float[Tensor, "b c H W"]:
+    """Pad with zeros at the bottom and the right to the next multiple (no copy where none is needed).
+
+    Where that makes fewer than `cells` squares of `multiple` pixels a side, it is padded on to that many at the right.
+    """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
+    if (height + bottom) * (width + right) < cells * multiple**2:
+        right = cells * multiple - width
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
 
 
