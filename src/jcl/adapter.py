@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jcl.backbones import crop_like, pad_to_multiple
+from jcl.backbones import crop_like, encode_padded
 from jcl.errors import UsageError
 from jcl.stagewise import Plan, measure, run_decoder_stage, run_encoder
 
@@ -23,8 +24,8 @@ class Adapted(nn.Module):
     """A backbone (see `jcl.backbones.Backbone`) made by `adapt`; the user's network is its only submodule, `module`.
 
     Names of weights are those of the user's network behind `module.`; of a tensor that has several names there, the
-    first. Any image size is taken: it is padded with zeros to a multiple of `stride`, and to two of them in one
-    direction, since a normalisation needs two values; `forward` crops its output back.
+    first. Any image size is taken: it is padded with zeros to a multiple of `stride`, and `forward` crops its output
+    back.
     """
 
     def __init__(self, module: nn.Module, plan: Plan, in_channels: int) -> None:
@@ -40,7 +41,7 @@ class Adapted(nn.Module):
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """Output of every encoder stage, shallow to deep."""
-        return run_encoder(self.module, self.plan, pad_to_multiple(x, self.stride, cells=2))
+        return encode_padded(partial(run_encoder, self.module, self.plan), x, self.stride)
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder stage number `blocks` (all of them by default); later ones do not run.

@@ -71,7 +71,7 @@ class PretrainConfig:
     method_settings: dict[str, Any] = option(
         "a setting of the method, as --method.temperature 0.2", {}, prefix="method"
     )
-    backbone: str = option("network", "unet")
+    backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int = option("channels of the network's first level; each level doubles them", 32)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)

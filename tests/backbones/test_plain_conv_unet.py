@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jcl.backbones.plain_conv_unet import PlainConvUNet
 from jcl.transfer import transfer
@@ -79,11 +79,15 @@ def test_weights_are_drawn_after_he():
         assert not module.bias.any()
 
 
-@pytest.mark.parametrize(("size", "padded"), [((16, 16), (16, 32)), ((3, 9), (16, 32)), ((17, 16), (32, 16))])
-def test_small_images_leave_two_values_to_normalise(network, size, padded):
-    features = network.encode(torch.rand(1, 2, *size, dtype=torch.float64))
-    assert features[0].shape[2:] == padded
-    assert network(torch.rand(1, 2, *size, dtype=torch.float64)).shape == (1, 3, *size)
+def test_a_bottleneck_of_one_value_is_that_of_the_image_beside_nothing(network):
+    """Instance normalisation of one value would give the same for every image."""
+    x = torch.rand(2, 2, 16, 16, dtype=torch.float64)
+    for level, wide in zip(network.encode(x), network.encode(nn.functional.pad(x, (0, 16))), strict=True):
+        assert torch.equal(level, wide[..., : wide.shape[-1] // 2])
+    features = network.encode(x)
+    assert features[-1].shape[2:] == (1, 1)
+    assert not torch.allclose(features[-1][0], features[-1][1])
+    assert network(x).shape == (2, 3, 16, 16)
 
 
 def test_wrong_number_of_blocks(network):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jcl.backbones import crop_like, pad_to_multiple
+from jcl.backbones import crop_like, encode_padded
 
 __all__ = ["PlainConvUNet"]
 
@@ -77,8 +77,7 @@ class PlainConvUNet(nn.Module):
     `encoder` under `decoder.encoder`. Of its `decoder.seg_layers`, only the last is built, since the others are for
     deep supervision alone: nnU-Net draws all of them anew when it loads pre-trained weights.
 
-    Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its output back. An image
-    of no more than 16 x 16 pixels is padded to 16 x 32, since the normalisation needs two values a channel.
+    Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its output back.
 
     Example:
         >>> net = PlainConvUNet(in_channels=1, classes=4, width=8)
@@ -103,7 +102,7 @@ class PlainConvUNet(nn.Module):
 
         H and W are h and w, padded to multiples of 16.
         """
-        return self.encoder(pad_to_multiple(x, self.stride, cells=2))
+        return encode_padded(self.encoder, x, self.stride)
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder stage number `blocks` (all of them by default); later ones do not run.
