@@ -93,8 +93,8 @@ def _run_whole(module: nn.Module, plan: Plan, image: Tensor) -> tuple[Tensor, li
         output = module(image)
     except Exception as error:
         raise UsageError(
-            f"{type(module).__name__} does not run on an image of {image.shape[1]} channels and {_size(image)} pixels: "
-            f"{_line(error)}"
+            f"{type(module).__name__} does not run on an image of {image.shape[1]} channels and {_size(image)} pixels "
+            f"({_line(error)}); is {plan.encoder[0]} the first encoder stage, and in_channels right?"
         ) from error
     finally:
         for hook in hooks:
