@@ -1,6 +1,9 @@
 """MONAI's networks as backbones: they keep the contract, and compute what they computed before."""
 
 import copy
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,3 +93,12 @@ def test_pretrained_parts_are_carried_over(network, name):
     carried = sum(size for key, size in sizes.items() if key.startswith(tuple(f"{p}." for p in network.parts(2))))
     assert report.share == pytest.approx(carried / sum(sizes.values()))
     assert all(torch.equal(fine.state_dict()[key], network.state_dict()[key]) for key in report.loaded)
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "docs" / "backbones.md").read_text()
+    (tmp_path / "documented.py").write_text(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    network = backbones.load("documented:make")(in_channels=1, classes=3, width=4)
+    assert network(torch.rand(1, 1, 40, 40)).shape == (1, 3, 40, 40)
