@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -99,10 +100,20 @@ def test_every_flipped_byte_of_weights_is_noticed(tmp_path):
 
 
 def test_pickles_are_refused(tmp_path):
-    for name, content in (("a.pt", pickle.dumps({"a": 1})), ("b.pth", b"PK\x03\x04rest")):
+    pickles = [(f"{number}.pt", pickle.dumps({"a": 1}, protocol=number)) for number in range(2, 6)]
+    for name, content in (*pickles, ("b.pth", b"PK\x03\x04rest")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DataError, match="pickle"):
             read_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("size", [0x280, 0x480])
+def test_a_header_whose_length_begins_as_a_pickle_does(tmp_path, size):
+    """The lengths 0x280 and 0x480 are the bytes that pickles of protocols 2 and 4 begin with."""
+    whole = safetensors.torch.save({"a" * (size - 56): torch.ones(3)})
+    assert whole[:2] == struct.pack("<H", size)
+    (tmp_path / "w.safetensors").write_bytes(whole)
+    assert next(iter(read_weights(tmp_path / "w.safetensors").values())).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("content", [b"", b"1234", struct.pack("<Q", 2**60) + b"{}", struct.pack("<Q", 2) + b"]]"])

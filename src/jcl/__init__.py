@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jcl import adapter as adapter
     from jcl import backbones as backbones
     from jcl import config as config
     from jcl import data as data
@@ -26,7 +27,19 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-SUBMODULES = ("backbones", "config", "data", "errors", "heads", "losses", "methods", "metrics", "stages", "views")
+SUBMODULES = (
+    "adapter",
+    "backbones",
+    "config",
+    "data",
+    "errors",
+    "heads",
+    "losses",
+    "methods",
+    "metrics",
+    "stages",
+    "views",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -84,7 +84,7 @@ def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise DataError(f"{path}: damaged (its digest is not the recorded one); train again or restore it")
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+    if _is_pickle(content):
         raise DataError(f"{path}: a pickle, which can run code when it is opened; convert it to safetensors first")
     if len(content) < 8 or struct.unpack("<Q", content[:8])[0] > min(len(content), MOST_HEADER_BYTES):
         raise DataError(f"{path}: not a safetensors file, or cut short")
@@ -92,6 +92,14 @@ def read_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
         return load_safetensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _is_pickle(content: bytes) -> bool:
+    """Whether it begins as files of `torch.save` do, or as any pickle since protocol 2.
+
+    A safetensors file whose header is 0x280 to 0x580 bytes long begins as a pickle does; the header's brace parts them.
+    """
+    return content[:2] == b"PK" or (content[:1] == b"\x80" and 2 <= content[1] <= 5 and content[8:9] != b"{")
 
 
 class Checkpointer:

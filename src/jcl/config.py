@@ -71,7 +71,7 @@ class PretrainConfig:
     method_settings: dict[str, Any] = option(
         "a setting of the method, as --method.temperature 0.2", {}, prefix="method"
     )
-    backbone: str = option("network", "unet")
+    backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int = option("channels of the network's first level; each level doubles them", 32)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)
@@ -103,7 +103,14 @@ class FinetuneConfig:
     """Train a segmentation network on few labelled patients."""
 
     store: Path = positional("prepared store with labels")
-    init: str = option("run folder of a pre-training, or `none` to start from random weights")
+    init: str = option(
+        "run folder of a pre-training, a .safetensors file of weights, or `none` to start from random ones"
+    )
+    adapt: str = option(
+        "how the first layer takes another number of channels: the mean of its own for each, or its own in turn",
+        "mean",
+        choices=("mean", "repeat"),
+    )
     out: Path = option("the run folder to write")
     patients: int | None = option("number of labelled patients to train on (else all of the fold)", None)
     fold: int = option("fold whose patients are the test cases", 0)
@@ -112,7 +119,9 @@ class FinetuneConfig:
         "split file, or a fixed split of the JCL authors (`jcl splits`), instead of folds", None
     )
     split_seed: int = option("seed of the folds and of the few patients drawn from them", 0)
-    backbone: str | None = option("network (else that of the initial run, or unet)", None)
+    backbone: str | None = option(
+        "network, or one of your own as package.module:factory (else that of the initial run, or unet)", None
+    )
     width: int | None = option("channels of the first level (else those of the initial run, or 32)", None)
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)

@@ -103,9 +103,9 @@ def test_channels_grow_with_the_width(name):
 
 
 def test_a_slice_does_not_depend_on_the_others_of_its_batch(name):
-    net = make(name).eval()
-    x = torch.rand(3, 1, 64, 64)
-    assert torch.allclose(net(x)[1:2], net(x[1:2]), atol=1e-5)
+    net = make(name).eval().double()  # instance normalisation of four pixels makes much of float32's rounding
+    x = torch.rand(3, 1, 64, 64, dtype=torch.float64)
+    assert torch.allclose(net(x)[1:2], net(x[1:2]), atol=1e-10)
 
 
 def test_finite_in_bfloat16(name):

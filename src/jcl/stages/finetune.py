@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl import backbones
-from jcl.checkpoint import Checkpointer
+from jcl.checkpoint import Checkpointer, read_weights
 from jcl.config import FinetuneConfig, as_mapping, defaults
 from jcl.data.batches import BatchOrder, SliceBatch, Slices, list_slices, load_batches
 from jcl.data.splits import Split, few_patients, make_split, take_split, write_split
@@ -35,7 +35,7 @@ from jcl.runs import (
     start_run,
     surroundings,
 )
-from jcl.transfer import transfer
+from jcl.transfer import trained_parts, transfer
 from jcl.trial import Execution, choose_execution, run_as
 from jcl.views import AffineRanges, random_affine, warp_with_labels
 
@@ -72,7 +72,7 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
     backbone = _choose_backbone(config, store)
     settings = {key: value for key, value in backbone.items() if key != "name"}
     network = backbones.load(backbone["name"])(**settings)
-    start_info = _initialise(config.init, network)
+    start_info = _initialise(config, network)
     share_statistics(network, device)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     order = BatchOrder([0] * len(indices), config.batch_size, seed=config.seed, rank=rank(), processes=processes())
@@ -197,7 +197,8 @@ def _choose_patients(config: FinetuneConfig, store: Store) -> Split:
 
 def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
     """Name and settings of the network: those of the initial run, unless they are given or there is none."""
-    given = {} if config.init == "none" else read_run(Path(config.init), "pretrain")["backbone"]
+    has_run = config.init != "none" and not _is_weights_file(Path(config.init))
+    given = read_run(Path(config.init), "pretrain")["backbone"] if has_run else {}
     for key, value in (("name", config.backbone), ("width", config.width)):
         if value is not None and key in given and given[key] != value:
             raise UsageError(f"{key} {value} does not fit {config.init}, which has {given[key]}; leave it out")
@@ -209,15 +210,22 @@ def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
     }
 
 
-def _initialise(init: str, network: nn.Module) -> dict[str, Any]:
-    """Carry the weights of the initial run over; returns what `run.json` records of it."""
-    if init == "none":
+def _initialise(config: FinetuneConfig, network: nn.Module) -> dict[str, Any]:
+    """Carry the initial weights over; returns what `run.json` records of it."""
+    if config.init == "none":
         return {"run": None, "report": "from random weights"}
-    run = Path(init)
-    info = read_run(run, "pretrain")
-    weights = {name.removeprefix("backbone."): t for name, t in read_model(run).items() if name.startswith("backbone.")}
+    path = Path(config.init)
+    if _is_weights_file(path):
+        weights, parts = read_weights(path), None
+    else:
+        weights = {k.removeprefix("backbone."): t for k, t in read_model(path).items() if k.startswith("backbone.")}
+        parts = read_run(path, "pretrain")["transfers"]
     try:
-        report = transfer(network, weights, info["transfers"])
+        report = transfer(network, weights, parts or trained_parts(network, weights), adapt=config.adapt)
     except DataError as error:
-        raise DataError(f"{run}: {error}") from error
-    return {"run": init, "report": f"from {init}: {report}"}
+        raise DataError(f"{path}: {error}") from error
+    return {"run": config.init, "report": f"from {config.init}: {report}"}
+
+
+def _is_weights_file(path: Path) -> bool:
+    return path.is_file() or path.suffix == ".safetensors"

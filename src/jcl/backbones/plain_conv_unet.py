@@ -1,0 +1,146 @@
+"""The U-Net that nnU-Net trains (Isensee et al., 2021, arXiv:1904.08128), in the layout of its weights."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jcl.backbones import crop_like, encode_padded
+
+__all__ = ["PlainConvUNet"]
+
+STAGES = 5
+
+
+class ConvUnit(nn.Module):
+    """Conv3x3 (padding 1, bias) -> InstanceNorm -> LeakyReLU (slope 0.01)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)
+        self.norm = nn.InstanceNorm2d(out_channels, eps=1e-5, affine=True)
+        self.nonlin = nn.LeakyReLU(0.01, inplace=True)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
+        return self.nonlin(self.norm(self.conv(x)))
+
+
+class ConvUnits(nn.Module):
+    """Two conv units; the first may halve height and width."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            ConvUnit(in_channels, out_channels, stride), ConvUnit(out_channels, out_channels, stride=1)
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Tensor:
+        return self.convs(x)
+
+
+class Encoder(nn.Module):
+    """Five stages; each but the first begins with a strided convolution."""
+
+    def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(ConvUnits(before, after, stride=2 if stage else 1))
+                for stage, (before, after) in enumerate(zip((in_channels, *channels), channels, strict=False))
+            )
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        features: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """Four times ConvTranspose2x2 (stride 2), concatenation with the skip, two conv units; then a 1x1 head."""
+
+    def __init__(self, classes: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        steps = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.stages = nn.ModuleList(ConvUnits(2 * skip, skip) for _, skip in steps)
+        self.transpconvs = nn.ModuleList(nn.ConvTranspose2d(below, skip, 2, stride=2) for below, skip in steps)
+        self.seg_layers = nn.ModuleDict({str(len(steps) - 1): nn.Conv2d(channels[0], classes, 1)})
+
+
+class PlainConvUNet(nn.Module):
+    """Encoder of five stages and decoder of four, as nnU-Net's planner sets `PlainConvUNet` in two dimensions.
+
+    Channels are `width`, 2, 4, 8, 16 times it; with width 32 they are the planner's 32 to 512. Parameters have the
+    names and shapes that the class of that name has in the package dynamic-network-architectures (0.4), less what is
+    there twice: its state dict repeats `X.conv` and `X.norm` as `X.all_modules.0` and `X.all_modules.1`, and all of
+    `encoder` under `decoder.encoder`. Of its `decoder.seg_layers`, only the last is built, since the others are for
+    deep supervision alone: nnU-Net draws all of them anew when it loads pre-trained weights.
+
+    Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its output back.
+
+    Example:
+        >>> net = PlainConvUNet(in_channels=1, classes=4, width=8)
+        >>> net(torch.zeros(2, 1, 50, 70)).shape
+        torch.Size([2, 4, 50, 70])
+    """
+
+    stride = 2 ** (STAGES - 1)
+    blocks = STAGES - 1
+
+    def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.feature_channels = tuple(width * 2**stage for stage in range(STAGES))
+        """Channels of each level of `encode`, shallow to deep."""
+        self.encoder = Encoder(in_channels, self.feature_channels)
+        self.decoder = Decoder(classes, self.feature_channels)
+        self.apply(_draw)
+
+    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        """Features of five levels, shallow to deep: (b, width * 2^l, H / 2^l, W / 2^l).
+
+        H and W are h and w, padded to multiples of 16.
+        """
+        return encode_padded(self.encoder, x, self.stride)
+
+    def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
+        """Output of decoder stage number `blocks` (all of them by default); later ones do not run.
+
+        With 0 it is the bottleneck itself. Shape: (b, width * 2^(4-k), H / 2^(4-k), W / 2^(4-k)).
+
+        Raises:
+            ValueError: `blocks` is not between 0 and 4.
+        """
+        count = self.blocks if blocks is None else blocks
+        if not 0 <= count <= self.blocks:
+            raise ValueError(f"blocks is {count}; this decoder has 0 to {self.blocks}")
+        *skips, x = features
+        for index in range(count):
+            x = torch.cat([self.decoder.transpconvs[index](x), skips.pop()], dim=1)
+            x = self.decoder.stages[index](x)
+        return x
+
+    def decoder_channels(self, blocks: int) -> int:
+        """Channels that `decode(features, blocks)` returns."""
+        return self.feature_channels[-1 - blocks]
+
+    def parts(self, blocks: int) -> tuple[str, ...]:
+        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
+        return (
+            "encoder",
+            *(f"decoder.{half}.{index}" for index in range(blocks) for half in ("transpconvs", "stages")),
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Logits at the size of the input."""
+        head = self.decoder.seg_layers[str(self.blocks - 1)]
+        return crop_like(head(self.decode(self.encode(x))), x)
+
+
+def _draw(module: nn.Module) -> None:
+    """First weights as nnU-Net draws them: He et al. (2015) for the slope 0.01, biases 0."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
