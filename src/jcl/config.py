@@ -72,7 +72,7 @@ class PretrainConfig:
         "a setting of the method, as --method.temperature 0.2", {}, prefix="method"
     )
     backbone: str = option("network, or one of your own as package.module:factory", "unet")
-    width: int = option("channels of the network's first level; each level doubles them", 32)
+    width: int | None = option("channels of the network's first level (else those of its paper)", None)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)
     batch_size: int = option("slices in a batch of each process", 16)
@@ -122,7 +122,7 @@ class FinetuneConfig:
     backbone: str | None = option(
         "network, or one of your own as package.module:factory (else that of the initial run, or unet)", None
     )
-    width: int | None = option("channels of the first level (else those of the initial run, or 32)", None)
+    width: int | None = option("channels of the first level (else of the initial run, or of the paper)", None)
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
     steps: int | None = option("optimisation steps, instead of epochs", None)
     batch_size: int = option("slices in a batch", 5)

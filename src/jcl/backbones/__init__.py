@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from jcl.errors import UsageError
 
-__all__ = ["Backbone", "available", "crop_like", "encode_padded", "load", "pad_to_multiple"]
+__all__ = ["Backbone", "available", "crop_like", "encode_padded", "load", "own_width", "pad_to_multiple"]
 
 
 class Backbone(Protocol):
@@ -84,6 +84,19 @@ def load(name: str) -> Callable[..., nn.Module]:
         )
     module = importlib.import_module(f"{__name__}.{name}")
     return cast("Callable[..., nn.Module]", getattr(module, module.__all__[0]))
+
+
+def own_width(name: str) -> int:
+    """The width that the network called `name` has in its paper: the default of its class.
+
+    Raises:
+        UsageError: see `load`; or a factory of the user's own has no default.
+    """
+    build = _import_factory(name) if ":" in name else load(name)
+    parameter = inspect.signature(build).parameters.get("width")
+    if parameter is None or not isinstance(parameter.default, int):
+        raise UsageError(f"{name} has no width of its own; give --width")
+    return parameter.default
 
 
 def _import_factory(name: str) -> Callable[..., Any]:

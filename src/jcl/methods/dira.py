@@ -90,7 +90,7 @@ class DiRA(nn.Module):
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.intensity = IntensityRanges()
         network = cast("Backbone", backbone)
-        blocks = len(network.feature_channels) - 1
+        blocks = network.blocks
         self.projector = InstanceProjector(network.feature_channels[-1], projection)
         self.restorer = nn.Conv2d(network.decoder_channels(blocks), channels, 1)
         self.discriminator = Discriminator(channels, discriminator_width) if adversarial_weight else None

@@ -153,7 +153,7 @@ class GCL(nn.Module):
 
     def _check_size(self, images: Tensor) -> None:
         network = cast("Backbone", self.backbone)
-        levels = len(network.feature_channels) - 1
+        levels = network.blocks
         least = 5 * self.region * 2 ** (levels - self.blocks)
         if min(-(-side // network.stride) * network.stride for side in images.shape[-2:]) < least:
             raise UsageError(

@@ -152,7 +152,7 @@ class JCL(nn.Module):
         self.transfers = cast("Backbone", backbone).parts(blocks if self.decodes else 0)
 
     def _check_numbers(self, weights: dict[str, float]) -> None:
-        deepest = len(cast("Backbone", self.backbone).feature_channels) - 1
+        deepest = cast("Backbone", self.backbone).blocks
         if not 0 <= self.blocks <= deepest:
             raise UsageError(f"blocks is {self.blocks}; this backbone's decoder has 0 to {deepest} to pre-train")
         for name, weight in weights.items():

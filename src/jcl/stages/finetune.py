@@ -202,11 +202,12 @@ def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
     for key, value in (("name", config.backbone), ("width", config.width)):
         if value is not None and key in given and given[key] != value:
             raise UsageError(f"{key} {value} does not fit {config.init}, which has {given[key]}; leave it out")
+    name: str = given.get("name") or config.backbone or "unet"
     return {
-        "name": given.get("name") or config.backbone or "unet",
+        "name": name,
         "in_channels": store.channels,
         "classes": len(store.class_names) + 1,
-        "width": given.get("width") or config.width or 32,
+        "width": given.get("width") or config.width or backbones.own_width(name),
     }
 
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -67,7 +68,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     device = resolve_device(config.devices)
 
     torch.manual_seed(config.seed)
-    network = {"in_channels": _same_channels(stores), "classes": 2, "width": config.width}
+    network = {"in_channels": _same_channels(stores), "classes": 2, "width": _width(config)}
     method = _build_method(config, backbones.load(config.backbone)(**network))
     share_statistics(method, device)
     method.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -90,7 +91,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     )
     info = {
         "kind": "pretrain",
-        "settings": as_mapping(config),
+        "settings": as_mapping(replace(config, width=network["width"])),
         "backbone": {"name": config.backbone, **network},
         "transfers": list(trained.transfers),
         "steps": steps,
@@ -196,6 +197,10 @@ def _choose_patients(config: PretrainConfig, stores: Sequence[Store]) -> tuple[S
     return split, [set(split.train), *[None] * (len(stores) - 1)]
 
 
+def _width(config: PretrainConfig) -> int:
+    return backbones.own_width(config.backbone) if config.width is None else config.width
+
+
 def _same_channels(stores: Sequence[Store]) -> int:
     channels = {str(store.path): store.channels for store in stores}
     if len(set(channels.values())) > 1:
@@ -230,7 +235,7 @@ def _announce(
     tell(
         f"{config.method} on {len(slices)} slices of {cases} volumes: {steps} steps "
         f"({steps / steps_per_epoch:.0f} epochs) of {several}{parts}{config.batch_size} slices, "
-        f"{config.backbone} of width {config.width}, {device}, {execution}"
+        f"{config.backbone} of width {_width(config)}, {device}, {execution}"
     )
 
 
