@@ -1,0 +1,93 @@
+"""ONNX: one file with the network, and its preparation and labels as metadata."""
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jcl.backbones import Backbone
+from jcl.checkpoint import write_atomically
+from jcl.exporters.anysize import AnySize, check_same, fixed_size, sizes_to_check
+from jcl.exporters.contents import contents, need
+
+__all__ = ["PACKAGES", "write_onnx"]
+
+OPSET = 18
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+FREE = "any number of images, of any size above {0} x {0}"
+FIXED = "any number of images, of {0} x {1} only"
+
+
+def write_onnx(path: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
+    """Write a network as ONNX: input `image` (b, c, h, w), output `logits` (b, k, h, w), both float32.
+
+    Batch, height and width are free, or, with a network that the exporter cannot follow for every size, the batch
+    alone; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run, as JSON. The file
+    is written only when onnxruntime gives the answers of PyTorch.
+
+    Raises:
+        UsageError: a package is missing.
+        DataError: it answers otherwise than PyTorch, or the file cannot be written.
+    """
+    need("an ONNX file", "onnx", PACKAGES)
+    backbone = cast("Backbone", network)
+    stride, channels = backbone.stride, backbone.in_channels
+    padded = (int(info["recipe"]["padded"][0]), int(info["recipe"]["padded"][1]))
+    try:
+        content = _as_onnx(AnySize(network, stride).eval(), torch.rand(2, channels, 2 * stride + 3, 3 * stride), stride)
+        batches, sizes = sizes_to_check(padded, stride), FREE.format(stride)
+    except torch.onnx.OnnxExporterError:
+        height, width = fixed_size(padded, stride)
+        content = _as_onnx(network, torch.rand(2, channels, height, width), None)
+        batches, sizes = [(1, height, width), (3, height, width)], FIXED.format(height, width)
+    content = _with_metadata(content, {**contents(info), "sizes": sizes})
+    check_same(network, _run(content), batches, channels=channels, what=str(path))
+    write_atomically(path, content)
+
+
+def _as_onnx(network: nn.Module, image: Float[Tensor, "b c h w"], stride: int | None) -> bytes:
+    """The network as an ONNX file, with every size above `stride`, or (None) with that of `image`."""
+    free: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    if stride is not None:
+        free |= {2: torch.export.Dim("height", min=stride + 1), 3: torch.export.Dim("width", min=stride + 1)}
+    # the exporter tells at length of operators of torchvision and of its own use of what is deprecated
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network, (image,), dynamo=True, input_names=["image"], output_names=["logits"],
+            dynamic_shapes=(free,), opset_version=OPSET, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def _with_metadata(content: bytes, values: Mapping[str, Any]) -> bytes:
+    """The model with its metadata: text as it is, all else as JSON. It is checked against the standard as well."""
+    import onnx
+
+    model = onnx.load(io.BytesIO(content))
+    onnx.checker.check_model(model, full_check=True)
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    onnx.helper.set_model_props(model, texts)
+    return model.SerializeToString()
+
+
+def _run(content: bytes) -> Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b k h w"]]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        (logits,) = session.run(["logits"], {"image": images.numpy()})
+        return torch.from_numpy(np.asarray(logits))
+
+    return run
