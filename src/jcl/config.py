@@ -158,9 +158,7 @@ class ExportConfig:
     to: str = option("format", choices=("onnx", "monai", "nnunet", "hub"))
     out: Path = option("file (onnx) or folder (all others) to write")
     results: Path | None = option("RESULTS.json of `jcl evaluate`, for the scores in the model card (monai, hub)", None)
-    push: str | None = option(
-        "also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO"
-    )
+    push: str | None = option("also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO")
 
 
 @dataclass(frozen=True, kw_only=True)

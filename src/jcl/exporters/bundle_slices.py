@@ -73,7 +73,7 @@ class ResampleSlicesd(MapTransform, InvertibleTransform):
             image = resampled[key]
             before = (int(image.shape[1]), int(image.shape[2]))
             affine = image.affine.clone()
-            out = MetaTensor(_resize(image, self._size(before, affine)), affine=affine, meta=image.meta)
+            out = MetaTensor(_resize(image, self._size(before, affine)), meta=image.meta)
             out.applied_operations = image.applied_operations
             out.affine = affine @ _scaling(before, out.shape[1:3]).to(affine)
             self.push_transform(out, orig_size=before, extra_info={"affine": affine})

@@ -144,7 +144,7 @@ def _inference(values: Mapping[str, Any]) -> dict[str, Any]:
     """The config of `monai.bundle run`; every step answers one of `jcl predict`."""
     recipe, labels = values["recipe"], values["labels"]
     targets = [label["value"] for label in labels]
-    kind = "uint8" if max(targets) < 256 and min(targets) >= 0 else "int32"
+    kind = "int32" if min(targets) < 0 or max(targets) > 65535 else "uint16" if max(targets) > 255 else "uint8"
     return {
         "imports": ["$import glob", "$import numpy", "$import torch"],
         "bundle_root": ".",

@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from jcl.config import ExportConfig
-from jcl.errors import DataError, UsageError
+from jcl.data.imagefile import write_error
+from jcl.errors import UsageError
 from jcl.exporters.card import scores_of
 from jcl.exporters.contents import need
 from jcl.exporters.hub import PACKAGES as HUB
@@ -83,10 +84,13 @@ def _new(out: Path, *, folder: bool) -> Generator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         if folder:
             temporary.mkdir()
+    except OSError as error:
+        raise write_error(out, error) from error
+    try:
         yield temporary
         temporary.rename(out)
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+        raise write_error(out, error) from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
