@@ -81,7 +81,13 @@ class OneSize(nn.Module):
 def test_a_network_of_one_size(tmp_path):
     network = OneSize().eval()
     recipe = make_recipe_of({1: "a", 2: "b"}, padded=(7, 12))
-    info = {"backbone": {}, "recipe": recipe, "class_names": ["a", "b"], "versions": {}, "kind": "finetune"}
+    info = {
+        "backbone": {"name": "one_size"},
+        "recipe": recipe,
+        "class_names": ["a", "b"],
+        "versions": {},
+        "kind": "finetune",
+    }
     exporter.write_onnx(tmp_path / "x.onnx", network, info)
     images = torch.rand(5, 1, 8, 12)
     np.testing.assert_allclose(answers(tmp_path / "x.onnx", images), network(images).detach().numpy(), atol=1e-5)
