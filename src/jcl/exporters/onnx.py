@@ -29,8 +29,8 @@ def write_onnx(path: Path, network: nn.Module, info: Mapping[str, Any]) -> None:
     """Write a network as ONNX: input `image` (b, c, h, w), output `logits` (b, k, h, w), both float32.
 
     Batch, height and width are free, or, with a network that the exporter cannot follow for every size, the batch
-    alone or none; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run, as JSON. The file
-    is written only when onnxruntime gives the answers of PyTorch.
+    alone or none; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run, as JSON.
+    The file is written only when onnxruntime gives the answers of PyTorch.
 
     Raises:
         UsageError: a package is missing.
