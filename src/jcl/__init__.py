@@ -9,8 +9,7 @@ Submodules are imported when they are first used, so `import jcl` alone is quick
 """
 
 import importlib
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jcl import adapter as adapter
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from jcl import metrics as metrics
     from jcl import stages as stages
     from jcl import views as views
+    from jcl.loading import load as load
 
 __version__ = "0.1.0"
 
@@ -42,11 +42,13 @@ SUBMODULES = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "load":
+        return importlib.import_module(f"{__name__}.loading").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *SUBMODULES])
+    return sorted([*globals(), *SUBMODULES, "load"])

@@ -66,6 +66,11 @@ COMMANDS = {
         "jcl.stages.predict",
         ("jcl predict fine new-scans --out segmentations", "jcl predict fine scan.nii.gz --out segmentations"),
     ),
+    "export": Command(
+        config.ExportConfig,
+        "jcl.stages.export",
+        ("jcl export fine --to onnx --out model.onnx", "jcl export pre --to nnunet --out pretrained"),
+    ),
     "demo": Command(config.DemoConfig, "jcl.demo", ("jcl demo", "jcl demo --out somewhere-else --seed 1")),
 }
 CATALOGUES = {
@@ -94,6 +99,7 @@ An example session:
   jcl finetune store --init pre --fold 0 --patients 4 --out fine
   jcl evaluate fine --out results.json
   jcl predict fine new-scans --out segmentations
+  jcl export fine --to onnx --out model.onnx
 
 `jcl COMMAND --help` tells a command's settings; `jcl --version` the version;
 `jcl --print-completion bash` (or zsh, tcsh) the code for tab completion."""
@@ -169,6 +175,8 @@ def _conclude(name: str, settings: Any, result: Any) -> None:
         print_scores(settings.out)
     elif name == "predict":
         print(f"{len(result)} segmented: {settings.out}")
+    elif name == "export":
+        print(f"written: {result}")
     elif name == "verify":
         from jcl.report.verification import conclude
 

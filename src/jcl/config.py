@@ -158,13 +158,24 @@ class EvaluateConfig:
 class PredictConfig:
     """Segment new scans; each result has its source's geometry and format (NIfTI for DICOM)."""
 
-    run: Path = positional("run folder of a fine-tuning")
+    run: Path = positional("run folder of a fine-tuning, or a folder that export made for the hub")
     source: Path = positional("a scan, or a folder of scans; DICOM too")
     out: Path = option("folder to write the segmentations to")
     dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
     batch_size: int = option("slices at a time", 16)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     devices: str = option("auto, cpu, or 1 for one GPU", "auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a run in the format of another program, with its preparation and its labels."""
+
+    run: Path = positional("run folder of a fine-tuning; for nnunet also of a pre-training")
+    to: str = option("format", choices=("onnx", "monai", "nnunet", "hub"))
+    out: Path = option("file (onnx) or folder (all others) to write")
+    results: Path | None = option("RESULTS.json of `jcl evaluate`, for the scores in the model card (monai, hub)", None)
+    push: str | None = option("also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,16 @@
 """Run a segmentation network over the slices of a volume, batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jcl.data.resampling import prepare_volume
+from jcl.data.volumes import Volume
 from jcl.device import autocast
 from jcl.errors import UsageError
 
@@ -60,3 +63,40 @@ def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> F
     if scores.shape[2:] == torch.Size(shape):
         return scores
     return F.interpolate(scores, size=shape, mode="bilinear", align_corners=False, antialias=True)
+
+
+def segment_volume(
+    network: nn.Module,
+    volume: Volume,
+    recipe: Mapping[str, Any],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> UInt8[np.ndarray, "d h w"]:
+    """Class of each voxel of a volume, which is prepared by the recipe, on its own grid (turned).
+
+    Scores are brought back to the volume's grid before the winner is taken, which keeps borders smooth. What is in
+    memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
+
+    Args:
+        network: a backbone in evaluation mode, on `device`.
+        batch_size: slices at a time; bounds the memory.
+    """
+    image, _ = prepare_volume(volume, recipe)
+    classes = np.empty(volume.geometry.shape, np.uint8)
+    for start in range(0, len(classes), max(1, batch_size)):
+        part = image[:, start : start + batch_size]
+        padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
+        (scores,) = class_scores(
+            network, padded.swapaxes(0, 1), batch_size=batch_size, device=device, precision=precision
+        )
+        for number, own in enumerate(scores[:, :, *content].split(1), start=start):
+            classes[number] = resize_scores(own, volume.geometry.shape[1:]).argmax(1)[0].cpu().numpy()
+    return classes
+
+
+def class_values(recipe: Mapping[str, Any]) -> Integer[np.ndarray, " k"]:
+    """The value of each class in the data set's label files, as the smallest type that holds them all."""
+    values = np.array([0, *recipe["class_values"]])
+    return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))

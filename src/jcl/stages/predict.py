@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Integer
 from torch import nn
 
 from jcl.config import PredictConfig
@@ -18,14 +16,13 @@ from jcl.data.dicom.segmentation import write_segmentation
 from jcl.data.dicom.series import find_series, is_dicom
 from jcl.data.imagefile import WriteError, write_error
 from jcl.data.layouts import Found, find_by_pattern, walk
-from jcl.data.resampling import prepare_volume
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
 from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
+from jcl.loading import load_trained
 from jcl.runlog import progress_bar
-from jcl.runs import load_network
-from jcl.segment import class_scores, pad_centred, resize_scores
+from jcl.segment import class_values, segment_volume
 
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
@@ -59,7 +56,7 @@ def predict(config: PredictConfig) -> list[Path]:
         DataError: nothing to segment, a result cannot be written, or (after the rest is done) some scan could not be
             segmented.
     """
-    network, info = load_network(config.run)
+    network, info = load_trained(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -197,34 +194,14 @@ def _segment(
     device: torch.device,
     precision: torch.dtype,
 ) -> None:
-    """Segment one scan and write the result.
-
-    Scores are brought back to the scan's grid before the winner is taken, which keeps borders smooth. What is in
-    memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
-    """
+    """Segment one scan and write the result."""
     if scan.problem:
         raise DataError(scan.problem)
     volume = read_image(scan.images, channels=recipe["channels"])
     geometry = volume.geometry
-    image, _ = prepare_volume(volume, recipe)
-    del volume
-    classes = np.empty(geometry.shape, np.uint8)
-    for start in range(0, len(classes), max(1, config.batch_size)):
-        part = image[:, start : start + config.batch_size]
-        padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
-        (scores,) = class_scores(
-            network, padded.swapaxes(0, 1), batch_size=config.batch_size, device=device, precision=precision
-        )
-        for number, own in enumerate(scores[:, :, *content].split(1), start=start):
-            classes[number] = resize_scores(own, geometry.shape[1:]).argmax(1)[0].cpu().numpy()
-    write_label(scan.target(config.out), _label_values(recipe["class_values"])[classes], geometry)
+    classes = segment_volume(network, volume, recipe, batch_size=config.batch_size, device=device, precision=precision)
+    write_label(scan.target(config.out), class_values(recipe)[classes], geometry)
     if config.dicom_seg and isinstance(scan.images[0], Stack):
         write_segmentation(
             config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
         )
-
-
-def _label_values(class_values: list[int]) -> Integer[np.ndarray, " k"]:
-    """The value of each class in the data set's label files, as the smallest type that holds them all."""
-    values = np.array([0, *class_values])
-    return values.astype(np.result_type(np.min_scalar_type(values.min()), np.min_scalar_type(values.max())))

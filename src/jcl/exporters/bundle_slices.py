@@ -1,0 +1,155 @@
+"""Slices as the network saw them in training: turned to one orientation, and resampled in their plane.
+
+This file is copied into every MONAI bundle that jcl writes (`scripts/slices.py`), and needs PyTorch and MONAI alone.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.inverse import InvertibleTransform
+from monai.transforms.spatial.array import Orientation
+from monai.transforms.transform import MapTransform
+from torch.nn import functional
+
+__all__ = ["ResampleSlicesd", "TurnSlicesd"]
+
+# The rule of jcl.data.geometry, in LPS.
+AXIAL = 0.8
+HEAD, BACK, FEET = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, -1.0])
+SLICE_DIRECTION, COLUMN_DIRECTION = np.array([0.6, -0.6, 0.3]), np.array([0.8, 0.6, 0.0])
+COARSER = 1.25
+CHUNK = 16
+
+
+class TurnSlicesd(MapTransform, InvertibleTransform):
+    """Turns a volume to (channels, rows, columns, slices) without interpolation.
+
+    Slices lie across the only axis of one voxel, else the coarsest (when it is 1.25 times coarser than the next), else
+    the one nearest to head and feet. Rows run to the back in axial slices and to the feet in all others.
+    """
+
+    def __init__(self, keys: Any, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.orientation = Orientation(axcodes="PLS", labels=None)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Turn the volumes under the keys."""
+        turned = dict(data)
+        for key in self.key_iterator(turned):
+            image = turned[key]
+            self.orientation.axcodes = axcodes(np.asarray(image.affine, float), image.shape[1:])
+            turned[key] = self.orientation(image)
+        return turned
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Back to the order of the file's voxels."""
+        turned = dict(data)
+        for key in self.key_iterator(turned):
+            turned[key] = self.orientation.inverse(turned[key])
+        return turned
+
+
+class ResampleSlicesd(MapTransform, InvertibleTransform):
+    """Resamples rows and columns, linearly and without aliasing; pixels are areas, so that the field of view stays.
+
+    Args:
+        spacing: in-plane, in mm; None leaves it.
+        fit: instead, the pixels that the longer side of a slice is brought to.
+    """
+
+    def __init__(
+        self, keys: Any, spacing: float | None = None, fit: int | None = None, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing, self.fit = spacing, fit
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample the volumes under the keys, which are turned already."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            before = (int(image.shape[1]), int(image.shape[2]))
+            affine = image.affine.clone()
+            out = MetaTensor(_resize(image, self._size(before, affine)), meta=image.meta)
+            out.applied_operations = image.applied_operations
+            out.affine = affine @ _scaling(before, out.shape[1:3]).to(affine)
+            self.push_transform(out, orig_size=before, extra_info={"affine": affine})
+            resampled[key] = out
+        return resampled
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Back to the rows and columns that there were."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            done = self.pop_transform(image)
+            rows, columns = done["orig_size"]
+            out = MetaTensor(_resize(image, (int(rows), int(columns))), meta=image.meta)
+            out.applied_operations = image.applied_operations
+            out.affine = torch.as_tensor(done["extra_info"]["affine"])
+            resampled[key] = out
+        return resampled
+
+    def _size(self, size: tuple[int, int], affine: torch.Tensor) -> tuple[int, int]:
+        if self.fit is not None:
+            factors = [self.fit / max(size)] * 2
+        elif self.spacing is not None:
+            factors = [float(torch.linalg.norm(affine[:3, axis])) / self.spacing for axis in (0, 1)]
+        else:
+            return size
+        return max(1, round(size[0] * factors[0])), max(1, round(size[1] * factors[1]))
+
+
+def axcodes(affine: np.ndarray, size: Any) -> str:
+    """Letters that rows, columns and slices shall run to, of a volume with this affine (in RAS)."""
+    matrix = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]
+    spacing = np.linalg.norm(matrix, axis=0)
+    directions = list((matrix / spacing).T)
+    by_spacing = sorted(range(3), key=lambda axis: spacing[axis])
+    flat = [axis for axis in range(3) if size[axis] == 1]
+    if len(flat) == 1:
+        slices = flat[0]
+    elif spacing[by_spacing[2]] >= COARSER * spacing[by_spacing[1]]:
+        slices = by_spacing[2]
+    else:
+        slices = max(range(3), key=lambda axis: abs(directions[axis][2]))
+    along, down = (HEAD, BACK) if abs(directions[slices][2]) > AXIAL else (SLICE_DIRECTION, FEET)
+    rows = max((axis for axis in (1, 0, 2) if axis != slices), key=lambda axis: abs(float(directions[axis] @ down)))
+    columns = 3 - slices - rows
+    letters = _letters(affine)
+    wanted = ((rows, down), (columns, COLUMN_DIRECTION), (slices, along))
+    return "".join(letters[axis][int(float(directions[axis] @ way) >= 0)] for axis, way in wanted)
+
+
+def _letters(affine: np.ndarray) -> list[str]:
+    """For each axis of a volume the two letters that it comes from and runs to."""
+    import nibabel
+
+    ends = nibabel.orientations.io_orientation(affine)
+    labels = ("LR", "PA", "IS")
+    return [labels[int(axis)] if flip > 0 else labels[int(axis)][::-1] for axis, flip in ends]
+
+
+def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """An image (channels, rows, columns, slices) with other rows and columns."""
+    plain = torch.as_tensor(image.as_tensor() if isinstance(image, MetaTensor) else image)
+    if tuple(plain.shape[1:3]) == size:
+        return plain
+    slices = plain.permute(3, 0, 1, 2)
+    parts = [
+        functional.interpolate(part.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
+        for part in slices.split(CHUNK)
+    ]
+    return torch.cat(parts).permute(1, 2, 3, 0).contiguous()
+
+
+def _scaling(before: tuple[int, int], after: Any) -> torch.Tensor:
+    """From indices after to indices before: the same field of view, so half a pixel apart at its border."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    for axis in (0, 1):
+        factor = before[axis] / after[axis]
+        matrix[axis, axis], matrix[axis, 3] = factor, (factor - 1) / 2
+    return matrix
