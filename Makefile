@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # The tests with real volumes run where $JCL_REALDATA names a folder of them.
 MARKS := not gpu$(if $(JCL_REALDATA),, and not realdata)
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench smoke clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -32,7 +32,10 @@ format: $(TEST)/.installed ## put sources in order: ruff's fixes and format
 	$(TEST)/bin/ruff check --fix
 	$(TEST)/bin/ruff format
 
-bench: $(TEST)/.installed ## run every benchmark once, small, to see that it works (figures: docs/performance.md)
+bench: $(TEST)/.installed ## measure every row of docs/performance.md on this machine, and write its table (half an hour)
+	$(TEST)/bin/python benchmarks/table.py --out docs/performance.md
+
+smoke: $(TEST)/.installed ## run every benchmark once, small, to see that it works
 	@for script in benchmarks/*.py; do \
 		[ -e "$$script" ] || continue; \
 		echo "$$script --smoke"; $(TEST)/bin/python "$$script" --smoke || exit 1; \
