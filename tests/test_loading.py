@@ -89,6 +89,17 @@ def test_from_the_hub(folder, monkeypatch):
     assert asked == [("someone/heart-4", "v2", ["config.json", "model.safetensors"])]
 
 
+def test_a_download_does_not_say_what_is_imported(monkeypatch, tmp_path, folder):
+    copied = shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((copied / "config.json").read_text())
+    config["backbone"]["name"] = "antigravity:make"
+    (copied / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(copied))
+    with pytest.raises(DataError, match="may not say what is imported"):
+        jcl.load("someone/heart")
+    assert "antigravity" not in sys.modules
+
+
 def test_without_a_network_one_line_tells(monkeypatch):
     from huggingface_hub.errors import LocalEntryNotFoundError
 

@@ -106,6 +106,7 @@ def load(source: Path | str, *, revision: str | None = None) -> Segmenter:
     folder = Path(source)
     if not folder.exists():
         folder = _download(str(source), revision)
+        _refuse_foreign_code(str(source), folder)
     network, info = load_trained(folder)
     return Segmenter(network=network, classes=tuple(info["class_names"]), recipe=info["recipe"], info=info)
 
@@ -169,6 +170,16 @@ def _download(name: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:  # all errors of the hub and of the network are of these
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{name}: no such folder, and it cannot be had from the hub ({reason})") from error
+
+
+def _refuse_foreign_code(name: str, folder: Path) -> None:
+    """A model from elsewhere may not choose which module of this machine is imported."""
+    backbone = str(_read_for_hub(folder)[1]["backbone"].get("name"))
+    if ":" in backbone:
+        raise DataError(
+            f"{name}: its network is made by {backbone}, and a download may not say what is imported; "
+            f"if you trust it, load its folder: {folder}"
+        )
 
 
 def _sources(scan: Path | str | Sequence[Path | str]) -> list[Source]:
