@@ -59,7 +59,7 @@ def write_run(
     """A finished run folder of a fine-tuning."""
     backbone = {"name": "unet", "in_channels": recipe["channels"], "classes": len(recipe["classes"]) + 1, "width": 2}
     info = {"kind": "finetune", "settings": {}, "backbone": backbone, "class_names": recipe["classes"]}
-    start_run(run, {**info, "store": store, "store_digest": digest, "recipe": recipe}, resume=False)
+    start_run(run, {**info, "store": store, "store_digest": digest, "recipe": recipe})
     save_model(run, network)
     write_split(run / "split.json", split or Split(("a",), (), ("b",)))
     return run

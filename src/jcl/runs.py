@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType, MappingProxyType, TracebackType
 from typing import Any, cast
 
 import torch
@@ -59,7 +59,10 @@ def surroundings(*, deterministic: bool) -> dict[str, int]:
 
 
 def start_run(
-    out: Path, info: Mapping[str, Any], recorded: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+    out: Path,
+    info: Mapping[str, Any],
+    recorded: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Make the run folder with its `run.json`, or check that an interrupted run is the same one.
 

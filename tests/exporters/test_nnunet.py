@@ -31,7 +31,7 @@ def run(network, tmp_path) -> Path:
     backbone = {"name": "plain_conv_unet", "in_channels": 2, "classes": 3, "width": 2}
     stores = [{"path": "/somewhere", "digest": "d1"}]
     info = {"kind": "pretrain", "settings": {"seed": 3, "out": "/x"}, "backbone": backbone, "stores": stores}
-    start_run(tmp_path / "pre", {**info, "transfers": list(TRAINED)}, resume=False)
+    start_run(tmp_path / "pre", {**info, "transfers": list(TRAINED)})
     save_model(tmp_path / "pre", method)
     return tmp_path / "pre"
 
@@ -82,7 +82,7 @@ def test_the_same_file_each_time(run, tmp_path):
 
 def test_other_backbones(tmp_path):
     info = {"kind": "pretrain", "backbone": {"name": "unet", "in_channels": 1, "classes": 2, "width": 2}}
-    start_run(tmp_path / "pre", info, resume=False)
+    start_run(tmp_path / "pre", info)
     save_model(tmp_path / "pre", torch.nn.Linear(2, 2))
     with pytest.raises(UsageError, match="pre-train with --backbone plain_conv_unet"):
         export(ExportConfig(run=tmp_path / "pre", to="nnunet", out=tmp_path / "out"))

@@ -457,7 +457,7 @@ def test_a_split_that_leaks(run: Path) -> None:
 def test_a_pretraining_that_saw_the_test_patients(run: Path, store: Path, train, seen: list[str]) -> None:
     """Allowed, but to be known: images of test patients, without labels."""
     pre, digest = run.parent / "pre", Store.open(store).digest
-    start_run(pre, {"kind": "pretrain", "stores": [{"path": str(store), "digest": digest}]}, resume=False)
+    start_run(pre, {"kind": "pretrain", "stores": [{"path": str(store), "digest": digest}]})
     if train is not None:
         write_split(pre / "split.json", Split(tuple(train), (), ("p5",)))
     assert verify(VerifyConfig(path=pre)).facts[f"store {store}"].startswith("as it was")
