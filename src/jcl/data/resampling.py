@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
-from torch.nn import functional
 
+from jcl.data.interpolation import Taps, interpolate, make_taps
 from jcl.data.volumes import Volume
 
-__all__ = ["fit_of", "normalise", "prepare_volume", "resample_image", "resample_label"]
-
-CHUNK = 16
-"""Slices resampled at a time, so that memory stays small."""
+__all__ = ["fit_of", "normalise", "percentiles", "prepare_volume", "resample_image", "resample_label"]
 
 
 def normalise(
@@ -26,7 +22,7 @@ def normalise(
     """
     scaled = np.empty(array.shape, np.float32)
     for channel, out in zip(array, scaled, strict=True):
-        low, high = np.percentile(channel, clip).astype(np.float32)
+        low, high = percentiles(channel, clip)
         if not low < high:
             low, high = channel.min(), channel.max()
         np.clip(channel, low, high, out=out)
@@ -39,6 +35,30 @@ def normalise(
         if method != "zscore":
             np.clip(out, 0, 1, out=out)
     return scaled
+
+
+def percentiles(values: Float32[np.ndarray, "d h w"], percents: tuple[float, float]) -> tuple[np.float32, np.float32]:
+    """Two percentiles, the lower first, as `numpy.percentile` has them, in a third of its time.
+
+    NumPy finds one ranked value far faster than several at once, so each is sought by itself, the higher one among what
+    lies above the lower one.
+    """
+    left = values.flatten()
+    found: list[np.float32] = []
+    below = 0
+    for percent in percents:
+        rank = percent / 100 * (values.size - 1)
+        at = min(max(int(rank) - below, 0), left.size - 1)
+        left.partition(at)
+        low = left[at]
+        rest = left[at + 1 :]
+        high = rest.min() if rest.size else low
+        share = rank - int(rank)
+        # from the nearer end, as NumPy does: so the value is the same to the last bit
+        step = float(high - low)
+        found.append(np.float32(float(low) + step * share if share < 0.5 else float(high) - step * (1 - share)))
+        left, below = left[at:], below + at
+    return found[0], found[1]
 
 
 def resample_image(
@@ -60,10 +80,9 @@ def resample_image(
     if shape == array.shape[-2:]:
         return array, reached
     out = np.empty((*array.shape[:2], *shape), np.float32)
-    for start in range(0, array.shape[1], CHUNK):
-        part = np.ascontiguousarray(array[:, start : start + CHUNK])
-        out[:, start : start + CHUNK] = _interpolate(part, shape)
+    taps = make_taps(array.shape[-2], shape[0]), make_taps(array.shape[-1], shape[1])
     for channel, source in zip(out, array, strict=True):
+        interpolate(source, taps, channel)
         np.clip(channel, source.min(), source.max(), out=channel)
     return out, reached
 
@@ -81,19 +100,32 @@ def resample_label(
     shape, _ = _plan(labels.shape[-2:], spacing, target, fit)
     if shape == labels.shape[-2:]:
         return labels
+    taps = make_taps(labels.shape[-2], shape[0]), make_taps(labels.shape[-1], shape[1])
     out = np.zeros((len(labels), *shape), np.uint8)
-    for start in range(0, len(labels), CHUNK):
-        part = labels[start : start + CHUNK]
-        values = np.flatnonzero(np.bincount(part.ravel())).tolist()
-        best, total = np.zeros((2, len(part), *shape), np.float32)
-        for value in (value for value in values if value != 0):
-            share = _interpolate((part == value).astype(np.float32)[None], shape)[0]
-            won = share > best
-            best[won] = share[won]
-            out[start : start + CHUNK][won] = value
-            total += share
-        out[start : start + CHUNK][best <= 1 - total] = 0
+    for pixels, resampled in zip(labels, out, strict=True):
+        if pixels.any():
+            _resample_classes(pixels, taps, resampled)
     return out
+
+
+def _resample_classes(labels: UInt8[np.ndarray, "h w"], taps: tuple[Taps, Taps], out: UInt8[np.ndarray, "H W"]) -> None:
+    """Resample one slice of labels into zeros; each class only where it can reach."""
+    best = np.zeros(out.shape, np.float32)
+    total = np.zeros(out.shape, np.float32)
+    for value in range(1, int(labels.max()) + 1):
+        mask = labels == value
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not rows.size:
+            continue
+        parts = taps[0].of_part(int(rows[0]), int(rows[-1])), taps[1].of_part(int(columns[0]), int(columns[-1]))
+        there, source = (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
+        share = np.empty(best[there].shape, np.float32)
+        interpolate(mask[None, *source].astype(np.float32), (parts[0][2], parts[1][2]), share[None])
+        won = share > best[there]
+        np.copyto(best[there], share, where=won)
+        np.copyto(out[there], np.uint8(value), where=won)
+        total[there] += share
+    np.copyto(out, np.uint8(0), where=best <= 1 - total)
 
 
 def _plan(
@@ -109,11 +141,6 @@ def _plan(
         return (rows, columns), spacing
     new = (max(1, round(rows * factors[0])), max(1, round(columns * factors[1])))
     return new, (spacing[0], rows * spacing[1] / new[0], columns * spacing[2] / new[1])
-
-
-def _interpolate(array: Float32[np.ndarray, "c d h w"], shape: tuple[int, int]) -> Float32[np.ndarray, "c d H W"]:
-    images = torch.from_numpy(array)
-    return functional.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True).numpy()
 
 
 def prepare_volume(

@@ -11,7 +11,6 @@ import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
-from jcl.data.dicom.voxels import read_series
 from jcl.data.geometry import Geometry, check_same_grid, orientation, same_grid
 from jcl.data.imagefile import readable, write_error
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, suffix_of
@@ -77,7 +76,8 @@ def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
         geometry, colour = geometry or found, grid.colour
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is told below
             array = np.ascontiguousarray(found.turn(grid.array), np.float32)
-        if bad := np.count_nonzero(~np.isfinite(array)):
+        whole = np.issubdtype(grid.array.dtype, np.integer)
+        if not whole and (bad := np.count_nonzero(~np.isfinite(array))):
             raise DataError(f"{source}: {bad} voxels are NaN or infinite; mend it or leave it out")
         parts.append(array)
     if geometry is None or (len(sources) > 1 and any(len(part) > 1 for part in parts)):
@@ -129,7 +129,9 @@ def label_values(source: Source) -> tuple[int, ...]:
     """
     found: set[int] = set()
     for path in files_of(source):
-        found.update(np.unique(_whole(path, _read(path).array)).tolist())
+        labels = _whole(path, _read(path).array)
+        structures = labels[labels != 0]
+        found.update(np.unique(structures).tolist(), [0] if structures.size < labels.size else [])
     return tuple(sorted(found))
 
 
@@ -167,13 +169,14 @@ def map_labels(
     Raises:
         DataError: there are other values, and `other` is not `background`.
     """
-    mapped = np.zeros(labels.shape, np.uint8)
-    unknown: list[int] = []
-    for value in np.unique(labels).tolist():
-        if value in classes:
-            mapped[labels == value] = classes[value]
-        elif value != 0:
-            unknown.append(value)
+    # Structures fill a small part of most volumes, and sorting, which finds the values, takes long.
+    places = np.flatnonzero(labels != 0)
+    found = labels.reshape(-1)[places]
+    values = np.unique(found)
+    targets = np.array([classes.get(value, 0) for value in values.tolist()], np.uint8)
+    mapped = np.full(labels.shape, classes.get(0, 0), np.uint8)
+    mapped.reshape(-1)[places] = targets[np.searchsorted(values, found)] if values.size else 0
+    unknown = [value for value in values.tolist() if value not in classes]
     if unknown and other != "background":
         shown = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
         raise DataError(f"{path}: unknown label values {shown}; known are {', '.join(map(str, classes)) or 'none'}")
@@ -236,6 +239,8 @@ class _Grid:
 
 def _read(source: Source, channels: int = 1) -> _Grid:
     if isinstance(source, Stack):
+        from jcl.data.dicom.voxels import read_series  # only here: loading pydicom takes a third of a second
+
         array, place = read_series(source.files, channels=channels)
         matrix = np.array(place.direction).reshape(3, 3)
         return _Grid(

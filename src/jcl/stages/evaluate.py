@@ -18,7 +18,7 @@ from jcl.data.store import Store
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.metrics import score_case, summarise
-from jcl.runlog import progress_bar
+from jcl.progress import progress_bar
 from jcl.runs import load_network
 from jcl.segment import class_scores
 

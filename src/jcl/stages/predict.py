@@ -14,16 +14,14 @@ from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
-from jcl.data.dicom.segmentation import write_segmentation
-from jcl.data.dicom.series import find_series, is_dicom
 from jcl.data.imagefile import WriteError, write_error
-from jcl.data.layouts import Found, find_by_pattern, walk
+from jcl.data.layouts import Found, dicom_series, find_by_pattern, walk
 from jcl.data.resampling import prepare_volume
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
 from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
-from jcl.runlog import progress_bar
+from jcl.progress import progress_bar
 from jcl.runs import load_network
 from jcl.segment import class_scores, pad_centred, resize_scores
 
@@ -139,7 +137,7 @@ def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Sca
 
 def _series_in(source: Path, paths: Sequence[Path]) -> list[Scan]:
     """Scans in DICOM series."""
-    series = find_series(source, [path for path in paths if not suffix_of(path) and is_dicom(path)])
+    series = dicom_series(source, [path for path in paths if not suffix_of(path)])
     return [Scan(each.name, (Stack(each.files[0].parent, each.files),), each.problem) for each in series]
 
 
@@ -219,6 +217,8 @@ def _segment(
             classes[number] = resize_scores(own, geometry.shape[1:]).argmax(1)[0].cpu().numpy()
     write_label(scan.target(config.out), _label_values(recipe["class_values"])[classes], geometry)
     if config.dicom_seg and isinstance(scan.images[0], Stack):
+        from jcl.data.dicom.segmentation import write_segmentation
+
         write_segmentation(
             config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
         )
