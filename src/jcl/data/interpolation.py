@@ -17,7 +17,7 @@ CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Taps:
-    """How one axis is resampled: value i is the sum over t of `weights[t, i]` times the source's value `places[t, i]`."""
+    """How one axis is resampled: value i is the sum over t of `weights[t, i]` times source value `places[t, i]`."""
 
     places: Int64[np.ndarray, "t n"]
     weights: Float32[np.ndarray, "t n"]

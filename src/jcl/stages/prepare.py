@@ -33,8 +33,8 @@ LOCK = ".lock"
 MULTIPLE = 16
 """The largest slice is rounded up to a multiple of it, which the networks' four poolings ask for."""
 
-BYTES_A_WORKER = 100 << 20
-"""A process takes some seconds to start, in which another prepares so much."""
+BYTES_A_WORKER = 20 << 20
+"""Twice what one process prepares while another starts, so that each pays for its start."""
 
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
