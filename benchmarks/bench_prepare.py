@@ -5,9 +5,9 @@
 
 DATA holds one folder with a dataset.json for each set; without it four phantoms are generated. Beside `jcl prepare`
 stands what any program has to do with the same files: unpack them (zlib alone: the floor), and read and resample
-them with SimpleITK (theirs; no scaling, no check, nothing written). The share is that of unpacking and resampling in the
-processor time of one process that prepares; volumes a minute and the gain of two processes are by the clock, and mean
-something only on a quiet machine.
+them with SimpleITK (theirs; no scaling, no check, nothing written). The share is that of unpacking and resampling in
+the processor time of one process that prepares; volumes a minute and the gain of two processes are by the clock,
+and mean something only on a quiet machine.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jcl.data.resampling import normalise, percentiles, prepare_volume, resample_image, resample_label
+from jcl.data.resampling import normalise, prepare_parts, prepare_volume, resample_image, resample_label
 from jcl.data.volumes import read_image
 
 
@@ -41,27 +41,6 @@ def test_normalise_where_most_is_one_value(method: str, offset: float) -> None:
     scaled = normalise(array, method)
     assert np.isfinite(scaled).all()
     assert scaled.max() > scaled.min()
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    st.integers(2, 300),
-    st.tuples(st.floats(0, 50), st.floats(50, 100)),
-    st.sampled_from(["noise", "whole numbers", "half of it one value"]),
-    st.integers(0, 99),
-)
-def test_percentiles_are_those_of_numpy_to_the_last_bit(
-    count: int, percents: tuple[float, float], kind: str, seed: int
-) -> None:
-    values = np.random.default_rng(seed).normal(0, 100, (1, 1, count)).astype(np.float32)
-    if kind == "whole numbers":
-        values = np.rint(values)
-    elif kind != "noise":
-        values[..., : count // 2] = values[0, 0, -1]
-    before = values.copy()
-    expected = np.percentile(values, percents).astype(np.float32)
-    assert percentiles(values, percents) == tuple(expected)
-    np.testing.assert_array_equal(values, before)
 
 
 @settings(deadline=None, max_examples=40)
@@ -139,3 +118,16 @@ def test_prepare_volume_follows_the_recipe(tmp_path: Path) -> None:
     expected, _ = resample_image(normalise(volume.array, "zscore"), volume.spacing, 2.0)
     np.testing.assert_array_equal(found, expected)
     assert reached == (5.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("spacing", [None, 1.4])
+@pytest.mark.parametrize("method", ["minmax", "zscore"])
+def test_parts_are_those_of_the_whole(tmp_path: Path, spacing: float | None, method: str) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).normal(0, 90, (7, 40, 50)).astype(np.float32))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    volume = read_image([tmp_path / "a.nrrd"])
+    recipe = {"clip": [2.0, 90.0], "normalisation": method, "spacing": spacing}
+    whole, _ = prepare_volume(volume, recipe)
+    parts = [part.copy() for part in prepare_parts(volume, recipe, 3)]
+    assert [part.shape[1] for part in parts] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(parts, 1), whole)

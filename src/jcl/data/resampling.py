@@ -1,26 +1,32 @@
 """Intensities and grids: volumes are clipped and scaled, and their slices resampled in plane."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from jcl.data.interpolation import Taps, interpolate, make_taps
+from jcl.data.percentiles import percentiles
 from jcl.data.volumes import Volume
 
-__all__ = ["fit_of", "normalise", "percentiles", "prepare_volume", "resample_image", "resample_label"]
+__all__ = ["fit_of", "normalise", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
 
 
 def normalise(
-    array: Float32[np.ndarray, "c d h w"], method: str = "minmax", clip: tuple[float, float] = (1.0, 99.0)
+    array: Float32[np.ndarray, "c d h w"],
+    method: str = "minmax",
+    clip: tuple[float, float] = (1.0, 99.0),
+    *,
+    in_place: bool = False,
 ) -> Float32[np.ndarray, "c d h w"]:
     """Clip each channel to two percentiles of the volume (paper: 1 and 99), then scale it.
 
     `minmax` gives [0, 1], `zscore` mean 0 and standard deviation 1. Where both percentiles are the
     same value (a small structure in front of nothing), the volume's own range takes their place.
+    With `in_place` the array itself is changed and returned.
     """
-    scaled = np.empty(array.shape, np.float32)
+    scaled = array if in_place else np.empty(array.shape, np.float32)
     for channel, out in zip(array, scaled, strict=True):
         low, high = percentiles(channel, clip)
         if not low < high:
@@ -37,35 +43,13 @@ def normalise(
     return scaled
 
 
-def percentiles(values: Float32[np.ndarray, "d h w"], percents: tuple[float, float]) -> tuple[np.float32, np.float32]:
-    """Two percentiles, the lower first, as `numpy.percentile` has them, in a third of its time.
-
-    NumPy finds one ranked value far faster than several at once, so each is sought by itself, the higher one among what
-    lies above the lower one.
-    """
-    left = values.flatten()
-    found: list[np.float32] = []
-    below = 0
-    for percent in percents:
-        rank = percent / 100 * (values.size - 1)
-        at = min(max(int(rank) - below, 0), left.size - 1)
-        left.partition(at)
-        low = left[at]
-        rest = left[at + 1 :]
-        high = rest.min() if rest.size else low
-        share = rank - int(rank)
-        # from the nearer end, as NumPy does: so the value is the same to the last bit
-        step = float(high - low)
-        found.append(np.float32(float(low) + step * share if share < 0.5 else float(high) - step * (1 - share)))
-        left, below = left[at:], below + at
-    return found[0], found[1]
-
-
 def resample_image(
     array: Float32[np.ndarray, "c d h w"],
     spacing: tuple[float, float, float],
     target: float | None,
     fit: int | None = None,
+    *,
+    limits: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
     """Resample each slice in its plane, linearly and without aliasing; also returns the spacing reached.
 
@@ -75,16 +59,21 @@ def resample_image(
     Args:
         target: in-plane spacing in mm; None keeps what there is.
         fit: instead of `target`, the pixels that the longer side is brought to.
+        limits: of each channel, where the array is only a part of a volume.
     """
     shape, reached = _plan(array.shape[-2:], spacing, target, fit)
     if shape == array.shape[-2:]:
         return array, reached
     out = np.empty((*array.shape[:2], *shape), np.float32)
     taps = make_taps(array.shape[-2], shape[0]), make_taps(array.shape[-1], shape[1])
-    for channel, source in zip(out, array, strict=True):
+    for channel, source, ends in zip(out, array, limits or _limits(array), strict=True):
         interpolate(source, taps, channel)
-        np.clip(channel, source.min(), source.max(), out=channel)
+        np.clip(channel, *ends, out=channel)
     return out, reached
+
+
+def _limits(array: Float32[np.ndarray, "c d h w"]) -> list[tuple[float, float]]:
+    return [(float(channel.min()), float(channel.max())) for channel in array]
 
 
 def resample_label(
@@ -153,6 +142,19 @@ def prepare_volume(
     low, high = recipe["clip"]
     scaled = normalise(volume.array, recipe["normalisation"], (low, high))
     return resample_image(scaled, volume.spacing, recipe["spacing"], fit_of(recipe))
+
+
+def prepare_parts(volume: Volume, recipe: Mapping[str, Any], slices: int) -> Iterator[Float32[np.ndarray, "c s H W"]]:
+    """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
+
+    The volume's own array is overwritten.
+    """
+    low, high = recipe["clip"]
+    scaled = normalise(volume.array, recipe["normalisation"], (low, high), in_place=True)
+    limits = _limits(scaled)
+    for start in range(0, scaled.shape[1], slices):
+        part = scaled[:, start : start + slices]
+        yield resample_image(part, volume.spacing, recipe["spacing"], fit_of(recipe), limits=limits)[0]
 
 
 def fit_of(recipe: Mapping[str, Any]) -> int | None:

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float32, Integer, UInt8
 from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.imagefile import WriteError, write_error
 from jcl.data.layouts import Found, dicom_series, find_by_pattern, walk
-from jcl.data.resampling import prepare_volume
+from jcl.data.resampling import prepare_parts
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
 from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.progress import progress_bar
 from jcl.runs import load_network
-from jcl.segment import class_scores, pad_centred, resize_scores
+from jcl.segment import class_scores, fold_batch_norms, pad_centred, resize_scores
 
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
@@ -60,7 +60,7 @@ def predict(config: PredictConfig) -> list[Path]:
     network, info = load_network(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
-    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     recipe: dict[str, Any] = info["recipe"]
     scans = _find_scans(config.source, recipe, skip=config.out)
     _check_out(config.out, scans)
@@ -198,23 +198,21 @@ def _segment(
     """Segment one scan and write the result.
 
     Scores are brought back to the scan's grid before the winner is taken, which keeps borders smooth. What is in
-    memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
+    memory for the whole volume is its image, scaled in place, and one label a voxel; resampled slices, padding and
+    scores are a batch's only.
     """
     if scan.problem:
         raise DataError(scan.problem)
     volume = read_image(scan.images, channels=recipe["channels"])
     geometry = volume.geometry
-    image, _ = prepare_volume(volume, recipe)
-    del volume
-    classes = np.empty(geometry.shape, np.uint8)
-    for start in range(0, len(classes), max(1, config.batch_size)):
-        part = image[:, start : start + config.batch_size]
-        padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
-        (scores,) = class_scores(
-            network, padded.swapaxes(0, 1), batch_size=config.batch_size, device=device, precision=precision
-        )
-        for number, own in enumerate(scores[:, :, *content].split(1), start=start):
-            classes[number] = resize_scores(own, geometry.shape[1:]).argmax(1)[0].cpu().numpy()
+    parts = prepare_parts(volume, recipe, max(1, config.batch_size))
+    del volume  # from here on only `parts` has it, and drops it at its end
+    classes = np.concatenate(
+        [
+            _classes(network, part, geometry.shape[1:], recipe["padded"], config.batch_size, device, precision)
+            for part in parts
+        ]
+    )
     write_label(scan.target(config.out), _label_values(recipe["class_values"])[classes], geometry)
     if config.dicom_seg and isinstance(scan.images[0], Stack):
         from jcl.data.dicom.segmentation import write_segmentation
@@ -222,6 +220,26 @@ def _segment(
         write_segmentation(
             config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
         )
+
+
+def _classes(
+    network: nn.Module,
+    images: Float32[np.ndarray, "c d h w"],
+    shape: tuple[int, int],
+    padded: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> UInt8[np.ndarray, "d H W"]:
+    """Classes of some prepared slices, on the in-plane grid of the scan."""
+    framed, content = pad_centred(images, (padded[0], padded[1]))
+    batches = class_scores(network, framed.swapaxes(0, 1), batch_size=batch_size, device=device, precision=precision)
+    winners = (
+        resize_scores(own, shape).argmax(1).to(torch.uint8).cpu().numpy()
+        for scores in batches
+        for own in scores[:, :, *content].split(1)
+    )
+    return np.concatenate(list(winners))
 
 
 def _label_values(class_values: list[int]) -> Integer[np.ndarray, " k"]:
