@@ -3,8 +3,8 @@
     python benchmarks/bench_start.py [--repeats 7] [--json FILE] [--smoke]
 
 Each figure is the median of new processes, in processor time too, which other work on the machine disturbs less.
-`import torch` is what `import jcl` is compared with, and the start of Python the floor of the help. What was loaded that
-should not be is named.
+`import torch` is what `import jcl` is compared with, and the start of Python the floor of the help. What was loaded
+that should not be is named.
 """
 
 import argparse
