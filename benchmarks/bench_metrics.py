@@ -12,11 +12,14 @@ that they can (`torch.set_num_threads` is left alone). The last lines say whethe
 
 import argparse
 import importlib.util
+import json
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,8 +92,8 @@ def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     return time.perf_counter() - start, result
 
 
-def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) -> bool:
-    """Print one row; whether the values agree to 1e-4."""
+def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) -> tuple[bool, dict[str, Any]]:
+    """Print one row; whether the values agree to 1e-4, and the row."""
     start = time.perf_counter()
     hot = one_hot(prediction), one_hot(truth)
     making = time.perf_counter() - start
@@ -108,26 +111,35 @@ def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) 
         f" (+ {making:.1f} s one-hot)   ratio {ratio:5.1f} (goal {GOAL:g})   largest difference {apart:.1e}",
         flush=True,
     )
-    return apart <= 1e-4
+    return apart <= 1e-4, {
+        "row": "9", "name": f"metrics, {name}", "theirs": statistics.median(theirs), "ours": statistics.median(ours),
+        "floor": None, "unit": "s", "ratio": ratio, "goal": GOAL,
+    }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a small case")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     shape = (24, 64, 64) if options.smoke else (200, 512, 512)
     truth = make_truth(shape)
     print(f"{' x '.join(map(str, shape))}, {CLASSES} classes, {torch.get_num_threads()} threads")
     agree = True
+    rows: list[dict[str, Any]] = []
     for name, shift, islands in (
         ("good prediction", 2.0, 0),
         ("with stray islands", 2.0, 40),
         ("poor prediction", 12.0, 40),
     ):
         prediction = make_prediction(truth, shift=shift, islands=islands)
-        agree &= compare(name, prediction, truth, options.repeats)
+        same, row = compare(name, prediction, truth, options.repeats)
+        agree &= same
+        rows.append(row)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     print("values agree to 1e-4" if agree else "VALUES DIFFER")
     return 0 if agree else 1
 

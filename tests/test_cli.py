@@ -40,7 +40,8 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
 def test_help_does_without_torch(arguments: list[str]):
     code = (
         "import sys; from jcl.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'torch', 'numpy', 'SimpleITK', 'rich'} & set(sys.modules); sys.exit(code or ' '.join(heavy) or 0)"
+        "heavy = {'torch', 'numpy', 'scipy', 'SimpleITK', 'matplotlib', 'pydicom', 'rich'} & set(sys.modules);"
+        "sys.exit(code or ' '.join(heavy) or 0)"
     )
     done = run("-c", code, *arguments)
     assert (done.returncode, done.stderr) == (0, "")

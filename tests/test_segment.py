@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from jcl.segment import class_scores, pad_centred, resize_scores
+from jcl import segment
+from jcl.backbones.unet import UNet
+from jcl.segment import class_scores, fold_batch_norms, pad_centred, resize_scores
 from thresholds import threshold_network
 
 CPU = torch.device("cpu")
@@ -83,3 +85,46 @@ def test_resized_scores_cover_the_same_area(shape):
     inner = (centres > 2.5 / width) & (centres < 1 - 2.5 / width)
     tolerance = 0.05 / width if shape[1] < width else 1e-5  # the weights of a shrinking filter are sampled coarsely
     assert torch.allclose(resized[0, 0, :, inner], centres[inner].expand(shape[0], -1), atol=tolerance)
+
+
+def test_large_slices_are_taken_fewer_at_a_time(monkeypatch):
+    monkeypatch.setattr(segment, "PIXELS", 3 * 16 * 16)
+    images = np.random.default_rng(1).random((7, 1, 16, 16), np.float32)
+    assert [len(part) for part in scores_of(threshold_network(0.5), images, 16)] == [3, 3, 1]
+    assert [len(part) for part in scores_of(threshold_network(0.5), images, 2)] == [2, 2, 2, 1]
+    monkeypatch.setattr(segment, "PIXELS", 1)
+    assert [len(part) for part in scores_of(threshold_network(0.5), images, 16)] == [1] * 7
+
+
+def test_folded_batch_norms_compute_the_same():
+    torch.manual_seed(0)
+    network = UNet(in_channels=2, classes=3, width=4)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.3)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.normal_(module.weight, 1, 0.3)
+            torch.nn.init.normal_(module.bias, std=0.3)
+    network.eval()
+    images = torch.rand(2, 2, 32, 48)
+    with torch.inference_mode():
+        expected = network(images)
+    folded = fold_batch_norms(network)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    with torch.inference_mode():
+        found = folded(images)
+    # rounding of 23 layers in float32, relative to the largest logit
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+    assert expected.std() > 1e-3
+
+
+def test_only_what_runs_in_order_is_folded():
+    class Doubled(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    apart = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.ReLU(), torch.nn.BatchNorm2d(2))
+    own = Doubled(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2))
+    for network in (apart, own):
+        fold_batch_norms(network.eval())
+        assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network)

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from jcl import backbones
 from jcl.checkpoint import read_json, read_weights
 from jcl.data.dicom.series import find_series
+from jcl.data.resampling import prepare_parts
 from jcl.data.sources import Source, Stack
 from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.runs import load_network, read_model, read_run
-from jcl.segment import class_values, segment_volume
+from jcl.segment import class_values, segment_parts
 
 __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "Segmenter", "load", "load_trained", "read_trained"]
 
@@ -80,15 +81,18 @@ class Segmenter:
         """
         device = next(self.network.parameters()).device
         volume = read_image(_sources(scan), channels=self.recipe["channels"])
-        classes = segment_volume(
-            self.network, volume, self.recipe,
+        geometry = volume.geometry
+        parts = prepare_parts(volume, self.recipe, max(1, batch_size))
+        del volume  # from here on only `parts` has it, and drops it at its end
+        classes = segment_parts(
+            self.network, parts, self.recipe, geometry.shape,
             batch_size=batch_size, device=device, precision=resolve_precision(precision, device),
         )  # fmt: skip
         labels = class_values(self.recipe)[classes]
         if out is not None:
-            write_label(Path(out), labels, volume.geometry)
-        array = np.ascontiguousarray(volume.geometry.turn_back(labels))
-        return array[0] if len(volume.geometry.size) == 2 else array
+            write_label(Path(out), labels, geometry)
+        array = np.ascontiguousarray(geometry.turn_back(labels))
+        return array[0] if len(geometry.size) == 2 else array
 
 
 def load(source: Path | str, *, revision: str | None = None) -> Segmenter:

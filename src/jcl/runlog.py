@@ -9,41 +9,18 @@ from types import TracebackType
 from typing import Any
 
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from jcl.checkpoint import write_atomically
 from jcl.distributed import is_first
+from jcl.progress import progress_bar
 
 EVERY = 10
 """Steps between two lines of the log; their values are means over the steps since the last line."""
 
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
-
-
-def progress_bar(description: str) -> Progress:
-    """A bar with the time left on stderr, drawn only on a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def tell(line: str) -> None:

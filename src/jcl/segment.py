@@ -1,6 +1,7 @@
 """Run a segmentation network over the slices of a volume, batch by batch."""
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,28 @@ import torch
 from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from jcl.data.resampling import prepare_volume
-from jcl.data.volumes import Volume
 from jcl.device import autocast
 from jcl.errors import UsageError
+
+PIXELS = 1 << 18
+"""Of the slices that a processor's network takes at a time (one of 512 x 512). More do not make it faster, and a U-Net
+of width 32 needs 1 kB for each while it runs."""
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold each batch normalisation into the convolution right before it; for evaluation only.
+
+    In an `nn.Sequential` that is, whose order is known. The network is changed and returned; in evaluation mode it
+    computes the same as before but for rounding.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
+            for number, (first, second) in enumerate(itertools.pairwise(part)):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    part[number], part[number + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return network
 
 
 def class_scores(
@@ -23,12 +41,12 @@ def class_scores(
     device: torch.device,
     precision: torch.dtype,
 ) -> Iterator[Float[Tensor, "b k h w"]]:
-    """Softmax over the classes for each slice, in order, `batch_size` slices at a time and never all at once.
+    """Softmax over the classes for each slice, in order, some slices at a time and never all at once.
 
     Args:
         network: a backbone in evaluation mode, on `device`.
         images: slices as the store has them.
-        batch_size: slices at a time; bounds the memory.
+        batch_size: slices at a time, at most; bounds the memory. A processor takes fewer where they are large.
         device: where the network is.
         precision: bfloat16 or float32, see `jcl.device`.
 
@@ -37,6 +55,8 @@ def class_scores(
     """
     if batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; at least 1 is needed")
+    if device.type == "cpu":
+        batch_size = min(batch_size, max(1, PIXELS // (images.shape[2] * images.shape[3])))
     for start in range(0, len(images), batch_size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
         with torch.inference_mode(), autocast(device, precision):
@@ -65,34 +85,40 @@ def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> F
     return F.interpolate(scores, size=shape, mode="bilinear", align_corners=False, antialias=True)
 
 
-def segment_volume(
+def segment_parts(
     network: nn.Module,
-    volume: Volume,
+    parts: Iterable[Float32[np.ndarray, "c d h w"]],
     recipe: Mapping[str, Any],
+    shape: tuple[int, int, int],
     *,
     batch_size: int,
     device: torch.device,
     precision: torch.dtype,
-) -> UInt8[np.ndarray, "d h w"]:
-    """Class of each voxel of a volume, which is prepared by the recipe, on its own grid (turned).
+) -> UInt8[np.ndarray, "D H W"]:
+    """Class of each voxel of a volume, on its own grid (turned), from its prepared slices in parts.
 
     Scores are brought back to the volume's grid before the winner is taken, which keeps borders smooth. What is in
-    memory for the whole volume is the prepared image and one label a voxel; padding and scores are a batch's only.
+    memory for the whole volume is one label a voxel, and what `parts` keeps.
 
     Args:
         network: a backbone in evaluation mode, on `device`.
+        parts: see `jcl.data.resampling.prepare_parts`.
+        recipe: how they were prepared.
+        shape: slices, height and width of the volume's own grid.
         batch_size: slices at a time; bounds the memory.
+        device: where the network is.
+        precision: bfloat16 or float32, see `jcl.device`.
     """
-    image, _ = prepare_volume(volume, recipe)
-    classes = np.empty(volume.geometry.shape, np.uint8)
-    for start in range(0, len(classes), max(1, batch_size)):
-        part = image[:, start : start + batch_size]
-        padded, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
-        (scores,) = class_scores(
-            network, padded.swapaxes(0, 1), batch_size=batch_size, device=device, precision=precision
+    classes, start = np.empty(shape, np.uint8), 0
+    for part in parts:
+        framed, content = pad_centred(part, (recipe["padded"][0], recipe["padded"][1]))
+        batches = class_scores(
+            network, framed.swapaxes(0, 1), batch_size=batch_size, device=device, precision=precision
         )
-        for number, own in enumerate(scores[:, :, *content].split(1), start=start):
-            classes[number] = resize_scores(own, volume.geometry.shape[1:]).argmax(1)[0].cpu().numpy()
+        for scores in batches:
+            for own in scores[:, :, *content].split(1):
+                classes[start] = resize_scores(own, shape[1:]).argmax(1)[0].to(torch.uint8).cpu().numpy()
+                start += 1
     return classes
 
 

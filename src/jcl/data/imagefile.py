@@ -7,7 +7,6 @@ checksum; and no file may claim more voxels than its bytes can hold.
 """
 
 import errno
-import gzip
 import math
 import re
 import struct
@@ -25,6 +24,7 @@ from jcl.errors import DataError
 __all__ = ["WriteError", "readable", "write_error"]
 
 CHUNK = 1 << 20
+PACKED_CHUNK = 1 << 18
 MAX_RATIO = 1100
 """Deflate packs at most about 1032 bytes into one."""
 
@@ -109,22 +109,41 @@ def _unpack_nifti(path: Path, target: Path) -> None:
     with path.open("rb") as file:
         if file.read(2) != b"\x1f\x8b":
             raise DataError(f"{path}: not gzip-compressed, though its name ends in .gz; rename or replace it")
-    try:
-        with gzip.open(path, "rb") as packed:
-            start = packed.read(NIFTI_BYTES)
-            needed = _nifti_bytes(path, start)
-            _check_claim(path, needed, path.stat().st_size)
-            found = len(start)
-            with _create(target) as out:
-                _write(out, target, start)
-                while chunk := packed.read(CHUNK):
-                    if found < needed:
-                        _write(out, target, chunk[: needed - found])
-                    found += len(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        _refuse_packed(path, str(error))
+    chunks = _unpack(path)
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= NIFTI_BYTES:
+            break
+    needed, found = _nifti_bytes(path, start), len(start)
+    _check_claim(path, needed, path.stat().st_size)
+    with _create(target) as out:
+        _write(out, target, start[:needed])
+        for chunk in chunks:
+            if found < needed:
+                _write(out, target, chunk[: needed - found])
+            found += len(chunk)
     _check_length(path, needed, found)
     _check_finite(path, target, start)
+
+
+def _unpack(path: Path) -> Generator[bytes]:
+    """What is in a gzip file, a piece at a time; zlib compares checksum and length of each of its members."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            packed = file.read(PACKED_CHUNK)
+            while packed:
+                unpacker = zlib.decompressobj(31)
+                while not unpacker.eof:
+                    if not packed:
+                        _refuse_packed(path, "its end is missing")
+                    yield unpacker.decompress(packed, CHUNK)
+                    packed = unpacker.unconsumed_tail or (b"" if unpacker.eof else file.read(PACKED_CHUNK))
+                packed = unpacker.unused_data.lstrip(b"\0")  # zeros may fill up a block of the medium
+                while not packed and (more := file.read(PACKED_CHUNK)):
+                    packed = more.lstrip(b"\0")
+    except zlib.error as error:
+        _refuse_packed(path, str(error))
 
 
 def _create(target: Path) -> BinaryIO:

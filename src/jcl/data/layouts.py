@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from jcl.data.dicom.series import DicomSeries, find_series, is_dicom
+from jcl.data.dicom.file import may_be_dicom
 from jcl.data.sources import Source, Stack, stem, suffix_of
 from jcl.errors import DataError
 
-__all__ = ["Found", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "walk"]
+if TYPE_CHECKING:
+    from jcl.data.dicom.series import DicomSeries
+
+__all__ = ["Found", "dicom_series", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "walk"]
 
 IMAGE_FOLDERS = ("images", "imagesTr")
 LABEL_FOLDERS = ("labels", "labelsTr")
@@ -62,11 +65,11 @@ def find_in_folder(source: Path) -> Found:
             _add(found.labels, case, path, path)
         else:
             _add(found.images, case, path, (path,))
-    all_series = find_series(source, _dicom_files(unknown))
-    in_folder = Counter(_folder(series) for series in all_series)
+    all_series = dicom_series(source, unknown)
+    in_folder = Counter(_folder(series.files) for series in all_series)
     for series in all_series:
-        folder = _folder(series)
-        case = _case_of(source, series, alone=in_folder[folder] == 1)
+        folder = _folder(series.files)
+        case = _case_of(folder.relative_to(source).parts, series.name, alone=in_folder[folder] == 1)
         _add(found.images, case, folder, (Stack(folder, series.files),))
         found.patients[case] = series.patient
         if series.problem:
@@ -179,8 +182,14 @@ def _images(folder: Path) -> Iterator[Path]:
     return (path for path in walk(folder) if suffix_of(path))
 
 
-def _dicom_files(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if is_dicom(path)]
+def dicom_series(source: Path, paths: Iterable[Path]) -> "list[DicomSeries]":
+    """The DICOM series below `source` among some files."""
+    candidates = [path for path in paths if may_be_dicom(path)]
+    if not candidates:
+        return []
+    from jcl.data.dicom.series import find_series, is_dicom  # only here: loading pydicom takes a third of a second
+
+    return find_series(source, [path for path in candidates if is_dicom(path)])
 
 
 def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
@@ -188,7 +197,7 @@ def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
     if suffix_of(paths[0]):
         return _only(case, paths)
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    series = find_series(folder, _dicom_files(paths))
+    series = dicom_series(folder, paths)
     if len(series) != 1:
         what = f"{len(series)} series" if series else "no image"
         found.problems[case] = f"{folder}: its DICOM files hold {what}, where one series is needed"
@@ -214,16 +223,15 @@ def _only(case: str, paths: list[Path]) -> Path:
     return paths[0]
 
 
-def _folder(series: DicomSeries) -> Path:
-    return Path(os.path.commonpath([path.parent for path in series.files]))
+def _folder(files: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([path.parent for path in files]))
 
 
-def _case_of(source: Path, series: DicomSeries, *, alone: bool) -> str:
+def _case_of(folders: Sequence[str], series: str, *, alone: bool) -> str:
     """A series that is alone in its folder is named by it, as a file would be; of several, each has its own name."""
-    folders = _folder(series).relative_to(source).parts
     if alone and (kept := _without_roles(folders)):
         return "_".join(kept)
-    return "_".join(part for part in series.name.split("_") if part not in folders or part not in IMAGE_FOLDERS)
+    return "_".join(part for part in series.split("_") if part not in folders or part not in IMAGE_FOLDERS)
 
 
 def _without_roles(parts: Iterable[str]) -> list[str]:

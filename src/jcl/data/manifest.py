@@ -80,8 +80,8 @@ def as_record(entry: Mapping[str, Any]) -> CaseRecord:
     return CaseRecord(**values)
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file with format version and digest, whole or not at all, also after a power cut.
+def write_sealed(path: Path, content: Mapping[str, Any], *, sync: bool = True) -> None:
+    """Write a JSON file with format version and digest, whole or not at all; with `sync` also after a power cut.
 
     Raises:
         WriteError: the disk is full, or the file cannot be written.
@@ -93,10 +93,12 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
         with temporary.open("wb") as file:
             # File names that are no UTF-8 come back as they were.
             file.write(text.encode("utf-8", "surrogateescape"))
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise write_error(path, error) from error

@@ -1,32 +1,34 @@
 """Intensities and grids: volumes are clipped and scaled, and their slices resampled in plane."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float32, UInt8
-from torch.nn import functional
 
+from jcl.data.interpolation import Taps, interpolate, make_taps
+from jcl.data.percentiles import percentiles
 from jcl.data.volumes import Volume
 
-__all__ = ["fit_of", "normalise", "prepare_volume", "resample_image", "resample_label"]
-
-CHUNK = 16
-"""Slices resampled at a time, so that memory stays small."""
+__all__ = ["fit_of", "normalise", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
 
 
 def normalise(
-    array: Float32[np.ndarray, "c d h w"], method: str = "minmax", clip: tuple[float, float] = (1.0, 99.0)
+    array: Float32[np.ndarray, "c d h w"],
+    method: str = "minmax",
+    clip: tuple[float, float] = (1.0, 99.0),
+    *,
+    in_place: bool = False,
 ) -> Float32[np.ndarray, "c d h w"]:
     """Clip each channel to two percentiles of the volume (paper: 1 and 99), then scale it.
 
     `minmax` gives [0, 1], `zscore` mean 0 and standard deviation 1. Where both percentiles are the
     same value (a small structure in front of nothing), the volume's own range takes their place.
+    With `in_place` the array itself is changed and returned.
     """
-    scaled = np.empty(array.shape, np.float32)
+    scaled = array if in_place else np.empty(array.shape, np.float32)
     for channel, out in zip(array, scaled, strict=True):
-        low, high = np.percentile(channel, clip).astype(np.float32)
+        low, high = percentiles(channel, clip)
         if not low < high:
             low, high = channel.min(), channel.max()
         np.clip(channel, low, high, out=out)
@@ -46,6 +48,8 @@ def resample_image(
     spacing: tuple[float, float, float],
     target: float | None,
     fit: int | None = None,
+    *,
+    limits: Sequence[tuple[float, float]] | None = None,
 ) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
     """Resample each slice in its plane, linearly and without aliasing; also returns the spacing reached.
 
@@ -55,17 +59,21 @@ def resample_image(
     Args:
         target: in-plane spacing in mm; None keeps what there is.
         fit: instead of `target`, the pixels that the longer side is brought to.
+        limits: of each channel, where the array is only a part of a volume.
     """
     shape, reached = _plan(array.shape[-2:], spacing, target, fit)
     if shape == array.shape[-2:]:
         return array, reached
     out = np.empty((*array.shape[:2], *shape), np.float32)
-    for start in range(0, array.shape[1], CHUNK):
-        part = np.ascontiguousarray(array[:, start : start + CHUNK])
-        out[:, start : start + CHUNK] = _interpolate(part, shape)
-    for channel, source in zip(out, array, strict=True):
-        np.clip(channel, source.min(), source.max(), out=channel)
+    taps = make_taps(array.shape[-2], shape[0]), make_taps(array.shape[-1], shape[1])
+    for channel, source, ends in zip(out, array, limits or _limits(array), strict=True):
+        interpolate(source, taps, channel)
+        np.clip(channel, *ends, out=channel)
     return out, reached
+
+
+def _limits(array: Float32[np.ndarray, "c d h w"]) -> list[tuple[float, float]]:
+    return [(float(channel.min()), float(channel.max())) for channel in array]
 
 
 def resample_label(
@@ -81,19 +89,32 @@ def resample_label(
     shape, _ = _plan(labels.shape[-2:], spacing, target, fit)
     if shape == labels.shape[-2:]:
         return labels
+    taps = make_taps(labels.shape[-2], shape[0]), make_taps(labels.shape[-1], shape[1])
     out = np.zeros((len(labels), *shape), np.uint8)
-    for start in range(0, len(labels), CHUNK):
-        part = labels[start : start + CHUNK]
-        values = np.flatnonzero(np.bincount(part.ravel())).tolist()
-        best, total = np.zeros((2, len(part), *shape), np.float32)
-        for value in (value for value in values if value != 0):
-            share = _interpolate((part == value).astype(np.float32)[None], shape)[0]
-            won = share > best
-            best[won] = share[won]
-            out[start : start + CHUNK][won] = value
-            total += share
-        out[start : start + CHUNK][best <= 1 - total] = 0
+    for pixels, resampled in zip(labels, out, strict=True):
+        if pixels.any():
+            _resample_classes(pixels, taps, resampled)
     return out
+
+
+def _resample_classes(labels: UInt8[np.ndarray, "h w"], taps: tuple[Taps, Taps], out: UInt8[np.ndarray, "H W"]) -> None:
+    """Resample one slice of labels into zeros; each class only where it can reach."""
+    best = np.zeros(out.shape, np.float32)
+    total = np.zeros(out.shape, np.float32)
+    for value in range(1, int(labels.max()) + 1):
+        mask = labels == value
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if not rows.size:
+            continue
+        parts = taps[0].of_part(int(rows[0]), int(rows[-1])), taps[1].of_part(int(columns[0]), int(columns[-1]))
+        there, source = (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
+        share = np.empty(best[there].shape, np.float32)
+        interpolate(mask[None, *source].astype(np.float32), (parts[0][2], parts[1][2]), share[None])
+        won = share > best[there]
+        np.copyto(best[there], share, where=won)
+        np.copyto(out[there], np.uint8(value), where=won)
+        total[there] += share
+    np.copyto(out, np.uint8(0), where=best <= 1 - total)
 
 
 def _plan(
@@ -111,11 +132,6 @@ def _plan(
     return new, (spacing[0], rows * spacing[1] / new[0], columns * spacing[2] / new[1])
 
 
-def _interpolate(array: Float32[np.ndarray, "c d h w"], shape: tuple[int, int]) -> Float32[np.ndarray, "c d H W"]:
-    images = torch.from_numpy(array)
-    return functional.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True).numpy()
-
-
 def prepare_volume(
     volume: Volume, recipe: Mapping[str, Any]
 ) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
@@ -126,6 +142,19 @@ def prepare_volume(
     low, high = recipe["clip"]
     scaled = normalise(volume.array, recipe["normalisation"], (low, high))
     return resample_image(scaled, volume.spacing, recipe["spacing"], fit_of(recipe))
+
+
+def prepare_parts(volume: Volume, recipe: Mapping[str, Any], slices: int) -> Iterator[Float32[np.ndarray, "c s H W"]]:
+    """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
+
+    The volume's own array is overwritten.
+    """
+    low, high = recipe["clip"]
+    scaled = normalise(volume.array, recipe["normalisation"], (low, high), in_place=True)
+    limits = _limits(scaled)
+    for start in range(0, scaled.shape[1], slices):
+        part = scaled[:, start : start + slices]
+        yield resample_image(part, volume.spacing, recipe["spacing"], fit_of(recipe), limits=limits)[0]
 
 
 def fit_of(recipe: Mapping[str, Any]) -> int | None:

@@ -16,7 +16,8 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,13 @@ PLAN = "plan.json"
 CASES = "cases"
 IMAGES = "images.slices"
 LABELS = "labels.slices"
+RECORD = "case.json"
 
 CODES = 4095
 """Largest code: 12 bits hold what scanners measure, and pack much better than 16."""
+
+SYNC_THREADS = 8
+"""Files synced at a time: the disk writes those that wait for it together."""
 
 MAX_HANDLES = 64
 """Files kept open; one more and the longest unused is closed."""
@@ -217,7 +222,10 @@ def write_case(
     source: dict[str, list[list[str]]],
     classes: int,
 ) -> CaseRecord:
-    """Write a case: to a temporary folder first, which gets its name when all of it is on the disk.
+    """Write a case: to a temporary folder first, which gets its name when all of it is written.
+
+    It is not yet synced to the disk: `write_manifest` does so for all cases, before the store counts as complete. After
+    a power cut before that, `read_case` finds what was lost.
 
     Raises:
         WriteError: the disk is full, or the folder cannot be written.
@@ -229,16 +237,15 @@ def write_case(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         scale, offset, digests = _write_slices(temporary, image, labels)
-        counts = () if labels is None else np.bincount(labels.ravel(), minlength=classes + 1)[1:].tolist()
+        counts = () if labels is None else np.bincount(labels[labels > 0], minlength=classes + 1)[1:].tolist()
         record = CaseRecord(
             case=case, patient=patient, slices=image.shape[1], shape=(image.shape[2], image.shape[3]), spacing=spacing,
             labelled=labels is not None, status="ready", source=source, digests=digests,
             scale=scale, offset=offset, voxels=tuple(counts),
         )  # fmt: skip
-        write_sealed(temporary / "case.json", asdict(record))
+        write_sealed(temporary / RECORD, vars(record), sync=False)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
-        sync_folder(final.parent)
     except OSError as error:
         raise write_error(final, error) from error
     finally:
@@ -268,7 +275,10 @@ def _encode(
         low, high = float(channel.min()), float(channel.max())
         scale = (high - low) / CODES or 1.0
         for pixels, out in zip(channel, codes[:, number], strict=True):
-            out[:] = np.clip(np.rint((pixels - np.float32(low)) / np.float32(scale)), 0, CODES)
+            scaled = pixels - np.float32(low)
+            scaled /= np.float32(scale)
+            np.rint(scaled, out=scaled)
+            out[:] = scaled.clip(0, CODES, out=scaled)
         scales.append(scale)
         offsets.append(low)
     return tuple(scales), tuple(offsets), codes
@@ -277,7 +287,7 @@ def _encode(
 def read_case(folder: Path) -> CaseRecord | None:
     """The record of a case that is whole and undamaged, else None."""
     try:
-        record = as_record(read_sealed(folder / "case.json"))
+        record = as_record(read_sealed(folder / RECORD))
     except (DataError, KeyError, TypeError):
         return None
     return None if _damage(folder, record) else record
@@ -286,6 +296,30 @@ def read_case(folder: Path) -> CaseRecord | None:
 def write_manifest(
     store: Path, recipe: Mapping[str, Any], cases: Sequence[CaseRecord], refused: Sequence[Refused]
 ) -> None:
-    """Write store.json, which makes the store complete. `recipe` has to have its `padded` size."""
-    entries = {"cases": [asdict(record) for record in cases], "refused": [asdict(entry) for entry in refused]}
+    """Sync the cases to the disk and write store.json, which makes the store complete.
+
+    Args:
+        recipe: has to have its `padded` size.
+
+    Raises:
+        WriteError: the disk is full, or a file cannot be written; the case it is of is removed.
+    """
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        for _ in pool.map(partial(_sync_case, store), cases):
+            pass
+    sync_folder(store / CASES)
+    entries = {"cases": [vars(record) for record in cases], "refused": [vars(entry) for entry in refused]}
     write_sealed(store / MANIFEST, {"recipe": dict(recipe), **entries})
+
+
+def _sync_case(store: Path, record: CaseRecord) -> None:
+    folder = store / CASES / record.case
+    try:
+        for name in (*record.digests, RECORD):
+            with (folder / name).open("rb+") as file:
+                os.fsync(file.fileno())
+        sync_folder(folder)
+    except OSError as error:
+        # What the system still has in memory would pass for good when the command is run again.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise write_error(folder, error) from error

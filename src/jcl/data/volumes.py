@@ -11,7 +11,6 @@ import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
-from jcl.data.dicom.voxels import read_series
 from jcl.data.geometry import Geometry, check_same_grid, orientation, same_grid
 from jcl.data.imagefile import readable, write_error
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, suffix_of
@@ -70,14 +69,16 @@ def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
     geometry: Geometry | None = None
     colour = False
     for source in sources:
-        grid = _read(source, channels if len(sources) == 1 else 1)
+        grid = _read(source, channels if len(sources) == 1 else 1, copy=False)
         found = grid.geometry(orientation(grid.matrix, grid.spacing, grid.size), result_suffix(source))
         if geometry is not None:
             check_same_grid(source, found, files_of(sources[0])[0].name, geometry)
         geometry, colour = geometry or found, grid.colour
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is told below
-            array = np.ascontiguousarray(found.turn(grid.array), np.float32)
-        if bad := np.count_nonzero(~np.isfinite(array)):
+            array = np.array(found.turn(grid.array), np.float32, order="C")
+        whole = np.issubdtype(grid.array.dtype, np.integer)
+        del grid  # a second volume
+        if not whole and (bad := np.count_nonzero(~np.isfinite(array))):
             raise DataError(f"{source}: {bad} voxels are NaN or infinite; mend it or leave it out")
         parts.append(array)
     if geometry is None or (len(sources) > 1 and any(len(part) > 1 for part in parts)):
@@ -129,7 +130,9 @@ def label_values(source: Source) -> tuple[int, ...]:
     """
     found: set[int] = set()
     for path in files_of(source):
-        found.update(np.unique(_whole(path, _read(path).array)).tolist())
+        labels = _whole(path, _read(path).array)
+        structures = labels[labels != 0]
+        found.update(np.unique(structures).tolist(), [0] if structures.size < labels.size else [])
     return tuple(sorted(found))
 
 
@@ -167,13 +170,14 @@ def map_labels(
     Raises:
         DataError: there are other values, and `other` is not `background`.
     """
-    mapped = np.zeros(labels.shape, np.uint8)
-    unknown: list[int] = []
-    for value in np.unique(labels).tolist():
-        if value in classes:
-            mapped[labels == value] = classes[value]
-        elif value != 0:
-            unknown.append(value)
+    # Structures fill a small part of most volumes, and sorting, which finds the values, takes long.
+    places = np.flatnonzero(labels != 0)
+    found = labels.reshape(-1)[places]
+    values = np.unique(found)
+    targets = np.array([classes.get(value, 0) for value in values.tolist()], np.uint8)
+    mapped = np.full(labels.shape, classes.get(0, 0), np.uint8)
+    mapped.reshape(-1)[places] = targets[np.searchsorted(values, found)] if values.size else 0
+    unknown = [value for value in values.tolist() if value not in classes]
     if unknown and other != "background":
         shown = ", ".join(str(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
         raise DataError(f"{path}: unknown label values {shown}; known are {', '.join(map(str, classes)) or 'none'}")
@@ -195,6 +199,7 @@ def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geom
     kind = np.uint8 if highest < 256 else np.uint16 if highest < 65536 else np.int32
     array = np.ascontiguousarray(geometry.turn_back(labels), kind)
     image = sitk.GetImageFromArray(array[0] if len(geometry.size) == 2 else array)
+    del array
     image.SetSpacing(geometry.spacing)
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction)
@@ -220,7 +225,10 @@ def _write_checked(path: Path, image: sitk.Image) -> None:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Voxels (c, z, y, x) in the source's own order, and where they lie; a 2-D image has one z."""
+    """Voxels (c, z, y, x) in the source's own order, and where they lie; a 2-D image has one z.
+
+    The array may be the memory of `owner`.
+    """
 
     array: np.ndarray
     size: tuple[int, ...]
@@ -228,14 +236,17 @@ class _Grid:
     origin: tuple[float, ...]
     colour: bool
     matrix: Float[np.ndarray, "r r"]
+    owner: sitk.Image | None = None
 
     def geometry(self, turning: tuple[tuple[int, int, int], tuple[bool, bool, bool]], suffix: str) -> Geometry:
         direction = tuple(float(value) for value in self.matrix.ravel())
         return Geometry(self.size, self.spacing, self.origin, direction, suffix, *turning)
 
 
-def _read(source: Source, channels: int = 1) -> _Grid:
+def _read(source: Source, channels: int = 1, *, copy: bool = True) -> _Grid:
     if isinstance(source, Stack):
+        from jcl.data.dicom.voxels import read_series  # only here: loading pydicom takes a third of a second
+
         array, place = read_series(source.files, channels=channels)
         matrix = np.array(place.direction).reshape(3, 3)
         return _Grid(
@@ -249,11 +260,12 @@ def _read(source: Source, channels: int = 1) -> _Grid:
         raise DataError(f"{source}: its spacing is {spacing}, its origin {origin}; correct the file's header")
     if not np.allclose(matrix.T @ matrix, np.eye(rank), atol=1e-3):
         raise DataError(f"{source}: its axes are not at right angles; resample it to a grid that is")
-    array: np.ndarray = sitk.GetArrayFromImage(image)
+    array: np.ndarray = sitk.GetArrayFromImage(image) if copy else sitk.GetArrayViewFromImage(image)
     colour = image.GetNumberOfComponentsPerPixel() > 1
     if colour:
         array = np.moveaxis(array, -1, 0)
-    return _Grid(array.reshape(-1, *(1,) * (3 - rank), *size[::-1]), size, spacing, origin, colour, matrix)
+    array = array.reshape(-1, *(1,) * (3 - rank), *size[::-1])
+    return _Grid(array, size, spacing, origin, colour, matrix, None if copy else image)
 
 
 def _read_file(path: Path) -> sitk.Image:

@@ -18,9 +18,9 @@ from jcl.data.store import Store
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.metrics import score_case, summarise
-from jcl.runlog import progress_bar
+from jcl.progress import progress_bar
 from jcl.runs import load_network
-from jcl.segment import class_scores
+from jcl.segment import class_scores, fold_batch_norms
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     network, info = load_network(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
-    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     with closing(_open_store(config, info)) as store:
         split = read_split(config.run / "split.json")
         chosen = _test_cases(store, split)
@@ -115,10 +115,13 @@ def _test_cases(store: Store, split: Split) -> list[int]:
 def _segment_case(
     network: nn.Module, store: Store, case: int, batch_size: int, device: torch.device, precision: torch.dtype
 ) -> UInt8[np.ndarray, "d h w"]:
-    images = np.stack([store.image(case, number) for number in range(store.cases[case].slices)])
-    scores = class_scores(network, images, batch_size=batch_size, device=device, precision=precision)
-    labels = np.concatenate([part.argmax(1).to(torch.uint8).cpu().numpy() for part in scores])
-    return labels[:, *store.content(case)]
+    labels: list[UInt8[np.ndarray, "s h w"]] = []
+    for start in range(0, store.cases[case].slices, max(1, batch_size)):
+        numbers = range(start, min(start + max(1, batch_size), store.cases[case].slices))
+        images = np.stack([store.image(case, number) for number in numbers])
+        batches = class_scores(network, images, batch_size=batch_size, device=device, precision=precision)
+        labels += [scores[:, :, *store.content(case)].argmax(1).to(torch.uint8).cpu().numpy() for scores in batches]
+    return np.concatenate(labels)
 
 
 def _score(store: Store, case: int, predicted: UInt8[np.ndarray, "d h w"], *, unit: str) -> Iterable[dict[str, Any]]:

@@ -12,17 +12,16 @@ from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
-from jcl.data.dicom.segmentation import write_segmentation
-from jcl.data.dicom.series import find_series, is_dicom
 from jcl.data.imagefile import WriteError, write_error
-from jcl.data.layouts import Found, find_by_pattern, walk
+from jcl.data.layouts import Found, dicom_series, find_by_pattern, walk
+from jcl.data.resampling import prepare_parts
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
 from jcl.data.volumes import read_image, write_label
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.loading import load_trained
-from jcl.runlog import progress_bar
-from jcl.segment import class_values, segment_volume
+from jcl.progress import progress_bar
+from jcl.segment import class_values, fold_batch_norms, segment_parts
 
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
@@ -59,7 +58,7 @@ def predict(config: PredictConfig) -> list[Path]:
     network, info = load_trained(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
-    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     recipe: dict[str, Any] = info["recipe"]
     scans = _find_scans(config.source, recipe, skip=config.out)
     _check_out(config.out, scans)
@@ -136,7 +135,7 @@ def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Sca
 
 def _series_in(source: Path, paths: Sequence[Path]) -> list[Scan]:
     """Scans in DICOM series."""
-    series = find_series(source, [path for path in paths if not suffix_of(path) and is_dicom(path)])
+    series = dicom_series(source, [path for path in paths if not suffix_of(path)])
     return [Scan(each.name, (Stack(each.files[0].parent, each.files),), each.problem) for each in series]
 
 
@@ -199,9 +198,15 @@ def _segment(
         raise DataError(scan.problem)
     volume = read_image(scan.images, channels=recipe["channels"])
     geometry = volume.geometry
-    classes = segment_volume(network, volume, recipe, batch_size=config.batch_size, device=device, precision=precision)
+    parts = prepare_parts(volume, recipe, max(1, config.batch_size))
+    del volume  # from here on only `parts` has it, and drops it at its end
+    classes = segment_parts(
+        network, parts, recipe, geometry.shape, batch_size=config.batch_size, device=device, precision=precision
+    )
     write_label(scan.target(config.out), class_values(recipe)[classes], geometry)
     if config.dicom_seg and isinstance(scan.images[0], Stack):
+        from jcl.data.dicom.segmentation import write_segmentation
+
         write_segmentation(
             config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
         )

@@ -16,9 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import SimpleITK as sitk
-import torch
 
 from jcl.config import PrepareConfig
 from jcl.data.datasets import CaseSource, DatasetSpec, find_cases, load_spec, resolve
@@ -35,8 +33,8 @@ LOCK = ".lock"
 MULTIPLE = 16
 """The largest slice is rounded up to a multiple of it, which the networks' four poolings ask for."""
 
-BYTES_A_WORKER = 100 << 20
-"""A process takes some seconds to start, in which another prepares so much."""
+BYTES_A_WORKER = 20 << 20
+"""Twice what one process prepares while another starts, so that each pays for its start."""
 
 PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
@@ -122,6 +120,8 @@ def _check_out(out: Path) -> None:
 @contextlib.contextmanager
 def _locked(out: Path) -> Generator[None]:
     """Hold the store's lock; another process that prepares it waits here. A folder left empty is removed."""
+    import filelock  # not above: the worker processes import this module, and lock nothing
+
     lock = filelock.FileLock(out / LOCK)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -267,7 +267,6 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _start_worker() -> None:
     """One thread a process; the parent alone answers Ctrl-C; a parent that is killed takes its workers along."""
-    torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -283,7 +282,7 @@ def _start_worker() -> None:
 @contextlib.contextmanager
 def _bar(total: int) -> Generator[Progress]:
     """A bar with the time left on a terminal; elsewhere a line now and then."""
-    from jcl.runlog import progress_bar  # not above: the worker processes import this module, and need no logs
+    from jcl.progress import progress_bar  # not above: the worker processes import this module, and draw no bars
 
     told = time.monotonic()
     with progress_bar("prepare") as bar:

@@ -17,8 +17,8 @@ from jcl.data.inspection import StoreCheck, check_folder, check_source, inspect_
 from jcl.data.store import MANIFEST, PLAN, Store
 from jcl.errors import DataError, UsageError
 from jcl.findings import Finding, errors_of
+from jcl.progress import progress_bar
 from jcl.runcheck import RunCheck, check_run, is_run
-from jcl.runlog import progress_bar
 
 __all__ = ["verify"]
 

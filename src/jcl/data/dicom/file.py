@@ -7,10 +7,11 @@ from pathlib import Path
 
 from jcl.errors import DataError
 
-__all__ = ["DEFLATED", "Bounded", "Opened", "open_dicom"]
+__all__ = ["DEFLATED", "MARK", "Bounded", "Opened", "first_bytes", "may_be_dicom", "open_dicom"]
 
 Opened = io.BufferedReader | io.BytesIO
 
+MARK = b"DICM"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 MAX_INFLATED = 1 << 29
 MAX_HEADER = 1 << 28
@@ -18,6 +19,22 @@ MAX_HEADER = 1 << 28
 
 MAX_READS = 4_000_000
 """A header of more elements is no header; reading it would take minutes."""
+
+
+def first_bytes(path: Path) -> bytes:
+    """The 132 bytes that end with DICOM's mark; none of a file that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does: with its mark, or, in files of old, with an element of group 8 or 2."""
+    start = first_bytes(path)
+    # little- or big-endian
+    return start[128:] == MARK or (len(start) >= 16 and start[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08"))
 
 
 class Bounded:

@@ -15,7 +15,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from jcl.data.dicom.file import DEFLATED, Bounded, Opened, open_dicom
+from jcl.data.dicom.file import DEFLATED, MARK, Bounded, Opened, first_bytes, may_be_dicom, open_dicom
 from jcl.data.dicom.planes import Plane, read_planes, text
 from jcl.data.imagefile import MAX_VOXELS
 from jcl.errors import DataError
@@ -108,16 +108,10 @@ class Header:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM: by its mark, or, in files of old without one, by the class that its header names."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError:
+    if not may_be_dicom(path):
         return False
-    if start[128:] == b"DICM":
+    if first_bytes(path)[128:] == MARK:
         return True
-    # Such a file begins with an element of group 8 (or 2), little- or big-endian.
-    if len(start) < 16 or start[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08"):
-        return False
     header = read_header(path)
     return bool(header.series or header.instance)
 

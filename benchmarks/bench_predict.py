@@ -1,0 +1,204 @@
+"""Prediction of a large CT: time beside the floor of its arithmetic, and memory beside the size of the volume.
+
+    python benchmarks/bench_predict.py [--size 512] [--slices 200] [--width 32] [--json FILE] [--smoke]
+
+A generated chest and a U-Net with random weights. Ours is `predict` itself, from file to file, in a process of its own
+whose peak resident memory is watched. Theirs is the plain way in the same run: a loop over batches of 16 slices, NCHW,
+in float32, softmax, the classes of all slices, the file read and written with SimpleITK; the loop runs over the first
+`--plain` slices and its time is scaled up. The floor is the arithmetic of the convolutions at the rate of a
+2048 x 2048 matrix product of the same type. The last row is `evaluate` of the same case: read from a store, segmented,
+scored.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import nn
+
+from jcl.backbones.unet import UNet
+from jcl.config import EvaluateConfig, PredictConfig
+from jcl.data import phantom
+from jcl.data.datasets import CaseSource, DatasetSpec
+from jcl.data.preparation import Job, make_recipe, prepare_case
+from jcl.data.splits import Split, write_split
+from jcl.data.store import Store, write_manifest
+from jcl.device import resolve_precision
+from jcl.runs import save_model, start_run
+
+CPU = torch.device("cpu")
+MIB = 1 << 20
+
+
+def flops_of(network: nn.Module, size: int) -> int:
+    """Multiplications and additions of the convolutions for one slice."""
+    counted = 0
+
+    def count(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal counted
+        # each weight is used once a pixel: of the output, or of the input where that is the smaller
+        pixels = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        counted += 2 * module.weight.numel() * pixels.shape[-1] * pixels.shape[-2]
+
+    convolutions = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    hooks = [convolution.register_forward_hook(count) for convolution in convolutions]
+    with torch.inference_mode():
+        network(torch.zeros(1, 1, size, size))
+    for hook in hooks:
+        hook.remove()
+    return counted
+
+
+def rate(dtype: torch.dtype, repeats: int = 5) -> float:
+    """Operations a second of a matrix product."""
+    side = 2048
+    matrix = torch.randn(side, side).to(dtype)
+    times: list[float] = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - begun)
+    return 2 * side**3 / statistics.median(times)
+
+
+def make_case(folder: Path, size: int, slices: int, width: int) -> tuple[int, UNet]:
+    """A scan with its label, a store with it, and a run; returns the slices that it really has, and the network."""
+    made = phantom.scan(phantom.draw_patient(0, 0), size=size, slices=slices + slices // 4 + 8, field=330)
+    for name, array in (("image", made.image[:slices]), ("label", made.label[:slices])):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(made.spacing[::-1])
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"), useCompression=True)
+    labels = dict(enumerate(phantom.STRUCTURES, start=1))
+    spec = DatasetSpec(name="folder", labels=labels)
+    recipe = {**make_recipe(spec, labels, size_given=False), "padded": [size, size]}
+    (folder / "store" / "cases").mkdir(parents=True)
+    files = CaseSource(case="a", patient="a", images=(folder / "image.nii.gz",), label=folder / "label.nii.gz")
+    write_manifest(folder / "store", recipe, [prepare_case(Job(folder, folder / "store", files, recipe))], [])
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, classes=len(labels) + 1, width=width).eval()
+    store = Store.open(folder / "store")
+    backbone = {"name": "unet", "in_channels": 1, "classes": len(labels) + 1, "width": width}
+    info = {"kind": "finetune", "settings": {}, "backbone": backbone, "class_names": list(store.class_names)}
+    start_run(
+        folder / "run", {**info, "store": str(store.path), "store_digest": store.digest, "recipe": recipe}, resume=False
+    )
+    save_model(folder / "run", network)
+    write_split(folder / "run" / "split.json", Split(("b",), (), ("a",)))
+    return min(slices, len(made.image)), network
+
+
+def plain(network: UNet, folder: Path, slices: int) -> float:
+    """Seconds of the plain way, of which the network sees the first slices only."""
+    begun = time.perf_counter()
+    image = sitk.ReadImage(str(folder / "image.nii.gz"))
+    volume = sitk.GetArrayFromImage(image).astype(np.float32)
+    low, high = np.percentile(volume, (1, 99)).astype(np.float32)
+    volume = np.clip((volume - low) / (high - low), 0, 1)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        parts = [network(torch.from_numpy(volume[at : at + 16, None])).softmax(1) for at in range(0, slices, 16)]
+        few = torch.cat(parts).argmax(1).to(torch.uint8).numpy()
+    ended = time.perf_counter()
+    labels = np.resize(few, volume.shape)
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(folder / "plain.nii.gz"), useCompression=True)
+    return time.perf_counter() - ended + (ended - started) * len(volume) / len(few) + started - begun
+
+
+CHILD = """
+import json, resource, sys, time
+import torch
+from pathlib import Path
+from jcl.config import {config}
+from jcl.stages.{stage} import {stage}
+import jcl.backbones.unet, jcl.data.percentiles, numpy, SimpleITK
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begun = time.perf_counter()
+{stage}({config}({settings}))
+took = time.perf_counter() - begun
+print(json.dumps([took, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+def in_child(stage: str, config: type[Any], settings: str) -> tuple[float, float, float]:
+    """Seconds of a stage in a process of its own, and its resident memory before and at its peak, MiB."""
+    code = CHILD.format(stage=stage, config=config.__name__, settings=settings)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    took, before, peak = json.loads(done.stdout.splitlines()[-1])
+    return took, before / 1024, peak / 1024
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--slices", type=int, default=200)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--plain", type=int, default=16, help="slices of the plain way, a multiple of 16")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--smoke", action="store_true", help="a small case, a small network")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    given = parser.parse_args()
+    size, slices, width = (64, 20, 4) if given.smoke else (given.size, given.slices, given.width)
+    dtype = resolve_precision(given.precision, CPU)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        slices, network = make_case(folder, size, slices, width)
+        work = slices * flops_of(network, size)
+        rates = {"float32": rate(torch.float32)}
+        if resolve_precision("auto", CPU) == torch.bfloat16:
+            rates["bfloat16"] = rate(torch.bfloat16)
+        base = f"run=Path({str(folder / 'run')!r}), precision={given.precision!r}, "
+        settings = f"{base}source=Path({str(folder / 'image.nii.gz')!r}), out=Path({str(folder / 'out')!r})"
+        ours, before, peak = in_child("predict", PredictConfig, settings)
+        theirs = plain(network, folder, min(given.plain, slices))
+        scored, _, _ = in_child("evaluate", EvaluateConfig, f"{base}out=Path({str(folder / 'r.json')!r})")
+    floor = work / rates[str(dtype).removeprefix("torch.")]
+    volume = slices * size * size / MIB
+    report(given.json, size, slices, str(dtype), rates, floor, ours, theirs, scored, peak - before, volume)
+
+
+def report(
+    path: Path | None,
+    size: int,
+    slices: int,
+    dtype: str,
+    rates: dict[str, float],
+    floor: float,
+    ours: float,
+    theirs: float,
+    scored: float,
+    more: float,
+    voxels: float,
+) -> None:
+    """Print the figures, and write the rows."""
+    told = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in rates.items())
+    print(f"{size} x {size} x {slices}, {torch.get_num_threads()} threads, {dtype}; matrix products: {told}")
+    print(f"predict, file to file       {ours:8.1f} s, {ours / floor:.2f} times the floor of {floor:.1f} s")
+    print(f"plain loop, float32, NCHW   {theirs:8.1f} s, {theirs / ours:.2f} times as long as predict")
+    print(f"evaluate, store to scores   {scored:8.1f} s")
+    sizes = f"the volume is {4 * voxels:.0f} in float32, {2 * voxels:.0f} in its file"
+    print(f"memory on top of the start  {more:8.0f} MiB; {sizes}")
+    case = f"{size} x {size} x {slices}, {dtype.removeprefix('torch.')}"
+    rows = [
+        {"row": "8", "name": f"predict {case}", "theirs": theirs, "ours": ours, "floor": floor, "unit": "s",
+         "ratio": ours / floor, "goal": 3.0},
+        {"row": "8", "name": f"predict {case}: memory on top of the start", "theirs": None, "ours": more,
+         "floor": 4 * voxels, "unit": "MiB", "ratio": more / (4 * voxels), "goal": None},
+        {"row": "9", "name": f"evaluate {case}, store to scores", "theirs": None, "ours": scored, "floor": floor,
+         "unit": "s", "ratio": scored / floor, "goal": None},
+    ]  # fmt: skip
+    if path:
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
