@@ -2,9 +2,9 @@
 
     python benchmarks/bench_step.py [--sizes 128 256 512] [--json FILE] [--smoke]
 
-16 slices, U-Net of width 32, the defaults of JCL. *Theirs* is written from the description of the authors' program: each
-image is augmented by itself, each view goes through the encoder by itself, all four decoder blocks run though two are
-used, the dense loss is a loop over positions, all in float32 with channels first. Ours is the public interface, as
+16 slices, U-Net of width 32, the defaults of JCL. *Theirs* is written from the description of the authors' program:
+each image is augmented by itself, each view goes through the encoder by itself, all four decoder blocks run though two
+are used, the dense loss is a loop over positions, all in float32 with channels first. Ours is the public interface, as
 `jcl pretrain` uses it. Both compute the same losses of the same views, which is checked first (batch statistics apart:
 theirs are of one view each).
 

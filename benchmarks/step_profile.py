@@ -22,7 +22,7 @@ KINDS = {
     "copies, concatenation, filling": ("copy_", "cat", "fill_", "clone", "contiguous", "_to_copy"),
     "products of matrices": ("mm", "bmm", "addmm"),
     "views": ("grid_sampler_2d", "avg_pool2d"),
-    "optimiser": ("fused_sgd", "Optimizer"),
+    "optimiser": ("Optimizer",),
 }
 """Operators by a part of their name; the first that fits counts."""
 

@@ -32,7 +32,9 @@ def faults(how: str) -> int:
     environment = {**os.environ, "THP_MEM_ALLOC_ENABLE": "0"}
     for name in allocator.CHOSEN:
         environment.pop(name, None)
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True, env=environment
+    )
     return int(done.stdout)
 
 

@@ -236,6 +236,11 @@ class _CrossContrast(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, columns, matrix, row_along, column_along = ctx.saved_tensors
         matrix = matrix * grad_output
-        rows_gradient = (rows * (-grad_output * row_along)[:, :, None]).baddbmm_(matrix, columns)
-        columns_gradient = (columns * (-grad_output * column_along)[:, :, None]).baddbmm_(matrix.mT, rows)
+        rows_gradient = _scaled(rows, -grad_output * row_along).baddbmm_(matrix, columns)
+        columns_gradient = _scaled(columns, -grad_output * column_along).baddbmm_(matrix.mT, rows)
         return rows_gradient, columns_gradient, None, None
+
+
+def _scaled(rows: Float[Tensor, "s m d"], factors: Float[Tensor, "s m"]) -> Float[Tensor, "s m d"]:
+    """One pixel after the other, whatever the layout of the rows: only to such a tensor are products added at once."""
+    return torch.mul(rows, factors[:, :, None], out=rows.new_empty(rows.shape))

@@ -1,7 +1,7 @@
 """Optimisers and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -32,32 +32,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def sgd(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> torch.optim.SGD:
     """SGD with momentum 0.9 for pre-training (paper: SGD; momentum and weight decay are our choice)."""
-    held = list(parameters)
-    optimizer = torch.optim.SGD(held, lr=0.0, momentum=0.9, weight_decay=weight_decay, fused=_is_fused(held))
-    optimizer.register_step_pre_hook(_begin_momentum)
-    return optimizer
+    return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, weight_decay=weight_decay)
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
     """Adam for fine-tuning (paper, section 4.1)."""
     held = list(parameters)
-    return torch.optim.Adam(held, lr=0.0, fused=_is_fused(held))
-
-
-def _begin_momentum(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """Momentum 0 for parameters whose first gradient this is: what plain SGD makes of none.
-
-    PyTorch's fused SGD fails where some parameters get their first gradient later than others, as those of a second stage.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-
-
-def _is_fused(parameters: Sequence[nn.Parameter]) -> bool | None:
-    """On a CPU one pass over each parameter, where several would each read and write it; else PyTorch's own choice."""
-    return True if all(parameter.device.type == "cpu" for parameter in parameters) else None
+    # on a CPU one pass over each parameter, where plain Adam reads and writes it several times; else PyTorch's own choice
+    fused = True if all(parameter.device.type == "cpu" for parameter in held) else None
+    return torch.optim.Adam(held, lr=0.0, fused=fused)
 
 
 def budget(*, epochs: int | None, steps: int | None, batches: int, least: int) -> int:
