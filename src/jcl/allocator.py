@@ -16,10 +16,12 @@ CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_"
 def keep_freed_memory() -> bool:
     """Tell glibc's allocator to keep what is freed; returns whether it was told.
 
-    By default it asks the system for every array of 32 MiB or more anew, which then fills all its pages with zeros while the
-    program waits, and gives back the end of the heap whenever that is free. A training step needs the same arrays again
-    and again. Nothing is done with another C library, or where the environment has settings for it; another allocator that
-    is loaded before it is left as it is. It holds for the whole process, which then keeps its peak of memory until it ends.
+    By default it asks the system for every array of 32 MiB or more anew, whose pages the system fills with zeros while
+    the program waits, and gives back the end of the heap whenever that is free. A training step needs the same arrays
+    again and again. It holds for the whole process, which then keeps its peak of memory until it ends.
+
+    Nothing is done with another C library, or where the environment has settings for it; another allocator that is
+    loaded in its place does not notice.
     """
     if any(name in os.environ for name in CHOSEN):
         return False

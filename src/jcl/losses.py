@@ -173,7 +173,7 @@ def _contrast(
 
 
 class _PixelsFirst(torch.autograd.Function):
-    """Transpose of pixels and rows of channels, there and back: PyTorch does a matrix six times as fast as four sides."""
+    """Transpose of pixels and channels of rows, there and back: as a matrix several times as fast as with four sides."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -38,7 +38,7 @@ def sgd(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> torch.opt
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
     """Adam for fine-tuning (paper, section 4.1)."""
     held = list(parameters)
-    # on a CPU one pass over each parameter, where plain Adam reads and writes it several times; else PyTorch's own choice
+    # on a CPU one pass over each parameter, where plain Adam takes several; elsewhere what PyTorch chooses
     fused = True if all(parameter.device.type == "cpu" for parameter in held) else None
     return torch.optim.Adam(held, lr=0.0, fused=fused)
 

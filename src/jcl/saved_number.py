@@ -1,7 +1,7 @@
 """Numbers that are saved with a module and read without waiting for the device that it is on.
 
-A buffer on a GPU is saved and resumed, but reading it as a Python number waits until the GPU has done all that was asked
-of it before. So its value is also kept on the host.
+A buffer on a GPU is saved and resumed, but reading it as a Python number waits until the GPU has done all that was
+asked of it before. So its value is also kept on the host.
 """
 
 from typing import Any

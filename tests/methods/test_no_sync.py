@@ -1,7 +1,8 @@
 """No operator of a training step makes the host wait for a GPU, whatever the method.
 
 Run on a CPU, where nothing waits: the operators are those that have to read a tensor to know what to return. A copy of
-numbers drawn on the host to the device is none of them. Not seen: `tolist`, `numpy` and `cpu`, which are no operators here.
+numbers drawn on the host to the device is none of them. Not seen: `tolist`, `numpy` and `cpu`, which are no operators
+here.
 """
 
 import math
