@@ -173,7 +173,7 @@ def _contrast(
 
 
 class _PixelsFirst(torch.autograd.Function):
-    """Transpose of pixels and channels of rows, there and back: as a matrix several times as fast as with four sides."""
+    """Transpose of pixels and channels, there and back: as a matrix several times as fast as with four sides."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
