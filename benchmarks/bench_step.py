@@ -8,8 +8,8 @@ are used, the dense loss is a loop over positions, all in float32 with channels 
 `jcl pretrain` uses it. Both compute the same losses of the same views, which is checked first (batch statistics apart:
 theirs are of one view each).
 
-The variants run in processes of their own, since ours changes settings of the allocator, and take turns. The floor is
-the arithmetic of our step, which has nothing in it that is not needed, at the rate of a large matrix product in the
+The variants run in processes of their own, since ours asks for memory in its own way, and take turns. The floor is the
+arithmetic of our step, which has nothing in it that is not needed, at the rate of a large matrix product in the
 same run.
 """
 
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jcl import backbones, methods
-from jcl.allocator import keep_freed_memory
+from jcl.allocator import ask_for_huge_pages
 from jcl.data.batches import SliceBatch
 from jcl.device import autocast
 from jcl.losses import position_mask
@@ -57,7 +57,7 @@ def build(width: int) -> nn.Module:
 
 def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], object]:
     """A step as `jcl pretrain` does it."""
-    keep_freed_memory()
+    ask_for_huge_pages()
     method: Any = build(width).to(memory_format=torch.channels_last)
     optimizer, generator, batch = optimizer_of(method), torch.Generator().manual_seed(0), slices(size, count)
 
