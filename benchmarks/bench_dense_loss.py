@@ -1,6 +1,6 @@
 """The dense loss, forward and backward, beside a loop over positions and a plain batched product.
 
-    python benchmarks/bench_dense_loss.py [--smoke]
+    python benchmarks/bench_dense_loss.py [--json FILE] [--smoke]
 
 16 slices (32 rows), 128 channels, 32 x 32 positions. The floor is two products of shape (1024, 32, 128) x (1024,
 128, 32) at the measured rate of such products, and the features read twice and their gradient written once at the
@@ -11,8 +11,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from measuring import entry, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,7 +59,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a small size, once: only whether it runs")
-    smoke = parser.parse_args().smoke
+    parser.add_argument("--json", type=Path, help="write the results here")
+    given = parser.parse_args()
+    smoke = given.smoke
     size, repeats = (4, 1) if smoke else (32, 15)
     torch.manual_seed(0)
     positives = position_mask((torch.arange(16) / 16).repeat(2), 0.1)
@@ -86,11 +90,18 @@ def main() -> None:
     left, right = torch.randn(size * size, 32, 128), torch.randn(size * size, 128, 32)
     product = median_ms(lambda: torch.bmm(left, right), repeats)
     copy = median_ms(lambda: left.clone(), repeats)
+    floor = 2 * product + 1.5 * copy
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    results: list[dict[str, object]] = []
     for name, loss in cases.items():
         took = slow if name.startswith("loop") else median_ms(both(loss), repeats)
         print(f"{name:32s} {took:9.1f} ms  {slow / took:6.0f} x")
-    print(f"{'floor':32s} {2 * product + 1.5 * copy:9.1f} ms")
+        if name.startswith("ours"):
+            results.append(
+                entry("1", f"dense loss, {name}", slow, took, floor, 150.0 if name == "ours, joint" else 60.0)
+            )
+    print(f"{'floor':32s} {floor:9.1f} ms")
+    write_json(given.json, results)
 
 
 def info_nce_mean(rows: Tensor, positives: Tensor) -> Tensor:

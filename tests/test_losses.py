@@ -80,6 +80,40 @@ def test_dense_equals_loop(same, channels_last, dtype, tolerance):
         torch.testing.assert_close(g.double(), w, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_lengths_of_features_play_no_part(same):
+    """Cosines do not depend on them, whether they come from norms or from the diagonal of the products."""
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 6, 8, 3, 3)
+    lengths = 10.0 ** torch.linspace(-8, 8, 6)[:, None, None, None]
+    mask = position_mask(torch.rand(6), 0.5)
+
+    def loss(factors):
+        anchors = a * factors
+        return dense_info_nce(anchors, anchors if same else b / factors, mask, temperature=0.1)
+
+    # a cosine in float32 is off by 1e-7, and ten times that after the division by the temperature
+    torch.testing.assert_close(loss(lengths), loss(torch.ones(())), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_any_layout_gives_the_same(same):
+    """Channels first, channels last, and a part of larger features, as the gradient of a slice is taken."""
+    torch.manual_seed(0)
+    whole, mask = torch.randn(2, 9, 6, 4, 5, dtype=torch.float64), position_mask(positions(), 0.1)
+    results = []
+    for layout in (lambda x: x[:7], lambda x: x.contiguous(memory_format=torch.channels_last)[2:], lambda x: x[1:-1]):
+        parts = [
+            layout(x).detach().copy_(whole[0, :7] if n == 0 else whole[1, :7]) for n, x in enumerate(whole.clone())
+        ]
+        a, b = (part.requires_grad_() for part in parts)
+        loss = dense_info_nce(a, a if same else b, mask, temperature=0.1)
+        results.append([loss, *torch.autograd.grad(loss, [a] if same else [a, b])])
+    for other in results[1:]:
+        for x, y in zip(other, results[0], strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=1e-13)
+
+
 def test_gradient_scales_with_what_comes_after():
     a = torch.randn(4, 3, 1, 2, dtype=torch.float64, requires_grad=True)
     mask = ~torch.eye(4, dtype=torch.bool)

@@ -138,13 +138,15 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 def _pixels_first(x: Float[Tensor, "m d h w"]) -> Float[Tensor, "s m d"]:
     """A view where the features are channels-last; else one copy, which all that follows is faster for."""
-    rows = _at_least_float32(x).permute(2, 3, 0, 1).flatten(0, 1)
-    return rows if rows.stride(2) == 1 else rows.contiguous()
+    x = _at_least_float32(x)
+    rows = x.permute(2, 3, 0, 1).flatten(0, 1)
+    return rows if rows.stride(2) == 1 else _PixelsFirst.apply(x)  # pyright: ignore[reportReturnType]
 
 
-def _inverse_norms(x: Float[Tensor, "s m d"]) -> Float[Tensor, "s m"]:
-    norms = torch.linalg.vector_norm(x, dim=2)
-    return torch.where(norms > EPSILON, 1 / norms.clamp(min=EPSILON), 0)
+def _inverse_norms(squares: Float[Tensor, "s m"]) -> Float[Tensor, "s m"]:
+    """Of rows whose products with themselves these are; 0 for a zero vector."""
+    directed = squares > EPSILON**2
+    return torch.where(directed, torch.where(directed, squares, 1).rsqrt(), 0)
 
 
 def _contrast(
@@ -158,15 +160,30 @@ def _contrast(
     pixels = cosines.shape[0]
     share = weights.sum(1)  # 1 / (number of counted anchors), or 0
     logits = cosines / temperature
-    attraction = torch.einsum("sij,ij->", logits, weights)
+    attraction = (logits.flatten(1) @ weights.flatten()).sum()
     logits.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
     peak = logits.amax(dim=2, keepdim=True)
     logits.sub_(peak).exp_()
     sums = logits.sum(dim=2, keepdim=True)
     log_sums = sums.log() + peak
     loss = ((log_sums.squeeze(2) @ share).sum() - attraction) / pixels
-    gradient = logits.mul_(share[:, None] / sums).sub_(weights).div_(temperature * pixels)
+    scale = 1 / (temperature * pixels)
+    gradient = logits.mul_(share[:, None] * scale / sums).sub_(weights * scale)
     return loss, gradient
+
+
+class _PixelsFirst(torch.autograd.Function):
+    """Transpose of pixels and channels, there and back: as a matrix several times as fast as with four sides."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.shape = x.shape
+        return x.reshape(-1, x.shape[2] * x.shape[3]).T.contiguous().view(-1, *x.shape[:2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad_output.flatten(1).T.contiguous().view(ctx.shape)
 
 
 class _JointContrast(torch.autograd.Function):
@@ -178,9 +195,10 @@ class _JointContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        inverse = _inverse_norms(rows)
+        products = torch.bmm(rows, rows.mT)
+        inverse = _inverse_norms(products.diagonal(dim1=1, dim2=2))
         scale = inverse[:, :, None] * inverse[:, None, :]
-        cosines = torch.bmm(rows, rows.mT).mul_(scale)
+        cosines = products.mul_(scale)
         loss, gradient = _contrast(cosines, weights, temperature)
         both = gradient + gradient.mT
         along = (both * cosines).sum(2)
@@ -201,7 +219,9 @@ class _CrossContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, weights: Tensor, temperature: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        row_inverse, column_inverse = _inverse_norms(rows), _inverse_norms(columns)
+        row_inverse, column_inverse = (
+            _inverse_norms(torch.linalg.vector_norm(x, dim=2).square_()) for x in (rows, columns)
+        )
         scale = row_inverse[:, :, None] * column_inverse[:, None, :]
         cosines = torch.bmm(rows, columns.mT).mul_(scale)
         loss, gradient = _contrast(cosines, weights, temperature)
@@ -215,6 +235,12 @@ class _CrossContrast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, columns, matrix, row_along, column_along = ctx.saved_tensors
-        rows_gradient = torch.bmm(matrix, columns).sub_(row_along[:, :, None] * rows).mul_(grad_output)
-        columns_gradient = torch.bmm(matrix.mT, rows).sub_(column_along[:, :, None] * columns).mul_(grad_output)
+        matrix = matrix * grad_output
+        rows_gradient = _scaled(rows, -grad_output * row_along).baddbmm_(matrix, columns)
+        columns_gradient = _scaled(columns, -grad_output * column_along).baddbmm_(matrix.mT, rows)
         return rows_gradient, columns_gradient, None, None
+
+
+def _scaled(rows: Float[Tensor, "s m d"], factors: Float[Tensor, "s m"]) -> Float[Tensor, "s m d"]:
+    """One pixel after the other, whatever the layout of the rows: only to such a tensor are products added at once."""
+    return torch.mul(rows, factors[:, :, None], out=rows.new_empty(rows.shape))

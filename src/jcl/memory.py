@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from jcl.saved_number import keep_number, number, set_number
+
 __all__ = ["Queue"]
 
 
@@ -22,7 +24,7 @@ class Queue(nn.Module):
         super().__init__()
         for name, rows in initial.items():
             self.register_buffer(name, rows)
-        self.register_buffer("written", torch.tensor(0))
+        keep_number(self, "written", 0)
         self.size = len(next(iter(initial.values())))
 
     def __getitem__(self, name: str) -> Tensor:
@@ -31,15 +33,15 @@ class Queue(nn.Module):
 
     def full(self) -> bool:
         """Whether none of the rows that it started with is left."""
-        return bool(self["written"] >= self.size)
+        return number(self, "written") >= self.size
 
     @torch.no_grad()
     def push(self, **rows: Tensor) -> None:
         """Overwrite the oldest rows; of a batch larger than the queue its last rows stay."""
         count = len(next(iter(rows.values())))
         kept = min(count, self.size)
-        written = self["written"]
-        places = (written + torch.arange(count - kept, count, device=written.device)) % self.size
+        written = number(self, "written")
+        places = torch.arange(written + count - kept, written + count, device=self["written"].device) % self.size
         for name, values in rows.items():
             self[name][places] = values[count - kept :].to(self[name].dtype)
-        written += count
+        set_number(self, "written", written + count)

@@ -10,6 +10,7 @@ from jcl.backbones.unet import UNet
 from jcl.errors import UsageError
 from jcl.methods.swav import SwAV, sinkhorn, small_crop, swapped_prediction
 from jcl.optim import set_learning_rate, sgd
+from jcl.saved_number import set_number
 from jcl.views import AffineRanges
 from oracles.answers import CONTENT, PRECISIONS, Features, check, check_finite, given, hard_features, slices
 
@@ -19,7 +20,7 @@ def on_features(prototypes: torch.Tensor, *, queue: int = 0, **settings) -> SwAV
     method.projector = nn.Identity()
     del method.prototypes
     method.prototypes = prototypes  # no parameter, but a leaf of the test's own
-    method.progress.fill_(0.5)
+    set_number(method, "progress", 0.5)
     return method
 
 

@@ -12,6 +12,7 @@ from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
 from jcl.errors import UsageError
+from jcl.saved_number import keep_number, number, set_number
 from jcl.similarity import unit
 from jcl.teacher import cosine_momentum, follow, make_teacher
 from jcl.views import AffineRanges, random_view
@@ -99,7 +100,7 @@ class DeSD(nn.Module):
         self.teacher_head = make_teacher(self.heads[-1])
         self.transfers = network.parts(0)
         self.register_buffer("centre", torch.zeros(prototypes))
-        self.register_buffer("progress", torch.zeros(()))
+        keep_number(self, "progress", 0.0)
         self._batch_centre: Tensor | None = None
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
@@ -108,15 +109,15 @@ class DeSD(nn.Module):
 
     def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, that of each stage (`stage_1` is the shallowest), and the collapse monitor (see `Method`)."""
-        progress = float(cast("Tensor", self.progress))
+        progress = number(self, "progress")
         target = self._teach(views[0], progress)
         features = cast("Backbone", self.backbone).encode(views[0])[-len(self.heads) :]
         losses: dict[str, Tensor] = {}
         embedding = views[0]
-        for number, (head, level) in enumerate(zip(self.heads, features, strict=True), start=1):
+        for stage, (head, level) in enumerate(zip(self.heads, features, strict=True), start=1):
             embedding, logits = head(level, fixed=progress < self.fixed_prototypes)
             rows = distil(logits, target, temperature=self.student_temperature)
-            losses[f"stage_{number}"] = gather(rows).mean()
+            losses[f"stage_{stage}"] = gather(rows).mean()
         first, second = (gather(block) for block in embedding.chunk(2))
         return {"loss": torch.stack(list(losses.values())).mean(), **losses, **collapse_monitor(first, second)}
 
@@ -128,7 +129,7 @@ class DeSD(nn.Module):
         if self._batch_centre is not None:
             cast("Tensor", self.centre).lerp_(self._batch_centre, 1 - self.centre_momentum)
             self._batch_centre = None
-        cast("Tensor", self.progress).fill_(progress)
+        set_number(self, "progress", progress)
 
     @torch.no_grad()
     def _teach(self, views: Tensor, progress: float) -> Float[Tensor, "two_n k"]:

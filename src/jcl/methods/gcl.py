@@ -14,6 +14,7 @@ from jcl.distributed import gather
 from jcl.errors import UsageError
 from jcl.heads import InstanceProjector
 from jcl.parts import frozen
+from jcl.saved_number import keep_number, number, set_number
 from jcl.similarity import cosines
 from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
 
@@ -106,7 +107,7 @@ class GCL(nn.Module):
             nn.Conv2d(channels, channels, 1, bias=False),
         )
         self.transfers = network.parts(blocks)
-        self.register_buffer("phase", torch.zeros((), dtype=torch.long))
+        keep_number(self, "phase", 0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
         """Two views of each slice: with spatial augmentation in stage one, with intensities changed in stage two.
@@ -125,10 +126,10 @@ class GCL(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Stage two begins at half of the run."""
-        cast("Tensor", self.phase).fill_(min(int(progress * self.phases), self.phases - 1))
+        set_number(self, "phase", min(int(progress * self.phases), self.phases - 1))
 
     def _stage(self) -> int:
-        return int(cast("Tensor", self.phase))
+        return number(self, "phase")
 
     def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
         z = self.global_projector(cast("Backbone", self.backbone).encode(views)[-1])
@@ -137,7 +138,7 @@ class GCL(nn.Module):
         positives, negatives = global_masks(parts, across=self.positives == "partition")
         rows = torch.cat([first, second])
         losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
-        return {"loss": losses[positives].mean(), **collapse_monitor(first, second)}
+        return {"loss": mean_of_pairs(losses, positives), **collapse_monitor(first, second)}
 
     def _local(self, views: Tensor) -> dict[str, Tensor]:
         network = cast("Backbone", self.backbone)
@@ -148,7 +149,7 @@ class GCL(nn.Module):
         rows = torch.cat([first, second], dim=1)
         positives, negatives = local_masks(first.shape[1], device=rows.device)
         losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
-        loss = gather(losses[:, positives].mean(1)).mean()
+        loss = gather(mean_of_pairs(losses, positives)).mean()
         return {"loss": loss, **collapse_monitor(gather(first).flatten(0, 1), gather(second).flatten(0, 1))}
 
     def _check_size(self, images: Tensor) -> None:
@@ -201,6 +202,14 @@ def pair_losses(logits: Float[Tensor, "*b m m"], negatives: Bool[Tensor, "m m"])
     """l(i, j) of every pair, to be read where a pair is positive: log(1 + sum_{k in N_i} exp(s_ik - s_ij))."""
     against = logits.masked_fill(~negatives, NO_NEGATIVE).logsumexp(-1, keepdim=True)
     return F.softplus(against - logits)
+
+
+def mean_of_pairs(losses: Float[Tensor, "*b m m"], positives: Bool[Tensor, "m m"]) -> Float[Tensor, "*b"]:
+    """Mean of the losses of the positive pairs.
+
+    Picking them out by the mask instead would make the host wait for a GPU to count them.
+    """
+    return torch.where(positives, losses, 0).sum((-2, -1)) / positives.sum()
 
 
 def regions(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 13 d"]:

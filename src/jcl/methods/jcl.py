@@ -15,6 +15,7 @@ from jcl.errors import UsageError
 from jcl.heads import InstanceProjector, PixelProjector
 from jcl.losses import dense_info_nce, equivariance, info_nce, position_mask
 from jcl.parts import copy_parts, draw_anew, frozen
+from jcl.saved_number import keep_number, number, set_number
 from jcl.teacher import follow, make_teacher
 from jcl.views import AffineRanges, IntensityRanges, jitter, random_view, shrink
 
@@ -51,8 +52,6 @@ class JCL(nn.Module):
 
     learning_rate = 0.01
     """The paper's 0.1 collapses on small collections (see docs/results.md); the authors' scripts use 0.01."""
-
-    phase: Tensor
 
     def __init__(
         self,
@@ -148,7 +147,7 @@ class JCL(nn.Module):
             self._build_auxiliary_encoder()
         self.phases = 1 if stages == "one" else 2
         if self.phases == 2:
-            self.register_buffer("phase", torch.tensor(0))  # saved, so that a run that is resumed knows its stage
+            keep_number(self, "phase", 0)  # saved, so that a run that is resumed knows its stage
         self.transfers = cast("Backbone", backbone).parts(blocks if self.decodes else 0)
 
     def _check_numbers(self, weights: dict[str, float]) -> None:
@@ -295,11 +294,11 @@ class JCL(nn.Module):
             for name, part in self.auxiliary_encoder.named_children():
                 follow(part, self.backbone.get_submodule(name), self.momentum)
         if self.phases == 2:
-            self.phase.fill_(min(int(progress * 2), 1))
+            set_number(self, "phase", min(int(progress * 2), 1))
 
     def _trained(self) -> str:
         """Which part of the backbone is trained at present."""
-        return "both" if self.phases == 1 else ("encoder", "decoder")[int(self.phase)]
+        return "both" if self.phases == 1 else ("encoder", "decoder")[number(self, "phase")]
 
     def _losses(self) -> set[str]:
         """Those that are on, and train the part that is trained at present."""

@@ -14,6 +14,7 @@ from jcl.distributed import gather
 from jcl.errors import UsageError
 from jcl.heads import MLP
 from jcl.memory import Queue
+from jcl.saved_number import keep_number, number, set_number
 from jcl.similarity import unit
 from jcl.views import AffineRanges, random_affine, random_view, shrink, warp
 
@@ -100,8 +101,7 @@ class SwAV(nn.Module):
         places = torch.zeros(queue, projection)
         self.queue = Queue(first=places, second=places.clone()) if queue else None
         self.arrived: dict[str, Tensor] = {}
-        self.progress: Tensor
-        self.register_buffer("progress", torch.tensor(0.0))
+        keep_number(self, "progress", 0.0)
         self.transfers = network.parts(0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, ...]:
@@ -118,7 +118,7 @@ class SwAV(nn.Module):
         network = cast("Backbone", self.backbone)
         pooled = torch.cat([network.encode(view)[-1].mean(dim=(2, 3)) for view in views])
         z = [unit(gather(rows)) for rows in self.projector(pooled).chunk(2 + self.small_crops)]
-        prototypes = self.prototypes.detach() if self.progress < self.frozen_until else self.prototypes
+        prototypes = self.prototypes.detach() if number(self, "progress") < self.frozen_until else self.prototypes
         scores = [_scores(rows, prototypes) for rows in z]
         self.arrived = {"first": z[0].detach(), "second": z[1].detach()}
         codes = [self._codes("first", scores[0]), self._codes("second", scores[1])]
@@ -131,13 +131,13 @@ class SwAV(nn.Module):
         if self.queue is not None and self.arrived:
             self.queue.push(**self.arrived)
         self.arrived = {}
-        self.progress.fill_(progress)
+        set_number(self, "progress", progress)
 
     @torch.no_grad()
     def _codes(self, name: str, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
         """Codes of a view, spread over the prototypes together with the queue where that is in use."""
         count = len(scores)
-        if self.queue is not None and self.progress >= self.queue_from and self.queue.full():
+        if self.queue is not None and number(self, "progress") >= self.queue_from and self.queue.full():
             scores = torch.cat([scores, _scores(self.queue[name], self.prototypes)])
         return sinkhorn(scores, epsilon=self.epsilon)[:count]
 

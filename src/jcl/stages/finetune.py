@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl import backbones
+from jcl.allocator import ask_for_huge_pages
 from jcl.checkpoint import Checkpointer, read_weights
 from jcl.config import FinetuneConfig, as_mapping, defaults
 from jcl.data.batches import BatchOrder, SliceBatch, Slices, list_slices, load_batches
@@ -59,6 +60,7 @@ def finetune(config: FinetuneConfig) -> Path:
 
 def _finetune_here(config: FinetuneConfig) -> Path:
     """What each process does."""
+    ask_for_huge_pages()
     with bit_for_bit(config.deterministic), closing(Store.open(config.store)) as store:
         return _finetune(config, store)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from jcl import backbones, methods
+from jcl.allocator import ask_for_huge_pages
 from jcl.checkpoint import Checkpointer
 from jcl.config import PretrainConfig, as_mapping, defaults
 from jcl.data.batches import BatchOrder, SliceBatch, SliceIndex, Slices, list_slices, load_batches
@@ -54,6 +55,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
 def _pretrain_here(config: PretrainConfig) -> Path:
     """What each process does."""
+    ask_for_huge_pages()
     with ExitStack() as opened:
         opened.enter_context(bit_for_bit(config.deterministic))
         stores = [opened.enter_context(closing(Store.open(path))) for path in config.stores]

@@ -1,0 +1,122 @@
+"""What the benchmarks of whole steps share: steps in processes of their own, the rate of products, rows of results."""
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jcl.device import resolve_precision
+
+
+def serve(step: Callable[[], object], *, processor_time: bool) -> None:
+    """In a child: a step for every line of the input, and a line with its milliseconds and the peak of memory."""
+    clock = time.process_time if processor_time else time.perf_counter
+    for _ in sys.stdin:
+        begun = clock()
+        step()
+        took = 1000 * (clock() - begun)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"ms": took, "MiB": peak}), flush=True)
+
+
+class Child:
+    """A process that does steps when it is asked to: with memory, and settings of memory, of its own."""
+
+    def __init__(self, script: str, arguments: Sequence[str]) -> None:
+        command = [sys.executable, script, *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self) -> dict[str, float]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.process.args}: ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(
+    script: str, variants: Mapping[str, Sequence[str]], *, rounds: int, together: bool
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds and peak MiB of each variant; a first step warms up.
+
+    Args:
+        script: path of the benchmark, which `serve`s with the arguments of a variant.
+        variants: arguments by name.
+        rounds: steps of each that count.
+        together: the variants take turns, so that the machine is the same to all; else one ends before the next begins,
+            which takes less memory.
+    """
+    laps: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    for group in [list(variants)] if together else [[name] for name in variants]:
+        children = {name: Child(script, variants[name]) for name in group}
+        for number in range(rounds + 1):
+            for name, child in children.items():
+                lap = child.step()
+                if number:
+                    laps[name].append(lap)
+        for child in children.values():
+            child.close()
+    return {
+        name: {"ms": statistics.median(lap["ms"] for lap in these), "MiB": max(lap["MiB"] for lap in these)}
+        for name, these in laps.items()
+    }
+
+
+def precisions(asked: str) -> list[str]:
+    """`auto` is float32, and bfloat16 where the hardware multiplies it; else names with commas."""
+    if asked != "auto":
+        return asked.split(",")
+    fast = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    return ["float32", "bfloat16"] if fast else ["float32"]
+
+
+def matrix_rate(precision: str, *, size: int = 2048, processor_time: bool = False) -> float:
+    """Operations a second of a product of two matrices of `size` squared."""
+    clock = time.process_time if processor_time else time.perf_counter
+    left, right = (torch.randn(size, size).to(getattr(torch, precision)) for _ in range(2))
+    times: list[float] = []
+    for _ in range(6):
+        begun = clock()
+        _: Tensor = left @ right
+        times.append(clock() - begun)
+    return 2 * size**3 / statistics.median(times[1:])
+
+
+def device() -> str:
+    """The processor, its widest instructions that PyTorch uses, and the threads."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        named = [line for line in information.read_text().splitlines() if line.startswith("model name")]
+        model = named[0].split(":")[1].strip() if named else model
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{model}, {capability}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def entry(row: str, name: str, theirs: float, ours: float, floor: float, goal: float | None) -> dict[str, Any]:
+    """A result in milliseconds, as `--json` writes it."""
+    result = {"row": row, "name": name, "theirs": theirs, "ours": ours, "floor": floor, "unit": "ms"}
+    return {**result, "ratio": theirs / ours, "goal": goal, "device": device()}
+
+
+def write_json(path: Path | None, rows: list[dict[str, Any]]) -> None:
+    """Write the results, if a file was asked for."""
+    if path is not None:
+        path.write_text(json.dumps(rows, indent=1) + "\n")

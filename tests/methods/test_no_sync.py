@@ -1,0 +1,104 @@
+"""No operator of a training step makes the host wait for a GPU, whatever the method.
+
+Run on a CPU, where nothing waits: the operators are those that have to read a tensor to know what to return. A copy of
+numbers drawn on the host to the device is none of them. Not seen: `tolist`, `numpy` and `cpu`, which are no operators
+here.
+"""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from jcl import backbones, methods
+from jcl.data.batches import SliceBatch
+from jcl.optim import set_learning_rate, sgd
+
+WAITING = {
+    "_local_scalar_dense",
+    "_unique2",
+    "bincount",
+    "equal",
+    "is_nonzero",
+    "item",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave",
+    "unique_consecutive",
+    "unique_dim",
+}
+"""Operators whose result, or its shape, depends on values."""
+
+VARIANTS = {
+    "jcl": [
+        {},
+        {"views": "paper", "pairing": "cross", "connection": "ema"},
+        {"invariant": "intensity", "dense_form": "byol", "elastic": 0.05},
+        {"stages": "two"},
+    ],
+    "moco": [{"queue": 24}],
+    "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
+    "desd": [{"prototypes": 64}],
+    "dira": [{"discriminator_width": 4}],
+}
+
+
+class Waits(TorchDispatchMode):
+    """Collects what would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        if name in WAITING or (name in ("index", "index_put_", "index_put") and chooses_by_mask(args[1])):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def chooses_by_mask(indices) -> bool:
+    return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(name, s) for name in methods.available() for s in VARIANTS.get(name, [{}])]
+)
+def test_a_step_waits_for_nothing(name, settings):
+    torch.manual_seed(0)
+    method = methods.load(name)(backbones.load("unet")(in_channels=1, classes=2, width=4), **settings)
+    batch = SliceBatch(
+        images=torch.rand(6, 1, 64, 64), positions=torch.linspace(0.1, 1, 6), volumes=torch.arange(6) // 2
+    )
+    optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
+    set_learning_rate(optimizer, 0.001)
+    steps = 4 * method.phases
+    with Waits() as waits:
+        for step in range(steps):
+            losses = method(method.views(batch, generator), batch)
+            optimizer.zero_grad()
+            losses["loss"].backward()
+            optimizer.step()
+            method.after_step((step + 1) / steps)
+    assert waits.found == []
+    assert math.isfinite(losses["loss"].item())
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: float(x.sum()),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: torch.where(x > 0),
+        lambda x: x.unique(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.clone().index_put_((x > 0,), torch.tensor(0.0)),
+        lambda x: torch.equal(x, x),
+    ],
+)
+def test_what_waits_is_noticed(wait):
+    with Waits() as waits:
+        wait(torch.tensor([0.0, 1.0, 2.0]))
+    assert waits.found
