@@ -114,17 +114,18 @@ def plain(network: UNet, folder: Path, slices: int) -> float:
 
 
 CHILD = """
-import json, resource, sys, time
-import torch
+import json, time
 from pathlib import Path
 from jcl.config import {config}
 from jcl.stages.{stage} import {stage}
-import jcl.backbones.unet, jcl.data.percentiles, numpy, SimpleITK
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-begun = time.perf_counter()
+import jcl.backbones.unet
+def peak():
+    # not what getrusage says, which a process has from its parent
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+before, begun = peak(), time.perf_counter()
 {stage}({config}({settings}))
-took = time.perf_counter() - begun
-print(json.dumps([took, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+print(json.dumps([time.perf_counter() - begun, before, peak()]))
 """
 
 
@@ -133,7 +134,7 @@ def in_child(stage: str, config: type[Any], settings: str) -> tuple[float, float
     code = CHILD.format(stage=stage, config=config.__name__, settings=settings)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     took, before, peak = json.loads(done.stdout.splitlines()[-1])
-    return took, before / 1024, peak / 1024
+    return took, before, peak
 
 
 def main() -> None:
