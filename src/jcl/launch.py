@@ -142,8 +142,10 @@ def _spawn(work: _Work) -> Any:
             f"process {killed[0] + 1} of {work.count} was killed (signal {-started[killed[0]].exitcode}), and the "
             "others were stopped; the same command with --resume goes on"
         ) from failure
-    if errors or failure is not None:
-        raise failure if isinstance(failure, ProcessRaisedException) or not errors else errors[0]
+    if isinstance(failure, ProcessRaisedException) or (failure is not None and not errors):
+        raise failure
+    if errors:
+        raise errors[0]
     return results[0]
 
 
