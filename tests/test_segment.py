@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jcl import segment
-from jcl.backbones.unet import UNet
+from jcl import backbones, segment
 from jcl.segment import class_scores, fold_batch_norms, pad_centred, resize_scores
 from thresholds import threshold_network
 
@@ -96,9 +95,10 @@ def test_large_slices_are_taken_fewer_at_a_time(monkeypatch):
     assert [len(part) for part in scores_of(threshold_network(0.5), images, 16)] == [1] * 7
 
 
-def test_folded_batch_norms_compute_the_same():
+@pytest.mark.parametrize("name", backbones.available())
+def test_folded_batch_norms_compute_the_same(name):
     torch.manual_seed(0)
-    network = UNet(in_channels=2, classes=3, width=4)
+    network = backbones.load(name)(in_channels=2, classes=3, width=4)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean, std=0.3)
@@ -110,12 +110,13 @@ def test_folded_batch_norms_compute_the_same():
     with torch.inference_mode():
         expected = network(images)
     folded = fold_batch_norms(network)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
     with torch.inference_mode():
         found = folded(images)
-    # rounding of 23 layers in float32, relative to the largest logit
-    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-5
+    # rounding of some tens of layers in float32, relative to the largest logit
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
     assert expected.std() > 1e-3
+    if name == "unet":
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
 
 
 def test_only_what_runs_in_order_is_folded():
