@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jcl.backbones import own_width
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping, as_toml, load
 from jcl.errors import UsageError
 
@@ -18,7 +19,8 @@ def write(folder: Path, text: str) -> Path:
 
 def test_defaults_are_those_of_the_paper():
     config = load(PretrainConfig, None, GIVEN)
-    assert (config.method, config.batch_size, config.width) == ("jcl", 16, 32)
+    assert (config.method, config.batch_size, config.backbone) == ("jcl", 16, "unet")
+    assert own_width("unet") == 32
     fine = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o"})
     assert (fine.batch_size, fine.learning_rate) == (5, 5e-4)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jcl.device import autocast, resolve_device, resolve_precision
+from jcl.device import autocast, count_devices, resolve_device, resolve_precision
 from jcl.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -18,15 +18,24 @@ def test_devices_without_a_gpu(monkeypatch):
 
 def test_devices_with_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("auto") == torch.device("cuda", 0)
-    assert resolve_device("cpu") == CPU
-    with pytest.raises(UsageError, match="one device so far"):
-        resolve_device("2")
+    assert resolve_device("cpu") == resolve_device("cpu:2") == CPU
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert resolve_device("2") == torch.device("cuda", 1)
+    with pytest.raises(UsageError, match="3 GPUs are asked for; PyTorch sees 2"):
+        resolve_device("3")
+
+
+@pytest.mark.parametrize(("devices", "count"), [("auto", 1), ("cpu", 1), ("cpu:2", 2), ("4", 4)])
+def test_a_process_a_device(devices, count):
+    assert count_devices(devices) == count
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match="auto, cpu"):
-        resolve_device("tpu")
+    for wrong in ("tpu", "0", "cpu:", "cpu:two", "-1"):
+        with pytest.raises(UsageError, match="auto, cpu"):
+            resolve_device(wrong)
     with pytest.raises(UsageError, match="bfloat16"):
         resolve_precision("float16", CPU)
 

@@ -108,7 +108,7 @@ class SkipLSTM(nn.Module):
 
     def forward(self, skip: Float[Tensor, "b c h w"], up: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f h w"]:
         # The convolutions of the inputs do not wait for a state: all steps, gates and directions in one call.
-        of_skip, of_up = self.inputs(torch.cat([skip, up])).chunk(2)
+        of_skip, of_up = self.inputs(torch.cat([skip, up])).split(skip.shape[0])
         first = self.by_direction(forward=of_skip, backward=of_up)
         second = self.by_direction(forward=of_up, backward=of_skip)
         states = [lstm_step(gates, None) for gates in first]
