@@ -88,9 +88,7 @@ def make_case(folder: Path, size: int, slices: int, width: int) -> tuple[int, UN
     store = Store.open(folder / "store")
     backbone = {"name": "unet", "in_channels": 1, "classes": len(labels) + 1, "width": width}
     info = {"kind": "finetune", "settings": {}, "backbone": backbone, "class_names": list(store.class_names)}
-    start_run(
-        folder / "run", {**info, "store": str(store.path), "store_digest": store.digest, "recipe": recipe}, resume=False
-    )
+    start_run(folder / "run", {**info, "store": str(store.path), "store_digest": store.digest, "recipe": recipe})
     save_model(folder / "run", network)
     write_split(folder / "run" / "split.json", Split(("b",), (), ("a",)))
     return min(slices, len(made.image)), network
