@@ -48,6 +48,7 @@ def channel_attention(
 
 
 def per_head(projected: Float[Tensor, "b n hc"]) -> Float[Tensor, "b h n c"]:
+    """The channels of each head by themselves."""
     return projected.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
 
