@@ -71,6 +71,17 @@ COMMANDS = {
         "jcl.stages.export",
         ("jcl export fine --to onnx --out model.onnx", "jcl export pre --to nnunet --out pretrained"),
     ),
+    "benchmark": Command(
+        config.BenchmarkConfig,
+        "jcl.benchmark.benchmark",
+        (
+            "jcl benchmark small_table1 --data scans --out bench",
+            "jcl benchmark mine.toml --data scans --out bench --workers 4",
+        ),
+    ),
+    "report": Command(
+        config.ReportConfig, "jcl.report.report", ("jcl report bench --out report.html", "jcl report bench --out docs/report.html"),
+    ),
     "demo": Command(config.DemoConfig, "jcl.demo", ("jcl demo", "jcl demo --out somewhere-else --seed 1")),
 }
 CATALOGUES = {
@@ -78,6 +89,7 @@ CATALOGUES = {
     "backbones": "List the segmentation networks.",
     "datasets": "List the data sets that prepare knows, or one with where to get it.",
     "splits": "List the fixed splits of the JCL authors, or one with its patients.",
+    "recipes": "List the recipes that benchmark knows, or print one.",
 }
 
 HELP = """\

@@ -179,6 +179,27 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Run the tables of a recipe: methods, data, labelled patients and folds."""
+
+    recipe: Path = positional("a recipe of your own (.toml), or one that `jcl recipes` lists")
+    out: Path = option("folder for stores, runs and scores; the same one goes on where it stopped")
+    data: Path | None = option("folder that holds the folders of scans which the recipe names", None)
+    workers: int | None = option("runs at a time, each in a process (else as cores or GPUs allow; 0: in this one)", None)
+    threads: int = option("threads of each run", 1)
+    retries: int = option("times that a failed run is tried again", 1)
+    dry_run: bool = option("prepare the data, say what would be run, and stop", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig:
+    """Tables, statistics and figures of a benchmark, as a web page that needs no network."""
+
+    folder: Path = positional("folder of a benchmark, finished or not")
+    out: Path = option("page to write, REPORT.html say; tables as .md, .csv and .tex go beside it")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoConfig:
     """The whole path on generated cardiac volumes: a few minutes on two cores."""
 

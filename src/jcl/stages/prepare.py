@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,6 +24,7 @@ from jcl.data.preparation import Job, died, find_label_values, make_recipe, prep
 from jcl.data.sources import files_of
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, Refused, Store, write_manifest
 from jcl.errors import DataError, UsageError
+from jcl.orphans import end_with_parent
 
 __all__ = ["prepare", "summary"]
 
@@ -269,14 +269,7 @@ def _start_worker() -> None:
     """One thread a process; the parent alone answers Ctrl-C; a parent that is killed takes its workers along."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
 
 
 @contextlib.contextmanager
