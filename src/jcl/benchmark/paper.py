@@ -1,0 +1,28 @@
+"""The figures that the JCL paper publishes, to stand beside ours."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["PaperCell", "paper_cell"]
+
+
+@dataclass(frozen=True)
+class PaperCell:
+    """Mean Dice from 0 to 1, and its standard deviation over folds where it is given."""
+
+    mean: float
+    deviation: float | None = None
+
+
+def paper_cell(table: str | None, row: str, column: str) -> PaperCell | None:
+    """The figure of a cell; None where the paper has none."""
+    entry = _tables().get(table or "", {}).get("rows", {}).get(row, {}).get(column)
+    return PaperCell(entry["mean"], entry.get("std")) if entry else None
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return json.loads(files("jcl.benchmark").joinpath("paper.json").read_text(encoding="utf-8"))
