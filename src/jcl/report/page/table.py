@@ -1,0 +1,106 @@
+"""What a table on the page is made of: texts that are ready, and the values by which they are sorted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["FORMATS", "Cell", "Format", "Head", "Note", "Row", "Table", "signed"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a metric is written: its name, the factor and the decimals of its figures."""
+
+    name: str
+    unit: str
+    factor: float
+    decimals: int
+
+    def text(self, value: float | None) -> str:
+        """The figure, or nothing."""
+        return "" if value is None else f"{self.factor * value:.{self.decimals}f}"
+
+
+FORMATS: Mapping[str, Format] = {
+    "dice": Format("Dice", "%", 100.0, 1),
+    "jaccard": Format("Jaccard", "%", 100.0, 1),
+    "hd95": Format("HD95", "mm", 1.0, 1),
+    "asd": Format("ASD", "mm", 1.0, 2),
+}
+"""Of each of `jcl.metrics.METRICS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what it says; figures are right-aligned, words (`value` is None, `words`) left.
+        value: what it is sorted by; None is last.
+        deviation: small, after a plus-minus sign.
+        theirs: the paper's figure, small beside.
+        sub: a small second line.
+        best: in bold.
+        mark: letter of the note that it refers to.
+        tip: what is said when it is pointed at.
+        tone: class of the style sheet: `up`, `down`, `partial`, `failed`, …
+        state: there is no figure, and `text` says why.
+    """
+
+    text: str
+    value: float | None = None
+    words: bool = False
+    deviation: str = ""
+    theirs: str = ""
+    sub: str = ""
+    best: bool = False
+    mark: str = ""
+    tip: str = ""
+    tone: str = ""
+    state: bool = False
+
+
+@dataclass(frozen=True)
+class Head:
+    """Head of a column, and how it is sorted first; `tip` says more."""
+
+    text: str
+    first: str = "ascending"
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its head, and whether it is the method that the toolkit is about."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a mark means."""
+
+    mark: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table; `title` is the strong part of its caption, `heads` has that of the rows' names too.
+
+    `beside`: whether its cells have the paper's figure beside them, and `marked`: whether any has a mark; room is kept
+    for both in every cell.
+    """
+
+    title: str
+    caption: str = ""
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+    beside: bool = False
+    marked: bool = False
+
+
+def signed(text: str) -> str:
+    """A difference with its sign, the minus as long as the plus."""
+    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
