@@ -19,7 +19,6 @@ FLAGS = (
     "--disable-sync",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
-    "about:blank",  # the browser's own first page asks for things
 )
 
 
@@ -41,6 +40,8 @@ def open_browser(profile: Path) -> Iterator[Any]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=ChromeService(_program("chromedriver")))
     try:
+        driver.get("about:blank")
+        driver.get_log("performance")  # the browser's own first page asked for things
         yield driver
     finally:
         driver.quit()

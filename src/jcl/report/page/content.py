@@ -46,10 +46,10 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """The whole page; `beside` are (name, what it is) of the files next to it."""
+    """The whole page; `notes` are paragraphs, `beside` are (name, what it is) of the files next to it."""
 
     title: str
-    notes: str
+    notes: tuple[str, ...]
     state: State
     overview: Table
     sections: tuple[Section, ...]
@@ -82,7 +82,7 @@ def make_content(
     """
     return Content(
         title=benchmark.title,
-        notes=benchmark.notes,
+        notes=tuple(part for each in benchmark.notes.split("\n\n") if (part := each.strip())),
         state=state_of(benchmark),
         overview=overview_table(benchmark.tables, {name: each["dice"] for name, each in summaries.items()}),
         sections=tuple(

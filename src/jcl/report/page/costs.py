@@ -25,7 +25,7 @@ def pretraining_costs(benchmark: Benchmark) -> Table:
                 ours=OURS in each.rows,
             )
         )
-    heads = (Head("Method"), Head("Images of"), Head("Status"), Head("Minutes", "ascending"))
+    heads = (Head("Method"), Head("Images of", words=True), Head("Status", words=True), Head("Minutes"))
     return Table(title="Pre-trainings", heads=heads, rows=tuple(rows))
 
 

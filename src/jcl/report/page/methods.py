@@ -12,7 +12,7 @@ __all__ = ["method_table"]
 def method_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
     """Each row of the tables with its method and what is set otherwise than for the others."""
     rows = [Row(name, _cells(settings), ours=name == OURS) for name, settings in methods.items()]
-    heads = (Head("Row"), Head("Method"), Head("Settings of its own"))
+    heads = (Head("Row"), Head("Method", words=True), Head("Settings of its own", words=True))
     return Table(title="Methods", heads=heads, rows=tuple(rows))
 
 

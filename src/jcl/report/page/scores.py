@@ -46,8 +46,8 @@ def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
     beside = bool(grid.paper) and summary.metric == "dice"
     caption = "mean ± standard deviation over folds; the best of each column in bold"
     if beside:
-        caption += "; small beside, the figure that the paper publishes"
-    heads = [Head("Method"), *(Head(column.name, first) for column in grid.columns)]
+        caption += "; small beside, what the paper publishes"
+    heads = [Head("Method"), *(Head(column.name, first, beside=beside) for column in grid.columns)]
     ranks = f"average rank over {len(summary.blocks)} pairs of column and fold of which all rows have scores"
     heads.append(Head("Rank", "ascending", ranks))
     rows = [
@@ -63,7 +63,6 @@ def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
         caption=caption + (". Lower is better." if summary.lower_is_better else "."),
         heads=tuple(heads),
         rows=tuple(rows),
-        beside=beside,
         marked=bool(marks.notes),
     )
 

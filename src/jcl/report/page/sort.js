@@ -30,8 +30,9 @@
     for (const head of heads) {
       const button = document.createElement("button");
       button.type = "button";
-      button.append(...head.childNodes);
-      head.append(button);
+      const label = head.querySelector(".sorts");
+      button.append(...label.childNodes);
+      label.append(button);
       head.setAttribute("aria-sort", "none");
       button.addEventListener("click", () => {
         const first = head.dataset.first;

@@ -34,8 +34,9 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says; figures are right-aligned, words (`value` is None, `words`) left.
+        text: what it says; figures are right-aligned, words left.
         value: what it is sorted by; None is last.
+        words: a text, sorted as such.
         deviation: small, after a plus-minus sign.
         theirs: the paper's figure, small beside.
         sub: a small second line.
@@ -61,11 +62,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Head:
-    """Head of a column, and how it is sorted first; `tip` says more."""
+    """Head of a column, and how it is sorted first; `tip` says more.
+
+    `words`: its cells are texts. `beside`: they have a deviation, and the paper's figure beside them.
+    """
 
     text: str
     first: str = "ascending"
     tip: str = ""
+    words: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,18 +95,19 @@ class Note:
 class Table:
     """A table; `title` is the strong part of its caption, `heads` has that of the rows' names too.
 
-    `beside`: whether its cells have the paper's figure beside them, and `marked`: whether any has a mark; room is kept
-    for both in every cell.
+    `marked`: whether any cell has a mark; then every cell keeps room for one.
     """
 
     title: str
     caption: str = ""
     heads: tuple[Head, ...]
     rows: tuple[Row, ...]
-    beside: bool = False
     marked: bool = False
 
 
 def signed(text: str) -> str:
-    """A difference with its sign, the minus as long as the plus."""
-    return text.replace("-", "−") if text.startswith("-") else f"+{text}"
+    """A difference with its sign, the minus as long as the plus; none where nothing is left of it."""
+    figure = text.removeprefix("-")
+    if not float(figure):
+        return figure
+    return f"−{figure}" if text.startswith("-") else f"+{figure}"
