@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from jcl.errors import JclError
@@ -29,9 +30,12 @@ class Drawn(Generic[Made]):
 
 @dataclass(frozen=True, kw_only=True)
 class TableFigures:
-    """Figures of one table; charts are SVG, `viewer` is as `jcl.report.slices.viewer_data` has it."""
+    """Figures of one table.
 
-    efficiency: Drawn[str]
+    Charts are SVG, `efficiency` has one for each metric; `viewer` is as `jcl.report.slices.viewer_data` has it.
+    """
+
+    efficiency: Mapping[str, Drawn[str]]
     costs: Drawn[str]
     panels: Drawn[Panels]
     extremes: Drawn[Extremes]
@@ -46,12 +50,15 @@ class PretrainingFigures:
     heatmaps: Mapping[str, Drawn[HeatMaps]]
 
 
-def draw_table(benchmark: Benchmark, grid: Grid, summary: Summary) -> TableFigures:
-    """Figures of a table."""
+def draw_table(benchmark: Benchmark, grid: Grid, summaries: Mapping[str, Summary]) -> TableFigures:
+    """Figures of a table, of which `summaries` has the statistics for each metric."""
     where = grid.title
     return TableFigures(
-        efficiency=_draw(f"{where}: label efficiency", lambda: label_efficiency(grid, summary)),
-        costs=_draw(f"{where}: costs", lambda: cost_against_dice(grid, summary, benchmark.pretrainings)),
+        efficiency={
+            metric: _draw(f"{where}: label efficiency", partial(label_efficiency, grid, summary))
+            for metric, summary in summaries.items()
+        },
+        costs=_draw(f"{where}: costs", lambda: cost_against_dice(grid, summaries["dice"], benchmark.pretrainings)),
         panels=_draw(f"{where}: segmentations", lambda: segmentation_panels(benchmark, grid)),
         extremes=_draw(f"{where}: worst and best cases", lambda: extreme_cases(benchmark, grid)),
         viewer=_draw(f"{where}: slices", lambda: viewer_data(benchmark, grid)),

@@ -30,7 +30,7 @@ def report(config: ReportConfig) -> Path:
     _check(config.out, list(beside))
     benchmark = read_benchmark(config.folder)
     summaries = {grid.name: {metric: summarise_grid(grid, metric=metric) for metric in METRICS} for grid in benchmark.tables}
-    figures = {grid.name: draw_table(benchmark, grid, summaries[grid.name]["dice"]) for grid in benchmark.tables}
+    figures = {grid.name: draw_table(benchmark, grid, summaries[grid.name]) for grid in benchmark.tables}
     content = make_content(
         benchmark, summaries, figures, draw_pretrainings(benchmark), [(path.name, what) for path, what in beside.items()]
     )

@@ -1,8 +1,9 @@
 """Paired comparisons of all rows with a reference, as a table."""
 
 from jcl.report.grid import Grid
+from jcl.report.numbers import TITLES, difference_text, p_text
 from jcl.report.page.scores import OURS
-from jcl.report.page.table import FORMATS, Cell, Head, Row, Table, signed
+from jcl.report.page.table import Cell, Head, Row, Table
 from jcl.report.statistics import Comparison, Summary
 
 __all__ = ["comparison_table"]
@@ -14,10 +15,9 @@ def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
     """Median difference of each row to the reference, with p-value and folds."""
     found = {(each.row, each.column): each for each in summary.comparisons if each.reference == reference}
     first = "ascending" if summary.lower_is_better else "descending"
-    form = FORMATS[summary.metric]
     return Table(
         title=f"Against {reference}",
-        caption=f"median difference over patients in {form.name} ({form.unit}); bold where p < {LEVEL}.",
+        caption=f"median difference over patients in {TITLES[summary.metric]}; bold where p < {LEVEL}.",
         heads=(Head("Method"), *(Head(column.name, first) for column in grid.columns)),
         rows=tuple(
             Row(row, tuple(_cell(found[row, column.name], summary) for column in grid.columns), ours=row == OURS)
@@ -31,9 +31,10 @@ def _cell(comparison: Comparison, summary: Summary) -> Cell:
     if comparison.difference is None:
         return Cell(text="–", tip="no patient of whom both have scores", state=True)
     p_value = comparison.p_holm
-    tone = {True: "up", False: "down", None: ""}[comparison.better]
+    text = difference_text(summary.metric, comparison.difference)
+    tone = {True: "up", False: "down", None: ""}[comparison.better] if text[0] in "+−" else ""
     return Cell(
-        text=signed(FORMATS[summary.metric].text(comparison.difference)),
+        text=text,
         value=comparison.difference,
         sub=f"{_p(p_value)} · {comparison.folds_better}/{comparison.folds}" + ("" if comparison.complete else " *"),
         best=p_value is not None and p_value < LEVEL,
@@ -43,9 +44,7 @@ def _cell(comparison: Comparison, summary: Summary) -> Cell:
 
 
 def _p(value: float | None) -> str:
-    if value is None:
-        return "no test"
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return "no test" if value is None else f"p {p_text(value)}"
 
 
 def _tip(comparison: Comparison) -> str:

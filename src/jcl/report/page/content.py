@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jcl.report.figures import PretrainingFigures, TableFigures
 from jcl.report.grid import Benchmark, Grid
+from jcl.report.numbers import TITLES
 from jcl.report.page.comparisons import comparison_table
 from jcl.report.page.costs import finetuning_costs, pretraining_costs
 from jcl.report.page.details import class_tables, fold_tables
@@ -13,7 +15,7 @@ from jcl.report.page.origin import Origin, origin_of
 from jcl.report.page.overview import overview_table
 from jcl.report.page.scores import mark_cells, score_table
 from jcl.report.page.status import State, state_of
-from jcl.report.page.table import FORMATS, Note, Table
+from jcl.report.page.table import Note, Table
 from jcl.report.statistics import Summary
 
 __all__ = ["Content", "Pane", "Section", "make_content"]
@@ -21,12 +23,13 @@ __all__ = ["Content", "Pane", "Section", "make_content"]
 
 @dataclass(frozen=True, kw_only=True)
 class Pane:
-    """A table's statistics for one metric."""
+    """A table's statistics for one metric; `uncompared` are references of which nothing can be compared yet."""
 
     metric: str
     name: str
     scores: Table
     comparisons: tuple[Table, ...]
+    uncompared: tuple[str, ...]
     classes: tuple[Table, ...]
     folds: tuple[Table, ...]
 
@@ -107,9 +110,9 @@ def _section(number: int, grid: Grid, summaries: Mapping[str, Summary], figures:
         panes=tuple(
             Pane(
                 metric=metric,
-                name=FORMATS[metric].name,
+                name=TITLES[metric].partition(" ")[0],
                 scores=score_table(grid, summary, marks),
-                comparisons=tuple(comparison_table(grid, summary, name) for name in summary.references),
+                **_comparisons(grid, summary),
                 classes=class_tables(grid, summary),
                 folds=fold_tables(grid, summary),
             )
@@ -119,6 +122,14 @@ def _section(number: int, grid: Grid, summaries: Mapping[str, Summary], figures:
         costs=finetuning_costs(grid),
         figures=figures,
     )
+
+
+def _comparisons(grid: Grid, summary: Summary) -> dict[str, Any]:
+    compared = {each.reference for each in summary.comparisons if each.difference is not None}
+    return {
+        "comparisons": tuple(comparison_table(grid, summary, name) for name in summary.references if name in compared),
+        "uncompared": tuple(name for name in summary.references if name not in compared),
+    }
 
 
 def _about(grid: Grid, summary: Summary) -> str:

@@ -4,7 +4,7 @@ import statistics
 
 from jcl.report.grid import Benchmark, Grid
 from jcl.report.page.scores import OURS
-from jcl.report.page.table import Cell, Head, Row, Table
+from jcl.report.page.table import NOTHING, Cell, Head, Row, Table
 
 __all__ = ["finetuning_costs", "pretraining_costs"]
 
@@ -20,7 +20,7 @@ def pretraining_costs(benchmark: Benchmark) -> Table:
                 (
                     Cell(text=" + ".join(each.pretrain_on), words=True),
                     Cell(text=each.status, words=True, tone=each.status.replace(" ", "-"), tip=each.error or ""),
-                    Cell(text="–", state=True) if minutes is None else Cell(text=f"{minutes:.1f}", value=minutes),
+                    NOTHING if minutes is None else Cell(text=f"{minutes:.1f}", value=minutes),
                 ),
                 ours=OURS in each.rows,
             )
@@ -38,7 +38,7 @@ def finetuning_costs(grid: Grid) -> Table:
             seconds = [run.seconds for run in grid.cells[row, column.name] if run.seconds is not None]
             median = statistics.median(seconds) / 60 if seconds else None
             cells.append(
-                Cell(text="–", state=True)
+                NOTHING
                 if median is None
                 else Cell(text=f"{median:.2f}", value=median, tip=f"{len(seconds)} runs")
             )

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from jcl.report.grid import Grid
+from jcl.report.numbers import difference_text
 from jcl.report.page.scores import OURS
-from jcl.report.page.table import FORMATS, Cell, Head, Row, Table, signed
+from jcl.report.page.table import NOTHING, Cell, Head, Row, Table
 from jcl.report.statistics import Summary
 
 __all__ = ["overview_table"]
@@ -61,7 +62,7 @@ def _gain(grid: Grid, summary: Summary) -> Cell:
         if ours and base and ours.mean is not None and base.mean is not None and ours.runs == base.runs:
             gains.append(ours.mean - base.mean)
     if not gains:
-        return Cell(text="–", state=True)
-    texts = [signed(FORMATS["dice"].text(gain)) for gain in (min(gains), max(gains))]
+        return NOTHING
+    texts = [difference_text("dice", gain) for gain in (min(gains), max(gains))]
     said = " to ".join(dict.fromkeys(texts))
-    return Cell(text=f"{said}", value=max(gains), tip=f"percentage points, over {len(gains)} columns")
+    return Cell(text=said, value=max(gains), tip=f"over {len(gains)} columns")

@@ -7,7 +7,8 @@ from jcl.benchmark.paper import PaperCell
 from jcl.findings import printable
 from jcl.report.grid import Cell as Run
 from jcl.report.grid import Grid
-from jcl.report.page.table import FORMATS, Cell, Head, Note, Row, Table
+from jcl.report.numbers import TITLES, deviation_text, mean_text
+from jcl.report.page.table import NOTHING, Cell, Head, Note, Row, Table
 from jcl.report.statistics import CellSummary, Summary
 
 __all__ = ["OURS", "Marks", "mark_cells", "score_table"]
@@ -41,7 +42,6 @@ def mark_cells(grid: Grid) -> Marks:
 
 def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
     """Rows are methods, columns as in the recipe; the last is the average rank."""
-    form = FORMATS[summary.metric]
     first = "ascending" if summary.lower_is_better else "descending"
     beside = bool(grid.paper) and summary.metric == "dice"
     caption = "mean ± standard deviation over folds; the best of each column in bold"
@@ -59,7 +59,7 @@ def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
         for row in grid.rows
     ]
     return Table(
-        title=f"{form.name} ({form.unit})",
+        title=TITLES[summary.metric],
         caption=caption + (". Lower is better." if summary.lower_is_better else "."),
         heads=tuple(heads),
         rows=tuple(rows),
@@ -68,9 +68,9 @@ def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
 
 
 def _score(grid: Grid, summary: Summary, marks: Marks, place: tuple[str, str]) -> Cell:
-    form, cell, mark = FORMATS[summary.metric], summary.cells[place], marks.of[place]
-    paper = grid.paper.get(place) if summary.metric == "dice" else None
-    theirs = "" if paper is None else form.text(paper.mean)
+    metric, cell, mark = summary.metric, summary.cells[place], marks.of[place]
+    paper = grid.paper.get(place) if metric == "dice" else None
+    theirs = "" if paper is None else mean_text(metric, paper.mean)
     if cell.mean is None:
         status = next((status for status in SAID if status in cell.statuses and status != "other code"), "missing")
         said = marks.texts.get(mark, "")
@@ -79,9 +79,9 @@ def _score(grid: Grid, summary: Summary, marks: Marks, place: tuple[str, str]) -
             theirs=theirs, mark=mark, tip=said, tone=status, state=True,
         )  # fmt: skip
     return Cell(
-        text=form.text(cell.mean),
+        text=mean_text(metric, cell.mean),
         value=cell.mean,
-        deviation=form.text(cell.deviation),
+        deviation="" if cell.deviation is None else deviation_text(metric, cell.deviation),
         theirs=theirs,
         best=place[0] in summary.best[place[1]],
         mark=mark,
@@ -93,19 +93,19 @@ def _score(grid: Grid, summary: Summary, marks: Marks, place: tuple[str, str]) -
 def _rank(summary: Summary, row: str) -> Cell:
     rank = summary.ranks[row]
     if rank is None:
-        return Cell(text="–", state=True)
+        return NOTHING
     lowest = min(each for each in summary.ranks.values() if each is not None)
     return Cell(text=f"{rank:.1f}", value=rank, best=rank == lowest)
 
 
 def _tip(cell: CellSummary, summary: Summary, paper: PaperCell | None, lack: str) -> str:
-    form = FORMATS[summary.metric]
+    metric = summary.metric
     said = [f"{cell.folds_done} of {cell.folds_expected} folds", f"{cell.patients} test patients"]
     if cell.interval is not None:
-        said.append(f"95 % interval over patients {form.text(cell.interval[0])} to {form.text(cell.interval[1])}")
+        said.append(f"95 % interval over patients {mean_text(metric, cell.interval[0])} to {mean_text(metric, cell.interval[1])}")
     if paper is not None:
-        deviation = "" if paper.deviation is None else f" ± {form.text(paper.deviation)}"
-        said.append(f"the paper: {form.text(paper.mean)}{deviation}")
+        deviation = "" if paper.deviation is None else f" ± {deviation_text(metric, paper.deviation)}"
+        said.append(f"the paper: {mean_text(metric, paper.mean)}{deviation}")
     return "; ".join([*said, *([lack] if lack else [])])
 
 

@@ -1,32 +1,8 @@
 """What a table on the page is made of: texts that are ready, and the values by which they are sorted."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["FORMATS", "Cell", "Format", "Head", "Note", "Row", "Table", "signed"]
-
-
-@dataclass(frozen=True)
-class Format:
-    """How a metric is written: its name, the factor and the decimals of its figures."""
-
-    name: str
-    unit: str
-    factor: float
-    decimals: int
-
-    def text(self, value: float | None) -> str:
-        """The figure, or nothing."""
-        return "" if value is None else f"{self.factor * value:.{self.decimals}f}"
-
-
-FORMATS: Mapping[str, Format] = {
-    "dice": Format("Dice", "%", 100.0, 1),
-    "jaccard": Format("Jaccard", "%", 100.0, 1),
-    "hd95": Format("HD95", "mm", 1.0, 1),
-    "asd": Format("ASD", "mm", 1.0, 2),
-}
-"""Of each of `jcl.metrics.METRICS`."""
+__all__ = ["NOTHING", "Cell", "Head", "Note", "Row", "Table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +81,5 @@ class Table:
     marked: bool = False
 
 
-def signed(text: str) -> str:
-    """A difference with its sign, the minus as long as the plus; none where nothing is left of it."""
-    figure = text.removeprefix("-")
-    if not float(figure):
-        return figure
-    return f"−{figure}" if text.startswith("-") else f"+{figure}"
+NOTHING = Cell(text="–", state=True)
+"""A figure that there is none of."""

@@ -57,7 +57,7 @@
 
     const chooseMethod = () => {
       const { row, dice, labels, status } = prediction();
-      const score = dice === null ? "" : `, Dice ${(100 * dice).toFixed(1)} %`;
+      const score = dice === null ? "" : `, Dice ${dice.toFixed(3)}`;
       caption.textContent = labels ? `${row}${score}` : `${row}: ${status}`;
       draw();
     };
