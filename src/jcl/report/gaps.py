@@ -64,7 +64,7 @@ def _runs_text(lacking: _Runs, cells: Sequence[Cell]) -> str:
     if len(lacking) == len(cells):
         return "all folds" if len({cell.fold for cell in cells}) > 1 else "all runs"
     seeds = {fold: frozenset(seed for f, seed in lacking if f == fold) for fold, _ in lacking}
-    everything = {cell.seed for cell in cells}
+    everything = frozenset(cell.seed for cell in cells)
     by_seeds: dict[frozenset[int], list[int]] = {}
     for fold, lacked in sorted(seeds.items()):
         by_seeds.setdefault(lacked, []).append(fold)

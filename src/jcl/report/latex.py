@@ -7,6 +7,7 @@ from jcl.metrics import METRICS
 from jcl.report.gaps import find_gaps
 from jcl.report.grid import Benchmark, Grid
 from jcl.report.numbers import TITLES, mean_text
+from jcl.report.published import of_other_data, published_name
 from jcl.report.statistics import Summaries, Summary, summarise_benchmark
 
 __all__ = ["latex_tables"]
@@ -78,7 +79,8 @@ def _paper(grid: Grid, summary: Summary) -> Iterator[str]:
     if summary.metric != "dice" or not grid.paper:
         return
     yield r"\midrule"
-    caption = _escape(f"Published: {grid.paper_caption or grid.paper_title}")
+    other = ", other data" * of_other_data(grid)
+    caption = _escape(f"Published, {published_name(grid)}{other}")
     yield _row([f"\\multicolumn{{{len(grid.columns) + 1}}}{{l}}{{\\emph{{{caption}}}}}"])
     theirs = [grid.paper_columns.get(column.name, "") for column in grid.columns]
     if theirs != [column.name for column in grid.columns]:

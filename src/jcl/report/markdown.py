@@ -1,6 +1,5 @@
 """A benchmark as a Markdown document, with the tables that GitHub shows."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,9 +10,10 @@ from jcl.report.gaps import find_gaps, run_counts
 from jcl.report.grid import Benchmark, Grid, Status
 from jcl.report.markdownsyntax import escape, folded, small, table
 from jcl.report.numbers import TITLES, deviation_text, difference_text, mean_text, p_text
+from jcl.report.published import of_other_data, published_name
 from jcl.report.statistics import CellSummary, ClassSummary, Summaries, Summary, summarise_benchmark
 
-__all__ = ["markdown_tables", "of_other_data"]
+__all__ = ["markdown_tables"]
 
 DASH = "–"
 OTHER_CODE, UNFINISHED = "‡", "°"
@@ -61,12 +61,6 @@ def markdown_tables(benchmark: Benchmark, summaries: Summaries | None = None) ->
     return "\n\n".join(parts) + "\n"
 
 
-def of_other_data(grid: Grid) -> bool:
-    """Whether the paper's figures beside a table are of other data, judged by the names in its caption and columns."""
-    theirs = " ".join([grid.paper_caption or "", *grid.paper_columns.values()]).lower()
-    return not set(re.findall(r"[a-z0-9]{3,}", grid.store.lower())) & set(re.findall(r"[a-z0-9]+", theirs))
-
-
 def _state(counts: Counter[Status]) -> str:
     total = counts.total()
     if counts["done"] == total:
@@ -102,15 +96,8 @@ def _about(grid: Grid) -> str:
         )
         columns = ", ".join(f"{escape(theirs)} beside our {escape(ours)}" for ours, theirs in beside.items())
         where = f" Its columns: {columns}." if columns else ""
-        said += f" Small, marked *paper*: the JCL paper's {_published(grid)}.{other}{where}"
+        said += f" Small, marked *paper*: the JCL paper's {escape(published_name(grid))}.{other}{where}"
     return said
-
-
-def _published(grid: Grid) -> str:
-    """As "table 1 (CHD, 68 patients)"."""
-    number = re.match(r"table(\d+)_", grid.paper_title or "")
-    name = f"table {number[1]}" if number else f"table {grid.paper_title}"
-    return escape(f"{name} ({grid.paper_caption})" if grid.paper_caption else name)
 
 
 def _scores(grid: Grid, summary: Summary, *, paper: bool) -> str:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from jcl.metrics import METRICS
 from jcl.report.comparisons import Comparison
 from jcl.report.grid import Benchmark, Grid
+from jcl.report.published import published_name
 from jcl.report.statistics import CellSummary, Summaries, Summary, summarise_benchmark
 
 __all__ = ["as_csv", "csv_rows", "summary_rows"]
@@ -86,7 +87,9 @@ def _cell_rows(
         "statuses": "; ".join(f"{count} {status}" for status, count in sorted(cell.statuses.items())),
         "patients": cell.patients,
     }
-    paper: Row = {"paper_mean": theirs and theirs.mean, "paper_std": theirs and theirs.deviation}
+    paper: Row = dict.fromkeys(("paper_mean", "paper_std", "paper_table"))
+    if theirs:
+        paper = {"paper_mean": theirs.mean, "paper_std": theirs.deviation, "paper_table": published_name(grid)}
     means: Row = {"mean": cell.mean, "std": cell.deviation, "interval_low": low, "interval_high": high}
     tests: Row = {key: value for name, each in against.items() for key, value in _against(name, each).items()}
     yield {**head, "class": "mean", **means, **last, **paper, **tests}
@@ -96,11 +99,12 @@ def _cell_rows(
 
 
 def _against(reference: str, each: Comparison | None) -> Row:
-    values: Row = dict.fromkeys(("difference", "pairs", "p", "p_holm", "folds_better", "folds_compared"))
+    values: Row = dict.fromkeys(("difference", "pairs", "p", "p_holm", "folds_better", "folds_compared", "complete"))
     if each is not None:
         values["difference"], values["pairs"] = each.difference, each.pairs
         values["p"], values["p_holm"] = each.p_value, each.p_holm
         values["folds_better"], values["folds_compared"] = each.folds_better, each.folds
+        values["complete"] = "yes" if each.complete else "no"
     return {f"{key}_to_{reference}": value for key, value in values.items()}
 
 
