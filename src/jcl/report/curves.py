@@ -106,7 +106,6 @@ def _said(cell: CellSummary) -> str:
     return f"{cell.mean:.4f}{interval}, {len(cell.runs)} of {cell.runs_expected} runs"
 
 
-
 def _gaps(grid: Grid, summary: Summary) -> str:
     """How many runs each column has, and that hollow marks are of fewer than all."""
     cells = {column.name: [summary.cells[row, column.name] for row in grid.rows] for column in grid.columns}

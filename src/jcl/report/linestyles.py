@@ -20,7 +20,7 @@ OTHERS = (
     ("#0072b2", "s"), ("#009e73", "^"), ("#b565c9", "D"), ("#8a7a00", "v"),
     ("#1f8fb8", "P"), ("#808080", "X"), ("#a8648a", "<"), ("#5b7fd6", ">"),
 )  # fmt: skip
-"""Of a luminance between 0.13 and 0.30, so that each has a contrast of 3 to white and to near black (WCAG 2.2, 1.4.11)."""
+"""Neither light nor dark: each has a contrast of 3 to white and to near black (WCAG 2.2, criterion 1.4.11)."""
 
 DASHES = ((0, ()), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
 """Taken in turn when colours and marks begin anew."""
