@@ -16,7 +16,7 @@ from jcl.report.grid import Benchmark, Grid
 from jcl.report.heatmaps import HeatMap, HeatMaps
 from jcl.report.page.content import Content, make_content
 from jcl.report.panels import Extreme, Extremes, PanelRow, Panels, Tile
-from jcl.report.statistics import summarise_grid
+from jcl.report.statistics import summarise_benchmark
 
 SLICES, ACROSS, SIDE = 5, 3, 16
 GREYS = tuple(40 + 30 * number for number in range(SLICES))
@@ -134,7 +134,7 @@ def content_of(read: Benchmark, figures: TableFigures | None = None, **more: Any
     rows = {row: {"method": "none" if row.startswith("Random") else row.lower()} for row in read.methods}
     return make_content(
         replace(read, methods=rows),
-        {each.name: {metric: summarise_grid(each, metric=metric) for metric in METRICS} for each in read.tables},
+        summarise_benchmark(read),
         {each.name: figures or figures_of() for each in read.tables},
         more.get("pretraining", pretraining_figures()),
         [("report.md", "tables as Markdown"), ("report.csv", "every score")],

@@ -1,10 +1,11 @@
 """Paired comparisons of all rows with a reference, as a table."""
 
+from jcl.report.comparisons import Comparison
 from jcl.report.grid import Grid
 from jcl.report.numbers import TITLES, difference_text, p_text
 from jcl.report.page.scores import OURS
 from jcl.report.page.table import Cell, Head, Row, Table
-from jcl.report.statistics import Comparison, Summary
+from jcl.report.statistics import Summary
 
 __all__ = ["comparison_table"]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from jcl.report.figures import PretrainingFigures, TableFigures
 from jcl.report.grid import Benchmark, Grid
+from jcl.report.costs import row_costs
 from jcl.report.numbers import TITLES
 from jcl.report.page.comparisons import comparison_table
-from jcl.report.page.costs import finetuning_costs, pretraining_costs
+from jcl.report.page.costs import cost_table
 from jcl.report.page.details import class_tables, fold_tables
 from jcl.report.page.methods import method_table
 from jcl.report.page.origin import Origin, origin_of
@@ -16,7 +17,8 @@ from jcl.report.page.overview import overview_table
 from jcl.report.page.scores import mark_cells, score_table
 from jcl.report.page.status import State, state_of
 from jcl.report.page.table import Note, Table
-from jcl.report.statistics import Summary
+from jcl.report.published import of_other_data, published_name
+from jcl.report.statistics import Summaries, Summary
 
 __all__ = ["Content", "Pane", "Section", "make_content"]
 
@@ -43,7 +45,6 @@ class Section:
     about: str
     panes: tuple[Pane, ...]
     notes: tuple[Note, ...]
-    costs: Table
     figures: TableFigures
 
 
@@ -56,7 +57,7 @@ class Content:
     state: State
     overview: Table
     sections: tuple[Section, ...]
-    pretrainings: Table
+    costs: Table
     pretraining_figures: PretrainingFigures
     methods: Table
     recipe: str
@@ -66,7 +67,7 @@ class Content:
 
 def make_content(
     benchmark: Benchmark,
-    summaries: Mapping[str, Mapping[str, Summary]],
+    summaries: Summaries,
     figures: Mapping[str, TableFigures],
     pretraining_figures: PretrainingFigures,
     beside: Sequence[tuple[str, str]],
@@ -75,7 +76,7 @@ def make_content(
 
     Args:
         benchmark: what was read from its folder.
-        summaries: name of a table -> metric -> its statistics.
+        summaries: statistics of all tables.
         figures: name of a table -> its figures.
         pretraining_figures: those of the pre-trainings.
         beside: names of the files that are written next to the page, and what they hold.
@@ -92,7 +93,7 @@ def make_content(
             _section(number, grid, summaries[grid.name], figures[grid.name])
             for number, grid in enumerate(benchmark.tables, 1)
         ),
-        pretrainings=pretraining_costs(benchmark),
+        costs=cost_table(row_costs(benchmark)),
         pretraining_figures=pretraining_figures,
         methods=method_table(benchmark.methods),
         recipe=benchmark.recipe,
@@ -119,7 +120,6 @@ def _section(number: int, grid: Grid, summaries: Mapping[str, Summary], figures:
             for metric, summary in summaries.items()
         ),
         notes=marks.notes,
-        costs=finetuning_costs(grid),
         figures=figures,
     )
 
@@ -140,6 +140,7 @@ def _about(grid: Grid, summary: Summary) -> str:
     said += f"{folds} fold{'s' * (folds > 1)}, {seeds} seed{'s' * (seeds > 1)}, {patients} test patients in all. "
     if any(column.patients is not None for column in grid.columns):
         said += "M is the number of labelled patients."
-    if grid.paper_title:
-        said += f" The paper's figures are of its {grid.paper_title.replace('_', ', ', 1)}."
+    if grid.paper:
+        other = ", of other data than these" if of_other_data(grid) else ""
+        said += f" The paper's figures are of its {published_name(grid)}{other}."
     return said.strip()

@@ -1,48 +1,44 @@
 """What the trainings took."""
 
-import statistics
+from collections.abc import Sequence
 
-from jcl.report.grid import Benchmark, Grid
+from jcl.report.costs import Cost
 from jcl.report.page.scores import OURS
 from jcl.report.page.table import NOTHING, Cell, Head, Row, Table
 
-__all__ = ["finetuning_costs", "pretraining_costs"]
+__all__ = ["cost_table"]
 
 
-def pretraining_costs(benchmark: Benchmark) -> Table:
-    """A row a pre-training."""
-    rows: list[Row] = []
-    for each in benchmark.pretrainings:
-        minutes = None if each.seconds is None else each.seconds / 60
-        rows.append(
-            Row(
-                ", ".join(each.rows) or each.label,
-                (
-                    Cell(text=" + ".join(each.pretrain_on), words=True),
-                    Cell(text=each.status, words=True, tone=each.status.replace(" ", "-"), tip=each.error or ""),
-                    NOTHING if minutes is None else Cell(text=f"{minutes:.1f}", value=minutes),
-                ),
-                ours=OURS in each.rows,
-            )
-        )
-    heads = (Head("Method"), Head("Images of", words=True), Head("Status", words=True), Head("Minutes"))
-    return Table(title="Pre-trainings", heads=heads, rows=tuple(rows))
+def cost_table(costs: Sequence[Cost]) -> Table:
+    """Minutes of each row: its pre-training, and the mean of its fine-tunings."""
+    heads = (
+        Head("Method"),
+        Head("Pre-trained on", words=True),
+        Head("Fine-tuned on", words=True),
+        Head("Pre-training"),
+        Head("Fine-tunings", "descending", "how many are done"),
+        Head("Each of them"),
+        Head("Together"),
+    )
+    rows = tuple(Row(cost.row, _cells(cost), ours=cost.row == OURS) for cost in costs)
+    caption = "wall-clock minutes on the machines that did the runs, beside whatever else ran there"
+    return Table(title="Costs", caption=caption, heads=heads, rows=rows)
 
 
-def finetuning_costs(grid: Grid) -> Table:
-    """Median minutes of the fine-tunings of each row and column, evaluation included."""
-    rows: list[Row] = []
-    for row in grid.rows:
-        cells: list[Cell] = []
-        for column in grid.columns:
-            seconds = [run.seconds for run in grid.cells[row, column.name] if run.seconds is not None]
-            median = statistics.median(seconds) / 60 if seconds else None
-            cells.append(
-                NOTHING
-                if median is None
-                else Cell(text=f"{median:.2f}", value=median, tip=f"{len(seconds)} runs")
-            )
-        rows.append(Row(row, tuple(cells), ours=row == OURS))
-    heads = (Head("Method"), *(Head(column.name) for column in grid.columns))
-    caption = "median minutes of a run, its evaluation included"
-    return Table(title="Fine-tunings", caption=caption, heads=heads, rows=tuple(rows))
+def _cells(cost: Cost) -> tuple[Cell, ...]:
+    total = (cost.pretraining or 0.0) + (cost.finetuning or 0.0) * cost.finetunings
+    pretraining = _minutes(cost.pretraining)
+    if cost.pretraining is None and cost.pretraining_status:
+        pretraining = Cell(text=cost.pretraining_status, tone=cost.pretraining_status.replace(" ", "-"), state=True)
+    return (
+        Cell(text=" + ".join(cost.pretrain_on) if cost.pretraining_status else "nothing", words=True),
+        Cell(text=cost.finetune_on, words=True),
+        pretraining,
+        Cell(text=str(cost.finetunings), value=cost.finetunings),
+        _minutes(cost.finetuning),
+        _minutes(total or None),
+    )
+
+
+def _minutes(seconds: float | None) -> Cell:
+    return NOTHING if seconds is None else Cell(text=f"{seconds / 60:.2f}", value=seconds)
