@@ -101,8 +101,9 @@ def segmentation_panels(benchmark: Benchmark, grid: Grid) -> Panels:
     return Panels(
         rule=(
             f"For each column the test case with the median Dice of {reference} (the lower of two) over all its "
-            "finished folds and seeds, and of it the slice with the most labelled pixels. All rows are of that fold and seed. "
-            "mIoU: mean over the foreground classes that the slice has in truth or prediction. Dice: of the whole case."
+            "finished folds and seeds, and of it the slice with the most labelled pixels. All rows are of that fold "
+            "and seed. mIoU: mean over the foreground classes that the slice has in truth or prediction. Dice: of the "
+            "whole case."
         ),
         legend=legend,
         titles=("image", *grid.rows, "ground truth"),
@@ -130,8 +131,8 @@ def extreme_cases(benchmark: Benchmark, grid: Grid, *, column: str | None = None
     return Extremes(
         rule=(
             "For each row the test cases with the lowest and the highest Dice over all its finished folds and seeds, "
-            "and of each the slice with the most labelled pixels. In colour the prediction, in white the truth's outline. "
-            "mIoU is the slice's, Dice the case's."
+            "and of each the slice with the most labelled pixels. In colour the prediction, in white the outline of "
+            "the truth. mIoU is the slice's, Dice the case's."
         ),
         legend=legend,
         column=column,

@@ -54,8 +54,8 @@ def viewer_data(benchmark: Benchmark, grid: Grid, *, column: str | None = None) 
     return {
         "table": grid.name,
         "title": grid.title,
-        "rule": f"The test cases with the lowest and the median Dice of {reference} in this column, over all its finished "
-        "folds and seeds; all rows are of that fold and seed.",
+        "rule": f"The test cases with the median and the lowest Dice of {reference} in this column, over all its "
+        "finished folds and seeds; all rows are of that fold and seed.",
         "column": column,
         "classes": [{"name": name, "colour": colour} for name, colour in classes],
         "cases": cases,

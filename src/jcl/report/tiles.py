@@ -9,7 +9,7 @@ from jcl.report.overlay import FILL, outline, resampling, resize_labels, rgb
 from jcl.report.pictures import COLOURS
 from jcl.report.png import indexed_png
 
-__all__ = ["class_colours", "slice_tile"]
+__all__ = ["WHITE", "class_colours", "slice_tile"]
 
 WHITE = (255, 255, 255)
 GREYS = 64
