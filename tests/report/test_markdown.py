@@ -122,7 +122,7 @@ def test_comparisons_say_difference_p_patients_and_folds():
         "PCL": [cell(0, cases(0.12, 0.24, 0.36, 0.48)), cell(1)],
     }
     page = tables_of(one_column(rows))
-    # seven pairs, ranks 1 to 6 one way and 7 the other; 19 sets of the ranks 1 to 7 add up to 7 or less, 1 + 1 + 1 + 2 +
+    # seven pairs, ranks 1 to 6 one way and 7 the other; 19 sets of the ranks add up to 7 or less, 1 + 1 + 1 + 2 +
     # 2 + 3 + 4 + 5 of them to 0, 1, 2, ... 7, and as many to 21 or more: p = 38 / 128
     assert page.tables[1] == [
         ["Dice, less that of JCL", "M=2"],
