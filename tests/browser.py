@@ -24,7 +24,7 @@ FLAGS = (
 
 def _program(*names: str) -> str:
     found = next((path for name in names if (path := shutil.which(name))), None)
-    assert found, f"none of {', '.join(names)} is installed; `.ci/run` installs them (apt-get install chromium chromium-driver)"
+    assert found, f"{names[0]} is not installed; `.ci/run` does it (apt-get install chromium chromium-driver)"
     return found
 
 

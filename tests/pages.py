@@ -24,7 +24,7 @@ GREYS = tuple(40 + 30 * number for number in range(SLICES))
 
 COLOUR = (0, 114, 178)
 LEGEND = (("left ventricle", "#0072b2"), ("myocardium", "#d55e00"))
-CHART = '<svg viewBox="0 0 40 20" role="img" aria-label="A chart"><rect width="40" height="20" fill="currentColor"/></svg>'
+CHART = '<svg viewBox="0 0 4 2" role="img" aria-label="A chart"><rect width="4" height="2" fill="currentColor"/></svg>'
 
 
 def png(pixels: np.ndarray, **options: Any) -> bytes:
@@ -89,9 +89,7 @@ def figures_of(name: str = "pat01") -> TableFigures:
     return TableFigures(
         efficiency={metric: Drawn(CHART) for metric in METRICS},
         costs=Drawn(None, "no training is done"),
-        panels=Drawn(
-            Panels(rule="The median case.", legend=LEGEND, titles=("Image", "JCL", "Bad"), rows=(row,))
-        ),
+        panels=Drawn(Panels(rule="The median case.", legend=LEGEND, titles=("Image", "JCL", "Bad"), rows=(row,))),
         extremes=Drawn(Extremes(rule="By Dice.", legend=LEGEND, column="M=1", methods=extremes)),
         viewer=Drawn(viewer_of(name)),
     )

@@ -56,7 +56,7 @@ def test_page_and_tables_of_an_unfinished_benchmark_whose_store_is_gone(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = run(folder, tmp_path / "new" / "report.html")
-    assert "Incomplete: 1 of 2 trainings are done; 1 have not run yet." in page
+    assert "Incomplete: 1 of 2 trainings are done; 1 not run yet." in page
     assert "0.5000" in page
     assert "stores/heart" in page  # why there are no segmentations
     assert "segmentations could not be drawn" in capsys.readouterr().err

@@ -3,8 +3,9 @@ from jcl.report.page.costs import cost_table
 
 
 def cells_of(**more: object) -> list[str]:
-    known = {"pretrain_on": ("a", "b"), "finetune_on": "c", "row": "JCL", "pretraining": 90.0, "pretraining_status": "done"}
-    cost = Cost(**{**known, "finetunings": 2, "finetuning": 30.0, **more})  # type: ignore[arg-type]
+    known = {"pretrain_on": ("a", "b"), "finetune_on": "c", "row": "JCL"}
+    known |= {"pretraining": 90.0, "pretraining_status": "done", "finetunings": 2, "finetuning": 30.0}
+    cost = Cost(**{**known, **more})  # type: ignore[arg-type]
     return [each.text for each in cost_table([cost]).rows[0].cells]
 
 

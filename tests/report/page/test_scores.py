@@ -26,7 +26,7 @@ def test_mean_deviation_best_and_the_papers_figure_by_hand() -> None:
     assert jcl.value == pytest.approx(0.525)
     assert "the paper: 0.5620 ± 0.050" in jcl.tip
     assert "2 of 2 folds; 8 test patients; 95 % interval over patients" in jcl.tip
-    # Random: (0.2, 0.1) and (0.4, 0.2)
+    # Random: cases of (0.2, 0.1) and of (0.4, 0.2), so folds of 0.15 and 0.3
     assert (random.text, random.deviation, random.theirs, random.best) == ("0.2250", "0.106", "", False)
     assert [row.ours for row in table.rows] == [False, True, False, False]
 

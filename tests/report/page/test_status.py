@@ -37,8 +37,8 @@ def test_each_training_counts_once_and_each_status_is_told() -> None:
     assert state.level == "failed"
     assert state.counts == (("done", 1), ("other code", 1), ("failed", 2), ("missing", 1))
     assert state.headline == (
-        "Incomplete: 1 of 5 trainings are done; 2 failed, 1 have not run yet, "
-        "1 are of other code than the last run of the benchmark."
+        "Incomplete: 1 of 5 trainings are done; 2 failed, 1 not run yet, "
+        "1 of other code than the last run of the benchmark."
     )
     assert state.failures == (
         Failure("queue is -1", "heart-jcl"),

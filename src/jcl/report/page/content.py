@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jcl.report.costs import row_costs
 from jcl.report.figures import PretrainingFigures, TableFigures
 from jcl.report.grid import Benchmark, Grid
-from jcl.report.costs import row_costs
 from jcl.report.numbers import TITLES
 from jcl.report.page.comparisons import comparison_table
 from jcl.report.page.costs import cost_table

@@ -54,7 +54,8 @@ def _class(summary: Summary, found: ClassSummary | None) -> Cell:
 
 def _folds(summary: Summary, cell: CellSummary, folds: Sequence[int]) -> tuple[Cell, ...]:
     metric = summary.metric
-    means = [Cell(text=mean_text(metric, cell.folds[f]), value=cell.folds[f]) if f in cell.folds else NOTHING for f in folds]
+    found = [cell.folds.get(fold) for fold in folds]
+    means = [NOTHING if mean is None else Cell(text=mean_text(metric, mean), value=mean) for mean in found]
     interval = NOTHING
     if cell.interval is not None:
         low, high = cell.interval

@@ -14,7 +14,7 @@ __all__ = ["Origin", "origin_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Name and versions of each program, names of the machines, and the first and last day on which a training ended."""
+    """Name and versions of each program, the machines, and the first and last day on which a training ended."""
 
     versions: tuple[tuple[str, str], ...]
     hosts: tuple[str, ...]

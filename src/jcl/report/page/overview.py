@@ -17,9 +17,15 @@ BASE = "Random"
 def overview_table(tables: Sequence[Grid], summaries: Mapping[str, Summary]) -> Table:
     """A row a table: how far it is, who leads, and what JCL gains over random weights in mean Dice."""
     gains = any({OURS, BASE} <= set(grid.rows) for grid in tables)
-    heads = [Head("Table"), Head("Runs done", "descending"), Head("Best mean in most columns", words=True), Head("Lowest average rank", words=True)]
+    heads = [
+        Head("Table"),
+        Head("Runs done", "descending"),
+        Head("Best mean in most columns", words=True),
+        Head("Lowest average rank", words=True),
+    ]
     if gains:
-        heads.append(Head(f"{OURS} over {BASE}", "descending", "difference of the mean Dice, least and most over columns"))
+        said = "difference of the mean Dice, least and most over columns"
+        heads.append(Head(f"{OURS} over {BASE}", "descending", said))
     rows: list[Row] = []
     for grid in tables:
         summary = summaries[grid.name]

@@ -102,7 +102,8 @@ def _tip(cell: CellSummary, summary: Summary, paper: PaperCell | None, lack: str
     metric = summary.metric
     said = [f"{cell.folds_done} of {cell.folds_expected} folds", f"{cell.patients} test patients"]
     if cell.interval is not None:
-        said.append(f"95 % interval over patients {mean_text(metric, cell.interval[0])} to {mean_text(metric, cell.interval[1])}")
+        low, high = (mean_text(metric, bound) for bound in cell.interval)
+        said.append(f"95 % interval over patients {low} to {high}")
     if paper is not None:
         deviation = "" if paper.deviation is None else f" ± {deviation_text(metric, paper.deviation)}"
         said.append(f"the paper: {mean_text(metric, paper.mean)}{deviation}")
@@ -118,7 +119,7 @@ def _lack(runs: Sequence[Run]) -> str:
 
 
 def _letter(number: int) -> str:
-    """a, b, …, z, aa, ab, …"""
+    """The letters a to z, then aa, ab, and so on."""
     letters = ""
     number += 1
     while number:

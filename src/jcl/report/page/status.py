@@ -10,6 +10,13 @@ __all__ = ["Failure", "State", "state_of"]
 
 STATUSES = ("done", "other code", "failed", "blocked", "missing")
 
+SAID = {
+    "failed": "failed",
+    "blocked": "could not begin",
+    "missing": "not run yet",
+    "other code": "of other code than the last run of the benchmark",
+}
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -62,10 +69,6 @@ def _headline(counts: Counter[str]) -> str:
     total = counts.total()
     if counts["done"] == total:
         return f"Complete: all {total} trainings are done."
-    parts = [f"{counts[status]} {said}" for status, said in (("failed", "failed"), ("blocked", "could not begin")) if counts[status]]
-    if counts["missing"]:
-        parts.append(f"{counts['missing']} have not run yet")
-    if counts["other code"]:
-        parts.append(f"{counts['other code']} are of other code than the last run of the benchmark")
+    parts = [f"{counts[status]} {said}" for status, said in SAID.items() if counts[status]]
     lead = "Incomplete" if counts["missing"] or counts["failed"] or counts["blocked"] else "Of mixed code"
     return f"{lead}: {counts['done']} of {total} trainings are done; {', '.join(parts)}."
