@@ -55,15 +55,21 @@ def set_size(driver: Any, width: int, height: int, *, phone: bool = False) -> No
 
 def set_dark(driver: Any, *, dark: bool) -> None:
     """What the system says it prefers."""
-    feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    still = {"name": "prefers-reduced-motion", "value": "reduce"}  # what is clicked must not be on its way
+    theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme, still]})
 
 
 def requests(driver: Any) -> list[str]:
-    """Addresses that were asked for since the last call, without those that are in the page itself."""
+    """Addresses that were asked for since the last call, without those in the page itself and those it forbids."""
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [address for address in asked if not address.startswith("data:")]
+    asked: dict[str, str] = {}
+    for event in events:
+        if event["method"] == "Network.requestWillBeSent":
+            asked[event["params"]["requestId"]] = event["params"]["request"]["url"]
+        elif event["method"] == "Network.loadingFailed" and event["params"].get("blockedReason") == "csp":
+            asked.pop(event["params"]["requestId"], None)
+    return [address for address in asked.values() if not address.startswith("data:")]
 
 
 def complaints(driver: Any) -> list[str]:
