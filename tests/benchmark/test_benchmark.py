@@ -138,9 +138,9 @@ def test_runs_of_other_code_are_run_again_and_until_then_say_so(
 
 def test_where_the_scans_are_not(tmp_path: Path):
     recipe = tiny_file(tmp_path)
-    with pytest.raises(UsageError, match="--data is needed.*scans of store ball"):
+    with pytest.raises(UsageError, match=r"--data is needed.*scans of store ball"):
         benchmark(BenchmarkConfig(recipe=recipe, out=tmp_path / "bench"))
-    with pytest.raises(UsageError, match="scans is not there.*below --data"):
+    with pytest.raises(UsageError, match=r"scans is not there.*below --data"):
         benchmark(BenchmarkConfig(recipe=recipe, out=tmp_path / "bench", data=tmp_path))
 
 
