@@ -37,7 +37,7 @@ def workers(endless: Bench) -> Generator[Workers]:
 
 def wait_for(workers: Workers, count: int) -> dict[str, Outcome]:
     ended: list[tuple[Task, Outcome]] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while len(ended) < count and time.monotonic() < deadline:
         ended += workers.wait(0.2)
     return {task.label: outcome for task, outcome in ended}
@@ -46,7 +46,7 @@ def wait_for(workers: Workers, count: int) -> dict[str, Outcome]:
 def begun(bench: Bench, label: str) -> Path:
     """The run folder of a task, once it has a checkpoint."""
     run = task_folder(bench.out, bench.task(label).id) / RUN
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not list(run.glob("checkpoints/step-*")):
         assert time.monotonic() < deadline, "the training did not begin"
         time.sleep(0.05)
