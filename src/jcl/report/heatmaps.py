@@ -32,8 +32,8 @@ __all__ = ["HeatMap", "HeatMaps", "feature_heatmaps"]
 SIDE = 120
 """Longer side of a picture in pixels."""
 
-LEVELS = 254
-"""Colours of the scale; black and white complete the palette."""
+LEVELS = 64
+"""Colours of the scale; more cannot be told apart, and make the pictures larger."""
 
 RULE = (
     "Cosine of each pixel's features to those of the marked pixel, their mean over both slices taken off first; from "
@@ -155,8 +155,8 @@ def _slice(store: Store, case: int, number: int, label: int) -> _Slice:
 
 def _innermost(structure: Bool[np.ndarray, "h w"]) -> tuple[int, int]:
     """The pixel that is farthest from the border of the structure, the first of several."""
-    distances = ndimage.distance_transform_edt(np.pad(structure, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(int(distances.argmax()), distances.shape)
+    distances = np.asarray(ndimage.distance_transform_edt(np.pad(structure, 1)))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(distances.argmax()), structure.shape)
     return int(row), int(column)
 
 
@@ -206,7 +206,7 @@ def _map(
 def _slice_picture(shown: _Slice, pixel: tuple[int, int] | None) -> bytes:
     """The slice in grey, marked as its heat map."""
     grey = windowed(shown.image[0, *shown.inside].astype(np.float64))
-    palette = [(value, value, value) for value in range(LEVELS)]
+    palette = [(round(255 * level / (LEVELS - 1)),) * 3 for level in range(LEVELS)]
     return _marked(grey, shown, pixel, [*palette, (255, 0, 0), WHITE])
 
 
