@@ -185,9 +185,7 @@ class BenchmarkConfig:
     recipe: Path = positional("a recipe of your own (.toml), or one that `jcl recipes` lists")
     out: Path = option("folder for stores, runs and scores; the same one goes on where it stopped")
     data: Path | None = option("folder that holds the folders of scans which the recipe names", None)
-    workers: int | None = option(
-        "runs at a time, each in a process (else as cores or GPUs allow; 0: in this one)", None
-    )
+    workers: int | None = option("runs at a time, each in a process (else as cores or GPUs allow; 0: in this one)", None)
     threads: int = option("threads of each run", 1)
     retries: int = option("times that a failed run is tried again", 1)
     dry_run: bool = option("prepare the data, say what would be run, and stop", False)
