@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["PaperCell", "paper_cell"]
+__all__ = ["PaperCell", "paper_caption", "paper_cell"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ def paper_cell(table: str | None, row: str, column: str) -> PaperCell | None:
     """The figure of a cell; None where the paper has none."""
     entry = _tables().get(table or "", {}).get("rows", {}).get(row, {}).get(column)
     return PaperCell(entry["mean"], entry.get("std")) if entry else None
+
+
+def paper_caption(table: str | None) -> str | None:
+    """What a published table is of; None where there is none of that name."""
+    return _tables().get(table or "", {}).get("title")
 
 
 @cache
