@@ -17,6 +17,12 @@ __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]
 WITHOUT_EFFECT = ("out", "resume", "workers", "checkpoint_minutes", "timeout_minutes", "recompute")
 """Settings that change no result, so they are no part of what a task is."""
 
+ADDED_LATER: Mapping[str, Any] = {"label_noise": 0.0}
+"""Settings that earlier versions did not have, each with the value that does what they did.
+
+With that value they are no part of what a task is either, so that what was done before stays done.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
@@ -187,7 +193,7 @@ def _task(
     modules: tuple[str, ...],
     start: Task | None = None,
 ) -> Task:
-    effective = {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
+    effective = {name: value for name, value in settings.items() if not _changes_nothing(name, value)}
     try:
         key = _digest([kind, effective, data, start.key if start else None])
     except TypeError as error:
@@ -199,6 +205,10 @@ def _task(
     return Task(
         id=folder, kind=kind, label=label, key=key, code=code, settings=settings, needs=needs, steps=steps
     )
+
+
+def _changes_nothing(name: str, value: Any) -> bool:
+    return name in WITHOUT_EFFECT or (name in ADDED_LATER and value == ADDED_LATER[name])
 
 
 def _label(*parts: str | None) -> str:
