@@ -100,18 +100,21 @@ def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo]) -> Plan:
     Raises:
         UsageError: a setting that a stage does not take.
     """
-    tasks: dict[str, Task] = {}
+    tasks: dict[tuple[str, str], Task] = {}
     cells: list[CellPlan] = []
     for place in _places(recipe):
         start = None
         if place.method.method != NONE:
-            start = _pretraining(recipe, place, stores)
-            tasks.setdefault(start.id, start)
-        task = _finetuning(recipe, place, stores, start)
-        tasks.setdefault(task.id, task)
+            start = _once(tasks, _pretraining(recipe, place, stores))
+        task = _once(tasks, _finetuning(recipe, place, stores, start))
         names = {"table": place.table.name, "row": place.method.name, "column": place.column.name}
         cells.append(CellPlan(**names, fold=place.fold, seed=place.seed, task=task.id))
     return Plan(tasks=tuple(tasks.values()), cells=tuple(cells))
+
+
+def _once(tasks: dict[tuple[str, str], Task], task: Task) -> Task:
+    """The task, or the one that is the same under another row's name (rows that differ in their fine-tuning alone)."""
+    return tasks.setdefault((task.key, task.code), task)
 
 
 def _places(recipe: Recipe) -> Iterator[_Place]:
