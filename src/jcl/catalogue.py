@@ -1,19 +1,22 @@
-"""What there is to choose from: methods with their settings, and backbones."""
+"""What there is to choose from: methods with their settings, backbones, data sets, splits and recipes."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from jcl import backbones, methods
+from jcl.benchmark.plan import StoreInfo, make_plan
+from jcl.benchmark.recipe import built_in, read_recipe
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError
 
-__all__ = ["describe_settings", "show_backbones", "show_datasets", "show_methods", "show_splits"]
+__all__ = ["describe_settings", "show_backbones", "show_datasets", "show_methods", "show_recipes", "show_splits"]
 
 
 ANY_FOLDER = {
@@ -93,6 +96,31 @@ def show_splits(name: str | None = None) -> None:
         raise UsageError(f"no split {name!r}; there are: {', '.join(official_splits())}")
     split = read_official_split(name)
     _print(("part", "patients"), [("train", ", ".join(split.train)), ("test", ", ".join(split.test))])
+
+
+def show_recipes(name: str | None = None) -> None:
+    """Print all recipes with the trainings they ask for, or the text of one.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    recipes = built_in()
+    if name is None:
+        rows = [(each, *_trainings(path), read_recipe(path).title) for each, path in recipes.items()]
+        _print(("recipe", "pre-trainings", "fine-tunings", "what it is"), rows)
+        print("`jcl recipes NAME` prints one; `jcl recipes NAME > mine.toml` begins one of your own.")
+        return
+    if name not in recipes:
+        raise UsageError(f"no recipe {name!r}; there are: {', '.join(recipes)}")
+    print(recipes[name].read_text(encoding="utf-8"), end="")
+
+
+def _trainings(path: Path) -> tuple[str, str]:
+    """How many pre-trainings and fine-tunings a recipe needs; that does not depend on what its stores hold."""
+    recipe = read_recipe(path)
+    stores = {name: StoreInfo(name=name, path="", digest=name, class_names=()) for name in recipe.stores}
+    kinds = [task.kind for task in make_plan(recipe, stores).tasks]
+    return str(kinds.count("pretrain")), str(kinds.count("finetune"))
 
 
 def describe_settings(build: Callable[..., Any]) -> list[tuple[str, Any, str]]:
