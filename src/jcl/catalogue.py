@@ -2,16 +2,15 @@
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from jcl import backbones, methods
-from jcl.benchmark.plan import StoreInfo, make_plan
-from jcl.benchmark.recipe import built_in, read_recipe
+from jcl.benchmark.recipe import built_in
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError
@@ -104,23 +103,21 @@ def show_recipes(name: str | None = None) -> None:
     Raises:
         UsageError: there is no such recipe.
     """
-    recipes = built_in()
+    recipes = {each: path.read_text(encoding="utf-8") for each, path in built_in().items()}
     if name is None:
-        rows = [(each, *_trainings(path), read_recipe(path).title) for each, path in recipes.items()]
+        rows = [(each, *_heading(text)) for each, text in recipes.items()]
         _print(("recipe", "pre-trainings", "fine-tunings", "what it is"), rows)
         print("`jcl recipes NAME` prints one; `jcl recipes NAME > mine.toml` begins one of your own.")
         return
     if name not in recipes:
         raise UsageError(f"no recipe {name!r}; there are: {', '.join(recipes)}")
-    print(recipes[name].read_text(encoding="utf-8"), end="")
+    print(recipes[name], end="")
 
 
-def _trainings(path: Path) -> tuple[str, str]:
-    """How many pre-trainings and fine-tunings a recipe needs; that does not depend on what its stores hold."""
-    recipe = read_recipe(path)
-    stores = {name: StoreInfo(name=name, path="", digest=name, class_names=()) for name in recipe.stores}
-    kinds = [task.kind for task in make_plan(recipe, stores).tasks]
-    return str(kinds.count("pretrain")), str(kinds.count("finetune"))
+def _heading(text: str) -> tuple[str, str, str]:
+    """How many trainings a recipe's heading says it needs, and its title."""
+    cost = re.search(r"^# Cost: (\d+) pre-trainings and (\d+) fine-tunings", text, re.MULTILINE)
+    return (*(cost.groups() if cost else ("?", "?")), tomllib.loads(text)["title"])
 
 
 def describe_settings(build: Callable[..., Any]) -> list[tuple[str, Any, str]]:

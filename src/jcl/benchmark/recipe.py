@@ -18,6 +18,7 @@ unit                  `case` or `slice`: what is scored
                       paper's table and, of our columns, its own (else those of the same name)
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,9 +110,10 @@ class Recipe:
 
 
 def built_in() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package."""
+    """Name -> file of the recipes that come with the package, table 10 after table 9."""
     folder = Path(str(files("jcl.benchmark"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    paths = sorted(folder.glob("*.toml"), key=lambda path: [part.zfill(3) for part in re.split(r"(\d+)", path.stem)])
+    return {path.stem: path for path in paths}
 
 
 def read_recipe(path_or_name: Path) -> Recipe:
@@ -161,6 +163,10 @@ def _build(content: dict[str, Any], text: str) -> Recipe:
     _check(recipe)
     for table in recipe.tables:
         _check_table(recipe, table)
+    papers = [table.paper for table in recipe.tables if table.paper is not None]
+    for name, method in recipe.methods.items():
+        if method.paper is not None:
+            known.check_paper_row(f"methods.{name}", method.paper, papers)
     return recipe
 
 
@@ -257,13 +263,10 @@ def _check(recipe: Recipe) -> None:
         known.check_dataset(f"stores.{name}", store.settings.get("dataset"))
     for part in ("pretrain", "finetune"):
         known.check_backbone(part, getattr(recipe, part).get("backbone"))
-    papers = [table.paper for table in recipe.tables if table.paper in paper_tables()]
     for name, method in recipe.methods.items():
         where = f"methods.{name}"
         known.check_method(where, method.method, method.method_settings, none=NONE)
         known.check_backbone(where, method.backbone)
-        if method.paper is not None:
-            known.check_paper_row(where, method.paper, [str(paper) for paper in papers])
 
 
 def _check_table(recipe: Recipe, table: TablePlan) -> None:
