@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jcl.benchmark.recipe import Column, built_in, read_recipe
+from jcl.benchmark.recipe import METHOD, SIMPLE, TABLE, Column, built_in, read_recipe
 from jcl.errors import UsageError
 
 WHOLE = """
@@ -181,3 +181,15 @@ def test_a_part_that_is_missing(tmp_path, part):
     )
     with pytest.raises(UsageError, match=rf"mine.toml: \[+{part}(\.NAME)?\]+ is needed"):
         read_recipe(write(tmp_path, text))
+
+
+def test_the_example_of_the_docs_is_a_recipe_and_every_key_is_explained(tmp_path):
+    docs = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", docs, re.DOTALL)
+    assert example is not None
+    recipe = read_recipe(write(tmp_path, example[1]))
+    assert list(recipe.methods) == ["Random", "PCL", "JCL, warm"]
+    explained = set(re.findall(r"`\[*([a-z_]+)", " ".join(re.findall(r"^\|(.*?)\|", docs, re.MULTILINE))))
+    assert {*SIMPLE, *METHOD, *TABLE, "stores", "tables", "methods"} <= explained
+    for name in built_in():
+        assert f"`{name}`" in docs
