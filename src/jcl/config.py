@@ -130,6 +130,7 @@ class FinetuneConfig:
     rotation: float = option("augmentation: degrees to either side", 30.0)
     scale: float = option("augmentation: 0.3 is a factor from 0.7 to 1.3", 0.3)
     translation: float = option("augmentation: shift as a share of the side", 0.1)
+    label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
     seed: int = option("seed of new weights, batches and augmentation", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
