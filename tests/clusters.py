@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 START_SECONDS = 240
@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",  # else a token is written to the home folder
     "RAY_raylet_start_wait_time_s": str(START_SECONDS),  # a busy machine is slow
+    "RAY_worker_register_timeout_seconds": str(START_SECONDS),
     "OMP_NUM_THREADS": "1",
 }
 
@@ -27,7 +28,7 @@ HELPERS = ("metrics-export", "dashboard-agent-grpc", "runtime-env-agent")
 
 
 class Cluster:
-    """Nodes by name; the first has what belongs to the whole cluster, and no core for tasks."""
+    """Nodes by name; the first is the head, which has what belongs to the whole cluster."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="jclray", dir="/tmp"))  # Ray's sockets need a short path
@@ -43,19 +44,27 @@ class Cluster:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place, "--num-cpus", str(cores)]
         command += ["--num-gpus", "0", "--object-store-memory", str(80 << 20), "--node-ip-address", "127.0.0.1"]
         for _ in range(TRIES):
-            # A node does not wait for the helpers whose ports are given.
-            ports = [word for helper in HELPERS for word in (f"--{helper}-port", str(free_port()))]
-            with (self.folder / f"{name}.txt").open("w") as said:
-                process = subprocess.Popen([*command, *ports], env=environment(), stdout=said, stderr=said)
-            wait_for(lambda: "Ray runtime started" in self.said(name) or not is_well(process), START_SECONDS)
+            process = self._start(name, command)
             if is_well(process):
                 self.nodes[name] = process
                 return
             end(process)
         raise AssertionError(self.said(name)[-3000:])
 
+    def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        # A node does not wait for the helpers whose ports are given.
+        ports = [word for helper in HELPERS for word in (f"--{helper}-port", str(free_port()))]
+        with (self.folder / f"{name}.txt").open("w") as said:
+            process = subprocess.Popen([*command, *ports], env=environment(), stdout=said, stderr=said)
+        wait_for(lambda: "Ray runtime started" in self.said(name) or not is_well(process), START_SECONDS)
+        return process
+
     def said(self, name: str) -> str:
         return (self.folder / f"{name}.txt").read_text()
+
+    def at_work(self, name: str, out: Path) -> list[str]:
+        """The tasks of a benchmark that processes of a node work on."""
+        return tasks_of(self.nodes[name].pid, out)
 
     def kill(self, name: str) -> None:
         """All its processes at once and without a word, as when a machine loses its power."""
@@ -102,6 +111,19 @@ def descendants(number: int) -> list[int]:
         new = [child for child, parent in parents.items() if parent in new]
         found += new
     return found
+
+
+def tasks_of(number: int, out: Path) -> list[str]:
+    """The tasks of a benchmark whose locks a process or one that it has started holds open."""
+    opened = {link for each in (number, *descendants(number)) for link in links(Path(f"/proc/{each}/fd"))}
+    return sorted(path.parent.name for path in out.glob("tasks/*/.lock") if str(path) in opened)
+
+
+def links(folder: Path) -> list[str]:
+    try:
+        return [str(path.readlink()) for path in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def processes() -> list[int]:
