@@ -70,7 +70,7 @@
         canvas.width = shown.width * scale;
         canvas.height = Math.round(shown.height * shown.aspect * scale);
       }
-      const chosen = methodChoice.value;
+      const chosen = methodChoice.value || "JCL";
       methodChoice.replaceChildren(...shown.predictions.map(({ row }) => new Option(row, row)));
       if (shown.predictions.some(({ row }) => row === chosen)) methodChoice.value = chosen;
       slider.max = shown.slices - 1;
