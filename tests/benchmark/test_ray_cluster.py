@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from jcl.config import PrepareConfig
 from jcl.stages.prepare import prepare
 from tinyrecipes import tiny_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SECONDS = 600
+SECONDS = 900
 """A generous limit for each thing that is waited for; a worker process takes seconds to begin on a free machine."""
 
 CHANGES = (
@@ -43,8 +44,15 @@ def command(recipe: Path, out: Path, scans: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "jcl", *words]
 
 
-def start(words: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
+@contextmanager
+def started(words: Sequence[str]) -> Generator[subprocess.Popen[str]]:
+    """A command that does not outlive the block."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stderr=pipe, stdout=pipe, text=True, env=environment()) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +103,11 @@ def test_a_node_that_dies_costs_its_task_one_attempt(
     cluster: Cluster, recipe: Path, plain: Path, scans: Path, tmp_path: Path
 ):
     out = tmp_path / "bench"
-    process = start(command(recipe, out, scans, "--ray", cluster.address))
-    wait_for(lambda: has_saved(out, cluster.at_work("other", out)) or process.poll() is not None, SECONDS)
-    lost = cluster.at_work("other", out)
-    cluster.kill("other")
-    printed, said = process.communicate(timeout=SECONDS)
+    with started(command(recipe, out, scans, "--ray", cluster.address)) as process:
+        wait_for(lambda: has_saved(out, cluster.at_work("other", out)) or process.poll() is not None, SECONDS)
+        lost = cluster.at_work("other", out)
+        cluster.kill("other")
+        printed, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said
     assert len(lost) == 1
     assert "its process or its machine died" in said
@@ -118,18 +126,16 @@ def test_killed_then_stopped_then_gone_on_with_without_ray(
     """No task outlives the killed command; SIGTERM has the running one save, and it goes on."""
     out = tmp_path / "bench"
     on_ray = command(recipe, out, scans, "--ray", cluster.address, "--workers", "1")
-    process = start(on_ray)
-    wait_for(lambda: has_saved(out, cluster.at_work("head", out)) or process.poll() is not None, SECONDS)
-    process.kill()
-    process.communicate()
+    with started(on_ray) as process:
+        wait_for(lambda: has_saved(out, cluster.at_work("head", out)) or process.poll() is not None, SECONDS)
+        process.kill()
     wait_for(lambda: not working(out), 60)
-    first = begun(out)
-    assert list(first.values()) == [1]
+    assert list(begun(out).values()) == [1]
 
-    process = start(on_ray)
-    wait_for(lambda: sum(begun(out).values()) > 1 and bool(working(out)), SECONDS)
-    process.send_signal(signal.SIGTERM)
-    printed, said = process.communicate(timeout=SECONDS)
+    with started(on_ray) as process:
+        wait_for(lambda: (sum(begun(out).values()) > 1 and bool(working(out))) or process.poll() is not None, SECONDS)
+        process.send_signal(signal.SIGTERM)
+        printed, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, said
     assert f"stopped and saved, {TASKS - len(list(out.glob(f'tasks/*/{DONE}')))} runs left" in said
     assert not printed
