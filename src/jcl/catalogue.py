@@ -117,7 +117,8 @@ def show_recipes(name: str | None = None) -> None:
 def _heading(text: str) -> tuple[str, str, str]:
     """How many trainings a recipe's heading says it needs, and its title."""
     cost = re.search(r"^# Cost: (\d+) pre-trainings and (\d+) fine-tunings", text, re.MULTILINE)
-    return (*(cost.groups() if cost else ("?", "?")), tomllib.loads(text)["title"])
+    before, after = (cost[1], cost[2]) if cost else ("?", "?")
+    return before, after, str(tomllib.loads(text)["title"])
 
 
 def describe_settings(build: Callable[..., Any]) -> list[tuple[str, Any, str]]:

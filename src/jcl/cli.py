@@ -80,7 +80,9 @@ COMMANDS = {
         ),
     ),
     "report": Command(
-        config.ReportConfig, "jcl.report.report", ("jcl report bench --out report.html", "jcl report bench --out docs/report.html"),
+        config.ReportConfig,
+        "jcl.report.report",
+        ("jcl report bench --out report.html", "jcl report bench --out docs/report.html"),
     ),
     "demo": Command(config.DemoConfig, "jcl.demo", ("jcl demo", "jcl demo --out somewhere-else --seed 1")),
 }

@@ -179,12 +179,3 @@ def test_findings_colour_the_names(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere/contact_sheet\.png"):
         draw_contact_sheets(tmp_path / "nowhere", make_store(tmp_path / "store", 1), [1])
-
-
-def test_shrinking_averages_and_growing_interpolates() -> None:
-    """Each pixel counts the same where a picture shrinks by a whole factor; a ramp stays a ramp where it grows."""
-    shrunk = contact_sheet._resampling(8, 32)
-    assert shrunk.sum(axis=1) == pytest.approx(1)
-    assert shrunk.sum(axis=0)[8:-8] == pytest.approx(0.25, abs=1e-5)
-    grown = contact_sheet._resampling(40, 10) @ np.arange(10.0)
-    assert grown[2:-2] == pytest.approx(((np.arange(40) + 0.5) / 4 - 0.5)[2:-2], abs=1e-5)

@@ -1,2 +1,1 @@
 """Methods x data x labelled patients x folds: the tables of a recipe, one task a training."""
-

@@ -15,7 +15,7 @@ from jcl.checkpoint import read_json
 from jcl.errors import DataError
 from jcl.progress import progress_bar
 
-__all__ = ["Display", "duration", "seconds_of", "seconds_left"]
+__all__ = ["Display", "duration", "seconds_left", "seconds_of"]
 
 PLAIN_SECONDS = 60.0
 """Seconds between two lines where there is no terminal to draw a bar on."""

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["PaperCell", "paper_cell", "paper_columns", "paper_rows", "paper_tables"]
+__all__ = ["PaperCell", "paper_caption", "paper_cell", "paper_columns", "paper_rows", "paper_tables"]
 
 METRICS = {"dice": "DSC", "jaccard": "JC", "hd95": "HD95", "asd": "ASD"}
 """Our names of the metrics, and those of the journal version."""
@@ -52,12 +52,22 @@ def paper_columns(table: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for _, column in _scores()[table]))
 
 
+def paper_caption(table: str | None) -> str | None:
+    """What a published table is of; None where there is none of that name."""
+    return _published().get(table or "", {}).get("title")
+
+
 @cache
 def _scores() -> dict[str, dict[tuple[str, str], dict[str, PaperCell]]]:
     """Table -> row and column -> metric -> figure. A table without scores, that of the cost, is left out."""
-    text = files("jcl.benchmark").joinpath("paper.json").read_text(encoding="utf-8")
-    tables = {name: _paper(table) if "rows" in table else _journal(table) for name, table in json.loads(text).items()}
+    tables = {name: _paper(table) if "rows" in table else _journal(table) for name, table in _published().items()}
     return {name: cells for name, cells in tables.items() if cells}
+
+
+@cache
+def _published() -> dict[str, Any]:
+    """The file, as it is."""
+    return json.loads(files("jcl.benchmark").joinpath("paper.json").read_text(encoding="utf-8"))
 
 
 def _paper(table: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, PaperCell]]:

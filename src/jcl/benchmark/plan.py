@@ -205,9 +205,7 @@ def _task(
     folder = f"{kind}-{label}-{_digest([key, code])[:10]}"
     steps = int(settings.get("steps") or 0)
     needs = start.id if start else None
-    return Task(
-        id=folder, kind=kind, label=label, key=key, code=code, settings=settings, needs=needs, steps=steps
-    )
+    return Task(id=folder, kind=kind, label=label, key=key, code=code, settings=settings, needs=needs, steps=steps)
 
 
 def _changes_nothing(name: str, value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jcl.benchmark.folder import DONE, task_folder
 from jcl.benchmark.perform import Outcome
@@ -20,6 +20,7 @@ BUSY_SECONDS = 10.0
 """How long a task rests that another process works on, before it is looked at again."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Where tasks are done."""
 
@@ -42,6 +43,7 @@ class Executor(Protocol):
         ...
 
 
+@runtime_checkable
 class Show(Protocol):
     """Who is told of what happens."""
 

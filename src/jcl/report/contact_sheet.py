@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, UInt8
 
 from jcl.checkpoint import write_atomically
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.findings import printable
+from jcl.report.overlay import extent, overlay, resampling, resize_labels, rgb, scaled_size, windowed
 from jcl.report.pictures import COLOURS
 
 __all__ = ["draw_contact_sheets"]
@@ -31,12 +32,6 @@ GAP, MARGIN, CAPTION, LINE = 8, 18, 30, 20
 BACKGROUND, TILE, TEXT, DIM = "#16181d", "#000000", "#e8e8e8", "#9aa0aa"
 MARKS = {"error": "#ff5c5c", "note": "#ffc857"}
 """Colours of the names of cases with findings."""
-
-FILL = 0.25
-"""Opacity of a structure inside its outline."""
-
-WINDOW = (0.5, 99.5)
-"""Percentiles of the slice that are shown as black and white."""
 
 DOTS = 100
 MOST_REFUSED = 20
@@ -124,7 +119,7 @@ def _draw(
         columns, math.ceil(len(cases) / columns), tile, MARGIN + 24 + LINE * len(legend) + 10,
         10 + LINE * len(foot) if foot else 0,
     )  # fmt: skip
-    canvas = np.full((*page.size, 3), _rgb(BACKGROUND), np.uint8)
+    canvas = np.full((*page.size, 3), rgb(BACKGROUND), np.uint8)
     texts: list[dict[str, Any]] = [_text(MARGIN, MARGIN + 8, printable(head), size=13, weight="bold")]
     for number, case in enumerate(cases):
         record, (top, left) = store.cases[case], page.place(number)
@@ -137,7 +132,7 @@ def _draw(
     for line, entries in enumerate(legend):
         y = MARGIN + 24 + LINE * line + 8
         for x, name, colour in entries:
-            canvas[y - 6 : y + 6, MARGIN + x : MARGIN + x + 12] = _rgb(colour)
+            canvas[y - 6 : y + 6, MARGIN + x : MARGIN + x + 12] = rgb(colour)
             texts.append(_text(MARGIN + x + 18, y, name, size=9))
     bottom = page.size[0] - MARGIN - LINE * len(foot)
     texts += [_text(MARGIN, bottom + LINE * n + 8, line, size=8, colour=DIM) for n, line in enumerate(foot)]
@@ -146,34 +141,25 @@ def _draw(
 
 def _tile_size(store: Store) -> tuple[int, int]:
     """Height and width of all tiles: the proportions of the median case, so that little room is lost."""
-    ratios = [_extent(store, case)[0] / _extent(store, case)[1] for case in range(len(store.cases))]
+    ratios = [height / width for height, width in map(extent, store.cases)]
     ratio = float(np.clip(np.median(ratios), 0.5, 2.0))
     return max(1, round(SIDE * min(1.0, ratio))), max(1, round(SIDE * min(1.0, 1 / ratio)))
-
-
-def _extent(store: Store, case: int) -> tuple[float, float]:
-    """Height and width of a case's slices in mm."""
-    record = store.cases[case]
-    spacing = [s if math.isfinite(s) and s > 0 else 1.0 for s in record.spacing[1:]]
-    return max(1, record.shape[0]) * spacing[0], max(1, record.shape[1]) * spacing[1]
 
 
 def _tile(store: Store, case: int, number: int | None, tile: tuple[int, int]) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     """The picture of a case, and the line under its name."""
     record = store.cases[case]
-    picture = np.full((*tile, 3), _rgb(TILE), np.uint8)
+    picture = np.full((*tile, 3), rgb(TILE), np.uint8)
     if number is None:
         return picture, "cannot be shown"
-    extent = _extent(store, case)
-    factor = min(tile[0] / extent[0], tile[1] / extent[1])
-    size = tuple(max(1, min(side, round(length * factor))) for side, length in zip(tile, extent, strict=True))
-    rows, columns = (_resampling(bins, pixels) for bins, pixels in zip(size, record.shape, strict=True))
+    size = scaled_size(extent(record), tile)
+    rows, columns = (resampling(bins, pixels) for bins, pixels in zip(size, record.shape, strict=True))
     note = f"slice {number + 1} of {record.slices}"
     try:
         image = store.image(case, number)[:, *store.content(case)]
         inside = _window(rows @ image[: 3 if _in_colour(store) else 1] @ columns.T)
         if record.labelled:
-            inside = _overlay(inside, _resize_labels(store.label(case, number)[store.content(case)], rows, columns))
+            inside = overlay(inside, resize_labels(store.label(case, number)[store.content(case)], rows, columns))
         else:
             note += ", no labels"
     except DataError:
@@ -190,36 +176,8 @@ def _in_colour(store: Store) -> bool:
 
 def _window(channels: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "h w 3"]:
     """Grey, or three colours, from 0 to 1."""
-    low, high = np.percentile(channels, WINDOW)
-    scaled = ((channels - low) / max(float(high - low), 1e-6)).clip(0, 1)
+    scaled = windowed(channels)
     return np.moveaxis(np.broadcast_to(scaled, (3, *scaled.shape[1:])), 0, -1).astype(np.float64)
-
-
-def _resampling(bins: int, size: int) -> Float32[np.ndarray, "{bins} {size}"]:
-    """Weights of `size` pixels in each of `bins` that cover the same length: linear, and averaging if fewer."""
-    step = size / bins
-    centres = (np.arange(bins) + 0.5) * step - 0.5
-    weights = (1 - np.abs(centres[:, None] - np.arange(size)) / max(step, 1.0)).clip(min=0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _resize_labels(
-    labels: UInt8[np.ndarray, "h w"], rows: Float32[np.ndarray, "H h"], columns: Float32[np.ndarray, "W w"]
-) -> Int64[np.ndarray, "H W"]:
-    """The class with the largest share in each new pixel, which gives smooth outlines."""
-    values = np.unique(labels)
-    shares = np.stack([rows @ (labels == value).astype(np.float32) @ columns.T for value in values])
-    return values.astype(np.int64)[shares.argmax(axis=0)]
-
-
-def _overlay(picture: Float[np.ndarray, "h w 3"], labels: Int64[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
-    """Each class in its colour: thinly filled, with an outline inside its border."""
-    padded = np.pad(labels, 1, mode="edge")
-    neighbours = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    edge = np.any([labels != other for other in neighbours], axis=0)
-    colours = np.array([_rgb(colour) for colour in COLOURS]) / 255
-    opacity = np.where(labels == 0, 0.0, np.where(edge, 1.0, FILL))[..., None]
-    return picture * (1 - opacity) + colours[(labels - 1) % len(COLOURS)] * opacity
 
 
 def _legend_lines(names: Sequence[str], width: int) -> list[list[tuple[int, str, str]]]:
@@ -260,10 +218,6 @@ def _fit(text: str, width: int, size: int) -> str:
 
 def _text(x: int, y: int, text: str, *, size: int, colour: str = TEXT, weight: str = "normal") -> dict[str, Any]:
     return {"x": x, "y": y, "s": text, "fontsize": size, "color": colour, "weight": weight}
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def _png(canvas: UInt8[np.ndarray, "h w 3"], texts: Sequence[Mapping[str, Any]]) -> bytes:

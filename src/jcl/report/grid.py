@@ -1,12 +1,12 @@
 """What a benchmark's folder holds, as tables of cells; a cell that is missing, failed or of other code says so."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jcl.benchmark.folder import DONE, FAILED, PLAN, RECIPE, RESULTS, TASK, task_folder
-from jcl.benchmark.paper import PaperCell, paper_cell
+from jcl.benchmark.paper import PaperCell, paper_caption, paper_cell
 from jcl.checkpoint import read_json
 from jcl.errors import DataError
 
@@ -48,7 +48,11 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A table: rows are methods; `cells` has the folds and seeds of (row, column), `paper` the published figure."""
+    """A table: rows are methods; `cells` has the folds and seeds of (row, column), `paper` the published figure.
+
+    `paper_title` is the name of the published table, `paper_caption` says what it is of, and `paper_columns` which of
+    its columns stands beside which of ours.
+    """
 
     name: str
     title: str
@@ -59,6 +63,8 @@ class Grid:
     cells: Mapping[tuple[str, str], tuple[Cell, ...]]
     paper: Mapping[tuple[str, str], PaperCell]
     paper_title: str | None = None
+    paper_caption: str | None = None
+    paper_columns: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,8 @@ def _grid(table: Mapping[str, Any], plan: Mapping[str, Any], states: _States) ->
         cells={place: tuple(found) for place, found in cells.items()},
         paper=paper,
         paper_title=table["paper"],
+        paper_caption=paper_caption(table["paper"]),
+        paper_columns=table["paper_columns"],
     )
 
 

@@ -1,0 +1,84 @@
+"""One task: what it leaves behind, and how it ends when something is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from benchmark_folder import make_bench
+from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
+from jcl.benchmark.perform import Outcome, perform
+from jcl.checkpoint import read_json
+from jcl.runs import load_network
+
+
+def test_a_pretraining_and_a_finetuning_from_it(bench, capsys):
+    first, second = bench.task("ball-jcl"), bench.task("ball-jcl-m2-f1-s0")
+    for task in (first, second):
+        outcome = perform(bench.out, task, bench.stores, 1)
+        assert (outcome.status, outcome.error) == ("done", None)
+        folder = task_folder(bench.out, task.id)
+        assert {p.name for p in folder.iterdir()} - {RESULTS} == {TASK, RUN, LOG, DONE, LOCK}
+        assert not (folder / RUN / "checkpoints").exists()
+        assert (folder / RUN / "log.jsonl").is_file()
+        done = read_json(folder / DONE)
+        assert (done["key"], done["code"], done["attempt"]) == (task.key, task.code, 1)
+        assert 0 < done["seconds"] < 300
+        assert read_json(folder / TASK)["settings"] == json.loads(json.dumps(task.settings))
+    assert capsys.readouterr() == ("", "")  # it is in the log
+    folder = task_folder(bench.out, second.id)
+    assert "88 tensors loaded" in (folder / LOG).read_text()  # from the pre-training
+    _, info = load_network(folder / RUN)
+    results = read_json(folder / RESULTS)
+    assert results["split"]["train"] == read_json(folder / RUN / "split.json")["train"]
+    assert len(results["split"]["train"]) == 2
+    assert len(results["split"]["test"]) == len(results["cases"]) == 2  # a third of six patients
+    assert info["settings"]["fold"] == 1
+
+
+def test_a_task_that_is_done_is_not_done_again(bench):
+    task = bench.task("ball-random-m1-f0-s0")
+    assert perform(bench.out, task, bench.stores, 1).seconds > 0
+    before = (task_folder(bench.out, task.id) / DONE).read_bytes()
+    assert perform(bench.out, task, bench.stores, 1) == Outcome("done")
+    assert (task_folder(bench.out, task.id) / DONE).read_bytes() == before
+
+
+def test_a_task_that_another_process_works_on_is_left_to_it(bench):
+    task = bench.task("ball-random-m1-f0-s0")
+    folder = task_folder(bench.out, task.id)
+    folder.mkdir(parents=True)
+    with FileLock(folder / LOCK):
+        assert perform(bench.out, task, bench.stores, 1) == Outcome("busy")
+    assert [path.name for path in folder.iterdir()] == [LOCK]
+
+
+def test_a_failure_is_written_down_and_gone_when_it_succeeds(bench):
+    task = bench.task("ball-jcl-m1-f0-s0")  # its pre-training is not there
+    outcome = perform(bench.out, task, bench.stores, 1)
+    folder = task_folder(bench.out, task.id)
+    assert outcome.status == "failed"
+    assert "not a run folder" in (outcome.error or "")
+    record = read_json(folder / FAILED)
+    assert record["error"] == outcome.error
+    assert "Traceback" in record["traceback"]
+    assert not (folder / DONE).exists()
+    perform(bench.out, bench.task("ball-jcl"), bench.stores, 1)
+    assert perform(bench.out, task, bench.stores, 2).status == "done"
+    assert not (folder / FAILED).exists()
+    assert read_json(folder / DONE)["attempt"] == 2
+
+
+def test_a_store_that_is_gone_is_a_failure(bench):
+    shutil.rmtree(bench.out / "stores" / "ball")
+    outcome = perform(bench.out, bench.task("ball-jcl"), bench.stores, 1)
+    assert outcome.status == "failed"
+    assert "stores/ball" in (outcome.error or "")
+
+
+def test_a_setting_that_cannot_be_used_is_not_worth_another_attempt(scans: Path, tmp_path: Path):
+    bench = make_bench(scans, tmp_path, ('method = "moco"', 'method = "moco"\nmethod_settings = { queue = -1 }'))
+    outcome = perform(bench.out, bench.task("ball-moco"), bench.stores, 1)
+    assert (outcome.status, outcome.final) == ("failed", True)
+    assert "queue is -1" in (outcome.error or "")

@@ -1,0 +1,113 @@
+"""Every training once, in an order that is of use when it stops early."""
+
+from pathlib import Path
+
+import pytest
+
+from jcl.benchmark import plan as planning
+from jcl.benchmark.plan import Task, make_plan
+from tinyrecipes import plan_of, tiny
+
+
+def by_label(tasks: tuple[Task, ...]) -> dict[str, Task]:
+    return {task.label: task for task in tasks}
+
+
+def test_a_training_that_several_cells_need_is_one_task(tmp_path: Path):
+    plan = plan_of(tmp_path)
+    kinds = [task.kind for task in plan.tasks]
+    # two pre-trainings for all folds; three rows x two columns x two folds, and table two has nothing of its own
+    assert (kinds.count("pretrain"), kinds.count("finetune"), len(plan.cells)) == (2, 12, 14)
+    shared = [cell.task for cell in plan.cells if (cell.row, cell.column, cell.fold) == ("JCL", "M=2", 1)]
+    assert len(shared) == 2
+    assert len(set(shared)) == 1
+
+
+def test_what_a_task_starts_from_comes_before_it(tmp_path: Path):
+    plan = plan_of(tmp_path)
+    places = {task.id: place for place, task in enumerate(plan.tasks)}
+    assert len(places) == len(plan.tasks)
+    for task in plan.tasks:
+        assert (task.needs is None) == (task.kind == "pretrain" or "random" in task.label)
+        if task.needs:
+            assert places[task.needs] < places[task.id]
+
+
+def test_a_benchmark_that_stops_early_has_whole_tables_of_fewer_folds(tmp_path: Path):
+    tasks = [task for task in plan_of(tmp_path).tasks if task.kind == "finetune"]
+    assert [task.settings["fold"] for task in tasks] == [0] * 6 + [1] * 6
+
+
+def test_without_the_test_patients_there_is_a_pretraining_a_fold(tmp_path: Path):
+    plan = plan_of(tmp_path, ("folds = 3\n", 'folds = 3\nunlabelled = "training"\n'))
+    pretrainings = [task for task in plan.tasks if task.kind == "pretrain"]
+    assert [task.settings["fold"] for task in pretrainings] == [0, 0, 1, 1]
+    needs = {task.label: task.needs for task in plan.tasks if task.kind == "finetune"}
+    assert needs["ball-jcl-m1-f0-s0"] != needs["ball-jcl-m1-f1-s0"]
+    assert needs["ball-jcl-m1-f0-s0"] == needs["ball-jcl-m2-f0-s0"]
+
+
+def test_a_fixed_split_is_one_fold(tmp_path: Path):
+    plan = plan_of(tmp_path, ("patients = [1, 2]", 'splits = { "10%" = "hippocampus-21" }'))
+    assert [(c.column, c.fold) for c in plan.cells if c.table == "one"] == [("10%", 0)] * 3
+    task = by_label(plan.tasks)["ball-jcl-10_-f0-s0"]
+    assert (task.settings["split"], task.settings["patients"]) == ("hippocampus-21", None)
+
+
+def test_random_weights_have_the_network_of_the_others(tmp_path: Path):
+    tasks = by_label(plan_of(tmp_path).tasks)
+    assert tasks["ball-random-m1-f0-s0"].settings["width"] == 2
+    assert tasks["ball-random-m1-f0-s0"].settings["backbone"] == "unet"
+    assert tasks["ball-jcl-m1-f0-s0"].settings["width"] is None  # that of its pre-training
+
+
+def test_a_methods_own_settings_go_to_both_stages(tmp_path: Path):
+    row = 'method = "moco"\nbackbone = "attention_unet"\nwidth = 4\npretrain = { steps = 9 }\nfinetune = { steps = 8 }'
+    tasks = by_label(plan_of(tmp_path, ('method = "moco"', row)).tasks)
+    assert {k: tasks["ball-moco"].settings[k] for k in ("backbone", "width", "steps")} == {
+        "backbone": "attention_unet",
+        "width": 4,
+        "steps": 9,
+    }
+    assert tasks["ball-moco-m1-f0-s0"].settings["steps"] == tasks["ball-moco-m1-f0-s0"].steps == 8
+    assert tasks["ball-jcl"].steps == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nworkers = 2\ncheckpoint_minutes = 1.0", True),
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nlearning_rate = 5e-4", True),  # the default, said
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 4", False),
+        ("[pretrain]\nwidth = 2", "[pretrain]\nwidth = 4", False),
+        ("run_folds = [0, 1]", "run_folds = [0, 1]\nseeds = [1]", False),
+    ],
+)
+def test_what_changes_no_result_makes_no_new_task(tmp_path: Path, old: str, new: str, same: bool):
+    before, after = plan_of(tmp_path), plan_of(tmp_path, (old, new))
+    jcl = [next(t.id for t in plan.tasks if t.kind == "finetune" and "jcl" in t.id) for plan in (before, after)]
+    assert (jcl[0] == jcl[1]) == same
+
+
+def test_other_data_make_new_tasks(tmp_path: Path):
+    changed = {"ball": planning.StoreInfo(name="ball", path="stores/ball", digest="1" * 64, class_names=("ball",))}
+    before, after = plan_of(tmp_path), make_plan(tiny(tmp_path), changed)
+    assert not {task.key for task in before.tasks} & {task.key for task in after.tasks}
+
+
+def test_new_code_of_a_method_makes_its_own_runs_new_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = plan_of(tmp_path)
+    true = planning.code_digest
+    monkeypatch.setattr(planning, "code_digest", lambda m: true(m) + "!" * ("jcl.methods.moco" in m))
+    after = plan_of(tmp_path)
+    assert [task.key for task in before.tasks] == [task.key for task in after.tasks]
+    changed = {a.label for a, b in zip(before.tasks, after.tasks, strict=True) if a.id != b.id}
+    assert changed == {task.label for task in before.tasks if "moco" in task.label}
+    assert len(changed) == 5
+
+
+def test_a_folders_name_is_readable_and_safe(tmp_path: Path):
+    plan = plan_of(tmp_path, ('"MoCo"', '"Mo/Co (a, b)"'), ("[methods.MoCo]", '[methods."Mo/Co (a, b)"]'))
+    names = [task.id for task in plan.tasks if "mo" in task.id]
+    assert names
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._") for name in names)

@@ -1,0 +1,60 @@
+"""The digest of code changes with what a run can reach, and with nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jcl.benchmark import sourcecode
+from jcl.benchmark.sourcecode import code_digest, reached
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Digest of a module of one's own with the source that is given."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def digest(source: str) -> str:
+        (tmp_path / "own_backbone.py").write_text(source)
+        for kept in (sourcecode._file_of, sourcecode._imports, sourcecode._meaning):
+            kept.cache_clear()
+        return code_digest(["own_backbone"])
+
+    return digest
+
+
+BEFORE = '"""Doc."""\n\n\ndef f(x):\n    """Doc."""\n    return x + 1  # why\n'
+
+
+@pytest.mark.parametrize(
+    ("after", "same"),
+    [
+        ('"""Other."""\ndef f(x):\n    """Words."""\n    return (x +\n        1)\n', True),
+        ("def f(x):\n    return x + 2\n", False),
+        ("def f(x, y=0):\n    return x + 1\n", False),
+        (BEFORE + "\ng = f(1)\n", False),
+    ],
+)
+def test_comments_docstrings_and_layout_do_not_count(own, after: str, same: bool):
+    assert (own(BEFORE) == own(after)) == same
+
+
+@pytest.mark.parametrize("module", ["jcl.stages.pretrain", "jcl.stages.finetune", "jcl.stages.evaluate"])
+def test_all_that_python_imports_is_reached(module: str):
+    code = f"import sys, {module}; print(*[n for n in sys.modules if n.split('.')[0] == 'jcl'])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert len(loaded) > 15
+    assert set(loaded) <= set(reached([module])) | set(sourcecode.LEFT_OUT)
+
+
+def test_what_a_run_cannot_reach_does_not_count():
+    finetuning = reached(["jcl.stages.finetune", "jcl.stages.evaluate", "jcl.backbones.unet"])
+    strangers = ("jcl.methods.", "jcl.report", "jcl.benchmark", "jcl.cli", "jcl.exporters", "jcl.backbones.ukan")
+    assert not [name for name in finetuning if name.startswith(strangers)]
+    assert {"jcl.optim", "jcl.views", "jcl.metrics", "jcl.transfer", "jcl.data.splits"} <= set(finetuning)
+
+
+def test_a_method_counts_for_its_own_runs():
+    digests = {code_digest(["jcl.stages.pretrain", f"jcl.methods.{name}"]) for name in ("jcl", "moco", "simclr")}
+    assert len(digests) == 3
