@@ -1,6 +1,8 @@
 """A Ray cluster of two nodes on this machine, each of its own processes, and either can be killed."""
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +20,8 @@ TRIES = 4
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",  # else a token is written to the home folder
+    "RAY_AUTH_MODE": "token",  # a node listens on the network, too
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else one is written to the home folder
     "RAY_raylet_start_wait_time_s": str(START_SECONDS),  # a busy machine is slow
     "RAY_worker_register_timeout_seconds": str(START_SECONDS),
     "OMP_NUM_THREADS": "1",
@@ -42,7 +45,7 @@ class Cluster:
             place = ["--head", "--port", self.address.split(":")[1], "--include-dashboard", "false"]
             place += ["--temp-dir", str(self.folder)]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place, "--num-cpus", str(cores)]
-        command += ["--num-gpus", "0", "--object-store-memory", str(80 << 20), "--node-ip-address", "127.0.0.1"]
+        command += ["--num-gpus", "0", "--object-store-memory", str(80 << 20)]
         for _ in range(TRIES):
             process = self._start(name, command)
             if is_well(process):
@@ -65,6 +68,10 @@ class Cluster:
     def at_work(self, name: str, out: Path) -> list[str]:
         """The tasks of a benchmark that processes of a node work on."""
         return tasks_of(self.nodes[name].pid, out)
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to all processes of a node."""
+        send(self.nodes[name].pid, number)
 
     def kill(self, name: str) -> None:
         """All its processes at once and without a word, as when a machine loses its power."""
@@ -96,12 +103,14 @@ def free_port() -> int:
 
 def end(process: "subprocess.Popen[bytes]") -> None:
     """Kill a process and all that it has started, also what those have started."""
-    for number in [process.pid, *descendants(process.pid)]:
-        try:
-            os.kill(number, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    send(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def send(number: int, sent: signal.Signals) -> None:
+    for each in [number, *descendants(number)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, sent)
 
 
 def descendants(number: int) -> list[int]:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,11 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_addresses_of_ray_client_are_not_taken():
     with pytest.raises(UsageError, match=r"run this on a machine of the cluster"), cluster.joined("ray://head:10001"):
         pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:no-port"])
+def test_where_nothing_answers(address: str):
+    began = time.monotonic()
+    with pytest.raises(UsageError, match=f"--ray {address}: nothing answers there"), cluster.joined(address):
+        pass
+    assert time.monotonic() - began < 60  # Ray gives up after minutes

@@ -5,6 +5,7 @@ import importlib
 import os
 import platform
 import signal
+import socket
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +18,8 @@ __all__ = ["check_machine", "joined", "sources_digest"]
 
 LOCAL_STORE_BYTES = 100 << 20
 """Of memory for what tasks pass on, which here is little; Ray would set aside a third of the machine's."""
+
+ANSWER_SECONDS = 20.0
 
 ENDED_BY = (signal.SIGINT, signal.SIGTERM)
 
@@ -60,6 +63,8 @@ def _connect(ray: Any, address: str) -> None:
     if "://" in address:
         raise UsageError(f"--ray {address}: run this on a machine of the cluster, and give `auto` or HOST:PORT")
     own: dict[str, Any] = {}
+    if ":" in address:
+        _check_answers(address)
     if address == "local":
         own = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES, "num_cpus": _cores()}
     try:
@@ -71,6 +76,18 @@ def _connect(ray: Any, address: str) -> None:
         raise UsageError(
             f"--ray {address}: no Ray cluster can be joined there ({said}); begin one with `ray start --head`, "
             "or give `--ray local`"
+        ) from error
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS):
+            pass
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--ray {address}: nothing answers there ({error}); `ray start --head` prints the address of a cluster"
         ) from error
 
 
