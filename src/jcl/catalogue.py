@@ -1,7 +1,8 @@
-"""What there is to choose from: methods with their settings, and backbones."""
+"""What there is to choose from: methods with their settings, backbones, data sets, splits and recipes."""
 
 import inspect
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jcl import backbones, methods
+from jcl.benchmark.recipe import built_in
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError
 
-__all__ = ["describe_settings", "show_backbones", "show_datasets", "show_methods", "show_splits"]
+__all__ = ["describe_settings", "show_backbones", "show_datasets", "show_methods", "show_recipes", "show_splits"]
 
 
 ANY_FOLDER = {
@@ -93,6 +95,30 @@ def show_splits(name: str | None = None) -> None:
         raise UsageError(f"no split {name!r}; there are: {', '.join(official_splits())}")
     split = read_official_split(name)
     _print(("part", "patients"), [("train", ", ".join(split.train)), ("test", ", ".join(split.test))])
+
+
+def show_recipes(name: str | None = None) -> None:
+    """Print all recipes with the trainings they ask for, or the text of one.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    recipes = {each: path.read_text(encoding="utf-8") for each, path in built_in().items()}
+    if name is None:
+        rows = [(each, *_heading(text)) for each, text in recipes.items()]
+        _print(("recipe", "pre-trainings", "fine-tunings", "what it is"), rows)
+        print("`jcl recipes NAME` prints one; `jcl recipes NAME > mine.toml` begins one of your own.")
+        return
+    if name not in recipes:
+        raise UsageError(f"no recipe {name!r}; there are: {', '.join(recipes)}")
+    print(recipes[name], end="")
+
+
+def _heading(text: str) -> tuple[str, str, str]:
+    """How many trainings a recipe's heading says it needs, and its title."""
+    cost = re.search(r"^# Cost: (\d+) pre-trainings and (\d+) fine-tunings", text, re.MULTILINE)
+    before, after = (cost[1], cost[2]) if cost else ("?", "?")
+    return before, after, str(tomllib.loads(text)["title"])
 
 
 def describe_settings(build: Callable[..., Any]) -> list[tuple[str, Any, str]]:

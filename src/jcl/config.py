@@ -16,6 +16,8 @@ from jcl.errors import UsageError
 
 Config = TypeVar("Config")
 
+RAY = "work on a Ray cluster: HOST:PORT, `auto` for the one that this machine is part of, or `local` to start one here"
+
 
 def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
     """A dataclass field with its help text; `metadata` is for the command line (see `cli`)."""
@@ -48,7 +50,8 @@ class PrepareConfig:
         metavar="VALUE=NAME,…",
     )
     patient: str | None = option("expression whose first group in a case's name is its patient", None, metavar="REGEX")
-    workers: int | None = option("processes (else one a core)", None)
+    workers: int | None = option("processes (else one a core); with --ray, cases at a time (else as it has room)", None)
+    ray: str | None = option(RAY, None, metavar="ADDRESS")
     strict: bool = option("stop at the first bad case instead of setting it aside", False)
 
 
@@ -130,6 +133,7 @@ class FinetuneConfig:
     rotation: float = option("augmentation: degrees to either side", 30.0)
     scale: float = option("augmentation: 0.3 is a factor from 0.7 to 1.3", 0.3)
     translation: float = option("augmentation: shift as a share of the side", 0.1)
+    label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
     seed: int = option("seed of new weights, batches and augmentation", 0)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
@@ -186,6 +190,7 @@ class BenchmarkConfig:
     out: Path = option("folder for stores, runs and scores; the same one goes on where it stopped")
     data: Path | None = option("folder that holds the folders of scans which the recipe names", None)
     workers: int | None = option("runs at a time, each in a process (else as cores and GPUs allow; 0: here)", None)
+    ray: str | None = option(RAY, None, metavar="ADDRESS")
     threads: int = option("threads of each run", 1)
     retries: int = option("times that a failed run is tried again", 1)
     dry_run: bool = option("prepare the data, say what would be run, and stop", False)

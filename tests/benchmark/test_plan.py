@@ -48,10 +48,10 @@ def test_without_the_test_patients_there_is_a_pretraining_a_fold(tmp_path: Path)
 
 
 def test_a_fixed_split_is_one_fold(tmp_path: Path):
-    plan = plan_of(tmp_path, ("patients = [1, 2]", 'splits = { "10%" = "hippocampus-21" }'))
+    plan = plan_of(tmp_path, ("patients = [1, 2]", 'splits = { "10%" = "msd_hippocampus_21" }'))
     assert [(c.column, c.fold) for c in plan.cells if c.table == "one"] == [("10%", 0)] * 3
     task = by_label(plan.tasks)["ball-jcl-10_-f0-s0"]
-    assert (task.settings["split"], task.settings["patients"]) == ("hippocampus-21", None)
+    assert (task.settings["split"], task.settings["patients"]) == ("msd_hippocampus_21", None)
 
 
 def test_random_weights_have_the_network_of_the_others(tmp_path: Path):

@@ -51,8 +51,9 @@ def marks(svg: str) -> dict[str, tuple[float, float, str]]:
         if group.get("class") == "mark":
             (use,) = group.iter(f"{SVG}use")
             fill = re.search(r"fill: ([^;]+)", use.get("style", ""))
+            hollow = "fill-opacity: 0" in use.get("style", "")
             title = group.find(f"{SVG}title").text
-            found[title] = (float(use.get("x")), float(use.get("y")), fill[1] if fill else "")
+            found[title] = (float(use.get("x")), float(use.get("y")), "none" if hollow else fill[1])
     return found
 
 
@@ -68,12 +69,11 @@ def upright_lines(svg: str) -> dict[float, tuple[float, float]]:
 
 def heights(svg: str) -> np.poly1d:
     """From places in the chart to values, by the numbers at the left axis."""
-    ticks = []
-    for text in ET.fromstring(svg).iter(f"{SVG}text"):
-        if "text-anchor: end" in text.get("style", "") and re.fullmatch(r"[\d.]+", text.text or ""):
-            ticks.append(
-                (float(text.get("y") or re.search(r"translate\(\S+ ([\d.]+)\)", text.get("transform"))[1]), text.text)
-            )
+    ticks = [
+        (float(text.get("y")), text.text)
+        for text in ET.fromstring(svg).iter(f"{SVG}text")
+        if "text-anchor: end" in text.get("style", "") and re.fullmatch(r"[\d.]+", text.text or "")
+    ]
     places, values = zip(*ticks, strict=True)
     slope = np.polyfit(places, [float(v) for v in values], 1)[0]
     return np.poly1d([slope, 0])
@@ -122,10 +122,7 @@ def test_what_is_unfinished_is_hollow_and_counted():
 def test_every_row_has_its_label_and_none_overlap():
     grid = make_grid()
     svg = label_efficiency(grid, summarise_grid(grid))
-    places = []
-    for text in ET.fromstring(svg).iter(f"{SVG}text"):
-        if text.text in ROWS:
-            places.append(float(text.get("y")))
+    places = [float(text.get("y")) for text in ET.fromstring(svg).iter(f"{SVG}text") if text.text in ROWS]
     assert len(places) == len(ROWS)
     assert np.diff(sorted(places)).min() > 12  # the letters are 9.5 high
     assert max(places) < float(ET.fromstring(svg).get("viewBox").split()[3])
@@ -183,12 +180,8 @@ def test_minutes_are_those_of_the_pretraining_and_a_finetuning():
         assert (fill == "none") == (row == "SwAV")
         if row == "JCL":
             reference = (y, mean)
-    others = {
-        row: mean
-        for row in ("Random", "PCL")
-        for mean in [np.mean(case_means(sum((grid.cells[row, f"M={c}"] for c in COUNTS), ()))[0])]
-    }
-    for row, mean in others.items():
+    for row in ("Random", "PCL"):
+        mean = np.mean([np.mean(case_means(grid.cells[row, f"M={count}"])[0]) for count in COUNTS])
         assert scale(found[row][1] - reference[0]) == pytest.approx(mean - reference[1], abs=1e-5)
 
 

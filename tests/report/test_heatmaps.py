@@ -101,7 +101,7 @@ def test_maps_are_of_the_pixel_and_slices_that_the_rule_names(pretrained):
     number = areas.index(max(areas))
     structure = store.label(first, number)[inside] == label
     outside = np.argwhere(~np.pad(structure, 1)) - 1
-    distances = {tuple(p): np.hypot(*(outside - p).T).min() for p in np.argwhere(structure)}
+    distances = {(int(p[0]), int(p[1])): np.hypot(*(outside - p).T).min() for p in np.argwhere(structure)}
     pixel = max(distances, key=lambda p: (distances[p], (-p[0], -p[1])))
     network = load_pretrained(benchmark.pretrainings[1].folder / "run")
     features = [pixel_features(network, store.image(c, number), "decoder")[:, *inside] for c in (first, second)]

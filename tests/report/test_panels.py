@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 from jcl.errors import DataError
 from jcl.metrics import score_case
@@ -66,7 +67,8 @@ def test_cases_are_chosen_by_rank(kept):
     _, grid, _ = kept
     cells = grid.cells["JCL", "M=2"]
     dice = sorted((mean_dice(case), case["case"]) for cell in cells for case in cell.cases)
-    assert [(each.dice, each.case) for each in ordered_cases(cells)] == pytest.approx(dice)
+    assert [each.case for each in ordered_cases(cells)] == [name for _, name in dice]
+    assert [each.dice for each in ordered_cases(cells)] == pytest.approx([value for value, _ in dice])
     assert median_case(cells).case == dice[2][1]
     assert median_case(cells[:1]).case == sorted((mean_dice(c), c["case"]) for c in cells[0].cases)[1][1]
     assert median_case(grid.cells["Late", "M=2"]) is None
@@ -111,7 +113,7 @@ def test_pictures_have_the_proportions_of_the_body_and_the_colours_of_the_classe
         places = np.argwhere((picture == rgb(COLOURS[k - 1])).all(-1))
         assert len(places) > 10
         rows, columns = (places / np.array(picture.shape[:2]) * np.array(truth.shape)).astype(int).T
-        assert np.mean(truth[rows, columns] == k) > 0.9  # borders of pixels are smoothed
+        assert binary_dilation(truth == k, np.ones((3, 3)))[rows, columns].all()  # its border is smoothed, no more
     grey = shown(row.tiles[0])
     assert (grey == grey[..., :1]).all()
 

@@ -199,16 +199,18 @@ def test_without_a_reference_nothing_is_compared():
 
 def test_of_distances_the_smaller_is_better():
     rows = {
-        "JCL": [cell(0, six(1, 2, 3, 4, 5, 6)), cell(1, [case("q", 9)])],
-        "MoCo": [cell(0, six(2, 4, 6, 8, 10, 12)), cell(1, [case("q", 8)])],
+        "JCL": [cell(0, six(1, 2, 3, 4, 5, 6)), cell(1, [case("q", 9)]), cell(2, [case("r", 7)])],
+        "MoCo": [cell(0, six(2, 4, 6, 8, 10, 12)), cell(1, [case("q", 8)]), cell(2, [case("r", 6)])],
     }
     dice, distance = (summarise_grid(one_column(rows), metric=m) for m in ("dice", "hd95"))
     assert (dice.lower_is_better, distance.lower_is_better) == (False, True)
     assert (dice.best["M=2"], distance.best["M=2"]) == (("MoCo",), ("JCL",))
     assert (only(dice, "MoCo", "JCL").better, only(distance, "MoCo", "JCL").better) == (True, False)
-    assert only(dice, "MoCo", "JCL").difference == only(distance, "MoCo", "JCL").difference == 3
-    assert (only(dice, "MoCo", "JCL").folds_better, only(distance, "MoCo", "JCL").folds_better) == (1, 1)
-    assert (dice.ranks, distance.ranks) == ({"JCL": 1.5, "MoCo": 1.5}, {"JCL": 1.5, "MoCo": 1.5})
+    assert only(dice, "MoCo", "JCL").difference == only(distance, "MoCo", "JCL").difference == 2.5
+    assert (only(dice, "MoCo", "JCL").folds_better, only(distance, "MoCo", "JCL").folds_better) == (1, 2)
+    # MoCo has the larger mean in fold 0, JCL in folds 1 and 2
+    assert dice.ranks == pytest.approx({"JCL": 4 / 3, "MoCo": 5 / 3})
+    assert distance.ranks == pytest.approx({"JCL": 5 / 3, "MoCo": 4 / 3})
 
 
 def test_no_difference_is_in_nobodys_favour():

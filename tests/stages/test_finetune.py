@@ -141,3 +141,29 @@ def test_store_without_labels(tmp_path):
     prepare(PrepareConfig(source=source, out=tmp_path / "store", workers=1))
     with pytest.raises(DataError, match="no labelled case"):
         finetune(config(tmp_path / "store", tmp_path / "run"))
+
+
+def test_label_noise_changes_the_training_alone(store_path, tmp_path):
+    """The same wrong labels at each run; what is recorded says so."""
+    runs = {
+        name: finetune(config(store_path, tmp_path / name, width=2, steps=4, label_noise=noise))
+        for name, noise in (("clean", 0.0), ("noisy", 0.9), ("again", 0.9))
+    }
+    weights = {name: (run / "model.safetensors").read_bytes() for name, run in runs.items()}
+    assert weights["noisy"] == weights["again"]
+    assert weights["noisy"] != weights["clean"]
+    assert read_json(runs["noisy"] / "run.json")["settings"]["label_noise"] == 0.9
+    with pytest.raises(UsageError, match="label_noise is 2"):
+        finetune(config(store_path, tmp_path / "bad", label_noise=2.0))
+    assert not (tmp_path / "bad").exists()
+
+
+def test_a_run_from_before_there_was_label_noise_goes_on(store_path, tmp_path):
+    run = finetune(config(store_path, tmp_path / "run", width=2, steps=2))
+    recorded = read_json(run / "run.json")
+    del recorded["settings"]["label_noise"]
+    (run / "run.json").write_text(json.dumps(recorded))
+    (run / "model.json").unlink()
+    finetune(config(store_path, run, width=2, steps=2, resume=True))
+    with pytest.raises(UsageError, match=r"settings.label_noise: 0.0 -> 0.5"):
+        finetune(config(store_path, run, width=2, steps=2, resume=True, label_noise=0.5))

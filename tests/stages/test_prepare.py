@@ -524,12 +524,6 @@ def test_a_script_without_its_guard_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "store" / "store.json").exists()
 
 
-def square_or_die(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
 @pytest.mark.parametrize("name", ["plan.json", "store.json"])
 def test_what_a_killed_run_had_begun_to_write_is_cleared_away(tmp_path: Path, name: str) -> None:
     source = make_scans(tmp_path / "scans", count=2)
@@ -538,12 +532,6 @@ def test_what_a_killed_run_had_begun_to_write_is_cleared_away(tmp_path: Path, na
     leftover.write_text("{")
     run(source, tmp_path / "store")
     assert not leftover.exists()
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_costs_its_case_only() -> None:
-    found = dict(stage._run(square_or_die, list(range(7)), 2, lambda number: -1))
-    assert found == {number: -1 if number == 3 else number * number for number in range(7)}
 
 
 def test_progress_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,11 +70,18 @@ def _write(out: Path, recipe: Recipe, plan: Plan, stores: Mapping[str, StoreInfo
 
 
 def _executor(config: BenchmarkConfig, stores: dict[str, StoreInfo]) -> Executor:
+    out, threads = config.out.absolute(), max(1, config.threads)  # a run records the path, and goes on with the same
+    if config.ray is not None:
+        from jcl.benchmark.ray_cluster import RayCluster
+
+        if config.workers is not None and config.workers < 1:
+            raise UsageError(f"--workers {config.workers} does not go with --ray; give 1 or more, or leave it out")
+        return RayCluster(out, stores, address=config.ray, threads=threads, limit=config.workers)
     if config.workers == 0:
-        return Here(config.out, stores)
+        return Here(out, stores)
     cores, gpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _gpus()
-    count = config.workers or gpus or max(1, cores // config.threads)
-    return Workers(config.out, stores, count=count, threads=max(1, config.threads), gpus=gpus)
+    count = config.workers or gpus or max(1, cores // threads)
+    return Workers(out, stores, count=count, threads=threads, gpus=gpus)
 
 
 def _gpus() -> int:

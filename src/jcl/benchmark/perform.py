@@ -68,7 +68,9 @@ def _attempt(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) 
             _DO[task.kind](out, task, stores)
         seconds = time.monotonic() - begun
         _clear(folder)
-        write_json(folder / DONE, {**_record(task, attempt, seconds), "cpu_seconds": time.process_time() - cpu})
+        write_json(
+            folder / DONE, {**_record(task, attempt, seconds), "cpu_seconds": round(time.process_time() - cpu, 3)}
+        )
         (folder / FAILED).unlink(missing_ok=True)
         return Outcome("done", seconds=seconds)
     except (Interrupted, KeyboardInterrupt):

@@ -17,6 +17,12 @@ __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]
 WITHOUT_EFFECT = ("out", "resume", "workers", "checkpoint_minutes", "timeout_minutes", "recompute")
 """Settings that change no result, so they are no part of what a task is."""
 
+ADDED_LATER: Mapping[str, Any] = {"label_noise": 0.0}
+"""Settings that earlier versions did not have, each with the value that does what they did.
+
+With that value they are no part of what a task is either, so that what was done before stays done.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoreInfo:
@@ -94,18 +100,21 @@ def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo]) -> Plan:
     Raises:
         UsageError: a setting that a stage does not take.
     """
-    tasks: dict[str, Task] = {}
+    tasks: dict[tuple[str, str], Task] = {}
     cells: list[CellPlan] = []
     for place in _places(recipe):
         start = None
         if place.method.method != NONE:
-            start = _pretraining(recipe, place, stores)
-            tasks.setdefault(start.id, start)
-        task = _finetuning(recipe, place, stores, start)
-        tasks.setdefault(task.id, task)
+            start = _once(tasks, _pretraining(recipe, place, stores))
+        task = _once(tasks, _finetuning(recipe, place, stores, start))
         names = {"table": place.table.name, "row": place.method.name, "column": place.column.name}
         cells.append(CellPlan(**names, fold=place.fold, seed=place.seed, task=task.id))
     return Plan(tasks=tuple(tasks.values()), cells=tuple(cells))
+
+
+def _once(tasks: dict[tuple[str, str], Task], task: Task) -> Task:
+    """The task, or the one that is the same under another row's name (rows that differ in their fine-tuning alone)."""
+    return tasks.setdefault((task.key, task.code), task)
 
 
 def _places(recipe: Recipe) -> Iterator[_Place]:
@@ -187,7 +196,7 @@ def _task(
     modules: tuple[str, ...],
     start: Task | None = None,
 ) -> Task:
-    effective = {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
+    effective = {name: value for name, value in settings.items() if not _changes_nothing(name, value)}
     try:
         key = _digest([kind, effective, data, start.key if start else None])
     except TypeError as error:
@@ -197,6 +206,10 @@ def _task(
     steps = int(settings.get("steps") or 0)
     needs = start.id if start else None
     return Task(id=folder, kind=kind, label=label, key=key, code=code, settings=settings, needs=needs, steps=steps)
+
+
+def _changes_nothing(name: str, value: Any) -> bool:
+    return name in WITHOUT_EFFECT or (name in ADDED_LATER and value == ADDED_LATER[name])
 
 
 def _label(*parts: str | None) -> str:

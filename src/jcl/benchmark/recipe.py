@@ -11,20 +11,23 @@ unit                  `case` or `slice`: what is scored
 [pretrain]            settings of every `jcl pretrain`
 [finetune]            settings of every `jcl finetune`
 [methods.ROW]         `method` (`none` for random weights), `method_settings`, `backbone`, `width`, `paper` (its row in
-                      the paper's tables), and [methods.ROW.pretrain] and [methods.ROW.finetune] for what differs
+                      the paper's tables; or `row` and `column`, where the paper's columns are rows here), and
+                      [methods.ROW.pretrain] and [methods.ROW.finetune] for what differs
 [[tables]]            `name`, `title`, `methods` (rows), `pretrain_on` (stores), `finetune_on` (a store), `patients`
                       (columns, "all" is one too) or `splits` (column = "split"); `paper` and `paper_columns` name the
-                      paper's table and, of our columns, its own
+                      paper's table and, of our columns, its own (else those of the same name)
 """
 
-import dataclasses
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from jcl.benchmark import known, values
+from jcl.benchmark.paper import paper_columns, paper_tables
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig
 from jcl.errors import UsageError
 
@@ -34,6 +37,10 @@ NONE = "none"
 """The method of random weights."""
 
 OFFERED = {"unlabelled": ("all", "training"), "unit": ("case", "slice")}
+
+METHOD = ("method", "method_settings", "backbone", "width", "pretrain", "finetune", "paper")
+TABLE = ("name", "title", "methods", "pretrain_on", "finetune_on", "patients", "splits", "paper", "paper_columns")
+SIMPLE = ("title", "notes", "folds", "run_folds", "seeds", "pretrain_seed", "unlabelled", "unit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ class Method:
     width: int | None = None
     pretrain: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
-    paper: str | None = None
+    paper: str | Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +110,10 @@ class Recipe:
 
 
 def built_in() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package."""
+    """Name -> file of the recipes that come with the package, table 10 after table 9."""
     folder = Path(str(files("jcl.benchmark"))) / "recipes"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    paths = sorted(folder.glob("*.toml"), key=lambda path: [part.zfill(3) for part in re.split(r"(\d+)", path.stem)])
+    return {path.stem: path for path in paths}
 
 
 def read_recipe(path_or_name: Path) -> Recipe:
@@ -116,163 +124,164 @@ def read_recipe(path_or_name: Path) -> Recipe:
     """
     path = path_or_name
     if not path.is_file():
-        known = built_in()
-        if str(path_or_name) not in known:
-            raise UsageError(f"{path_or_name}: no recipe file, nor one of: {', '.join(known)} (`jcl recipes`)")
-        path = known[str(path_or_name)]
+        offered = built_in()
+        if str(path_or_name) not in offered:
+            raise UsageError(f"{path_or_name}: no recipe file, nor one of: {', '.join(offered)} (`jcl recipes`)")
+        path = offered[str(path_or_name)]
     try:
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        content = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file ({error})") from error
     try:
-        return _build(values, text)
+        return _build(content, text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _build(values: dict[str, Any], text: str) -> Recipe:
-    simple = {"title", "notes", "folds", "run_folds", "seeds", "pretrain_seed", "unlabelled", "unit"}
-    _check_keys("the recipe", values, simple | {"stores", "pretrain", "finetune", "methods", "tables"})
-    folds = _typed(values, "folds", int, 5)
+def _build(content: dict[str, Any], text: str) -> Recipe:
+    values.check_keys("the recipe", content, {*SIMPLE, "stores", "pretrain", "finetune", "methods", "tables"})
+    folds = values.integer("", content, "folds", 5)
     recipe = Recipe(
-        title=_typed(values, "title", str),
-        notes=_typed(values, "notes", str, "").strip(),
+        title=values.text("", content, "title"),
+        notes=values.text("", content, "notes", "").strip(),
         folds=folds,
-        run_folds=_numbers(values, "run_folds", range(folds)),
-        seeds=_numbers(values, "seeds", (0,)),
-        pretrain_seed=_typed(values, "pretrain_seed", int, 0),
-        unlabelled=_typed(values, "unlabelled", str, "all"),
-        unit=_typed(values, "unit", str, "case"),
-        stores={name: _store(name, entry) for name, entry in _tables(values, "stores").items()},
-        pretrain=_settings("pretrain", values.get("pretrain", {}), PretrainConfig),
-        finetune=_settings("finetune", values.get("finetune", {}), FinetuneConfig),
-        methods={name: _method(name, entry) for name, entry in _tables(values, "methods").items()},
-        tables=tuple(_table(entry) for entry in _list(values, "tables")),
+        run_folds=values.integers("", content, "run_folds", range(folds)),
+        seeds=values.integers("", content, "seeds", (0,)),
+        pretrain_seed=values.integer("", content, "pretrain_seed", 0),
+        unlabelled=values.text("", content, "unlabelled", "all"),
+        unit=values.text("", content, "unit", "case"),
+        stores={name: _store(name, entry) for name, entry in values.table_of_tables(content, "stores").items()},
+        pretrain=values.settings("pretrain", content.get("pretrain", {}), PretrainConfig),
+        finetune=values.settings("finetune", content.get("finetune", {}), FinetuneConfig),
+        methods={name: _method(name, entry) for name, entry in values.table_of_tables(content, "methods").items()},
+        tables=tuple(_table(entry) for entry in values.list_of_tables(content, "tables")),
         text=text,
     )
     _check(recipe)
+    for table in recipe.tables:
+        _check_table(recipe, table)
+    papers = [table.paper for table in recipe.tables if table.paper is not None]
+    for name, method in recipe.methods.items():
+        if method.paper is not None:
+            known.check_paper_row(f"methods.{name}", method.paper, papers)
     return recipe
 
 
 def _store(name: str, entry: Mapping[str, Any]) -> StoreSource:
     where = f"stores.{name}"
     if "store" in entry:
-        _check_keys(where, entry, {"store"})
-        return StoreSource(name=name, settings={}, store=_typed(entry, "store", str))
-    _typed(entry, "source", str)
-    return StoreSource(name=name, settings=_settings(where, entry, PrepareConfig, keep=("source",)))
+        values.check_keys(where, entry, {"store"})
+        return StoreSource(name=name, settings={}, store=values.text(where, entry, "store"))
+    values.text(where, entry, "source")
+    return StoreSource(name=name, settings=values.settings(where, entry, PrepareConfig, keep=("source",)))
 
 
 def _method(name: str, entry: Mapping[str, Any]) -> Method:
     where = f"methods.{name}"
-    _check_keys(where, entry, {f.name for f in dataclasses.fields(Method)} - {"name"})
-    _typed(entry, "method", str)
-    parts = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
-    settings = {part: _settings(f"{where}.{part}", entry.get(part, {}), kind) for part, kind in parts.items()}
-    return Method(**{**entry, "name": name, **settings})
+    values.check_keys(where, entry, METHOD)
+    settings = entry.get("method_settings", {})
+    if not isinstance(settings, dict):
+        raise UsageError(f"{where}: method_settings is {settings!r}; a table of settings is needed")
+    return Method(
+        name=name,
+        method=values.text(where, entry, "method"),
+        method_settings=settings,
+        backbone=values.text(where, entry, "backbone") if "backbone" in entry else None,
+        width=values.integer(where, entry, "width") if "width" in entry else None,
+        pretrain=values.settings(f"{where}.pretrain", entry.get("pretrain", {}), PretrainConfig),
+        finetune=values.settings(f"{where}.finetune", entry.get("finetune", {}), FinetuneConfig),
+        paper=_paper_row(where, entry),
+    )
+
+
+def _paper_row(where: str, entry: Mapping[str, Any]) -> str | Mapping[str, str] | None:
+    if not isinstance(entry.get("paper"), dict):
+        return values.text(where, entry, "paper") if "paper" in entry else None
+    place = values.texts(where, entry, "paper")
+    values.check_keys(f"{where}: paper", place, ("row", "column"))
+    values.text(f"{where}: paper", place, "row")
+    return place
 
 
 def _table(entry: Mapping[str, Any]) -> TablePlan:
     where = f"table {entry.get('name', '?')}"
-    keys = {"name", "title", "methods", "pretrain_on", "finetune_on", "patients", "splits", "paper", "paper_columns"}
-    _check_keys(where, entry, keys)
+    values.check_keys(where, entry, TABLE)
     if ("patients" in entry) == ("splits" in entry):
         raise UsageError(f"{where}: either patients or splits are needed")
-    columns = [_column(count, where) for count in entry.get("patients", [])]
-    columns += [Column(name, split=split) for name, split in dict(entry.get("splits", {})).items()]
+    columns = _patients(where, entry) if "patients" in entry else _splits(where, entry)
+    paper = values.text(where, entry, "paper") if "paper" in entry else None
+    same = [c.name for c in columns if paper in paper_tables() and c.name in paper_columns(str(paper))]
     return TablePlan(
-        name=_typed(entry, "name", str),
-        title=_typed(entry, "title", str),
-        methods=_names(entry, "methods"),
-        pretrain_on=_names(entry, "pretrain_on"),
-        finetune_on=_typed(entry, "finetune_on", str),
-        columns=tuple(columns),
-        paper=entry.get("paper"),
-        paper_columns=dict(entry.get("paper_columns", {})),
+        name=values.text(where, entry, "name"),
+        title=values.text(where, entry, "title"),
+        methods=values.names(where, entry, "methods"),
+        pretrain_on=values.names(where, entry, "pretrain_on"),
+        finetune_on=values.text(where, entry, "finetune_on"),
+        columns=columns,
+        paper=paper,
+        paper_columns=values.texts(where, entry, "paper_columns") or {name: name for name in same},
     )
 
 
-def _column(count: Any, where: str) -> Column:
-    if count == "all":
-        return Column("all")
-    if not isinstance(count, int) or count < 1:
-        raise UsageError(f'{where}: patients has {count!r}; numbers from 1, or "all", are needed')
-    return Column(f"M={count}", patients=count)
+def _patients(where: str, entry: Mapping[str, Any]) -> tuple[Column, ...]:
+    counts: Any = entry["patients"]
+    if not isinstance(counts, list) or not counts or not all(_is_count(count) for count in counts):
+        raise UsageError(f'{where}: patients has {counts!r}; a list of numbers from 1, or "all", is needed')
+    columns = tuple(Column("all") if count == "all" else Column(f"M={count}", patients=count) for count in counts)
+    if doubled := [column.name for column in columns if columns.count(column) > 1]:
+        raise UsageError(f"{where}: patients has {doubled[0]} twice")
+    return columns
+
+
+def _is_count(count: Any) -> bool:
+    return count == "all" or (type(count) is int and count >= 1)
+
+
+def _splits(where: str, entry: Mapping[str, Any]) -> tuple[Column, ...]:
+    splits = values.texts(where, entry, "splits")
+    if not splits:
+        raise UsageError(f"{where}: splits has none; a split for each column is needed")
+    return tuple(Column(name, split=split) for name, split in splits.items())
 
 
 def _check(recipe: Recipe) -> None:
-    """What the parts say of each other."""
+    """What the parts say of each other, and of what there is."""
     for name, offered in OFFERED.items():
         if (value := getattr(recipe, name)) not in offered:
             raise UsageError(f"{name} is {value!r}; it is one of {', '.join(offered)}")
+    if recipe.folds < 2:
+        raise UsageError(f"folds is {recipe.folds}; at least 2 are needed")
     if wrong := [fold for fold in recipe.run_folds if not 0 <= fold < recipe.folds]:
         raise UsageError(f"run_folds has {wrong[0]}; with {recipe.folds} folds they are 0 to {recipe.folds - 1}")
-    if not recipe.tables:
-        raise UsageError("no [[tables]]")
-    names = [table.name for table in recipe.tables]
-    if doubled := {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"two tables are called {doubled.pop()}")
-    for table in recipe.tables:
-        for name in table.methods:
-            if name not in recipe.methods:
-                raise UsageError(f"table {table.name}: no [methods.{name}]; there are {', '.join(recipe.methods)}")
-        for name in (*table.pretrain_on, table.finetune_on):
-            if name not in recipe.stores:
-                raise UsageError(f"table {table.name}: no [stores.{name}]; there are {', '.join(recipe.stores)}")
-        if unknown := set(table.paper_columns) - {column.name for column in table.columns}:
-            raise UsageError(f"table {table.name}: paper_columns has {unknown.pop()!r}, which is no column of it")
+    titles = [table.name for table in recipe.tables]
+    if doubled := [name for name in titles if titles.count(name) > 1]:
+        raise UsageError(f"two tables are called {doubled[0]}")
+    for name, store in recipe.stores.items():
+        known.check_dataset(f"stores.{name}", store.settings.get("dataset"))
+    for part in ("pretrain", "finetune"):
+        known.check_backbone(part, getattr(recipe, part).get("backbone"))
+    for name, method in recipe.methods.items():
+        where = f"methods.{name}"
+        known.check_method(where, method.method, method.method_settings, none=NONE)
+        known.check_backbone(where, method.backbone)
 
 
-def _settings(where: str, entry: Any, kind: type[Any], keep: Sequence[str] = ()) -> dict[str, Any]:
-    """Settings of a stage; those that the benchmark itself gives are not taken."""
-    given = {"out", "source", "store", "stores", "init", "resume", "patients", "fold", "folds", "split", "seed"}
-    given |= {"method", "method_settings", "strict"}
-    if not isinstance(entry, dict):
-        raise UsageError(f"{where} is no table of settings")
-    values = cast("dict[str, Any]", entry)
-    _check_keys(where, values, {f.name for f in dataclasses.fields(kind)} - given | set(keep))
-    return dict(values)
-
-
-def _check_keys(where: str, values: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := set(values) - known:
-        raise UsageError(f"{where} has {min(unknown)!r}, which is not known; known: {', '.join(sorted(known))}")
-
-
-def _typed(values: Mapping[str, Any], key: str, kind: type[Any], default: Any = None) -> Any:
-    value = values.get(key, default)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        said = f"{key} is {value!r}" if key in values else f"{key} is missing"
-        raise UsageError(f"{said}; {'a text' if kind is str else 'a whole number'} is needed")
-    return value
-
-
-def _numbers(values: Mapping[str, Any], key: str, default: Sequence[int]) -> tuple[int, ...]:
-    value = values.get(key, list(default))
-    if not isinstance(value, list) or not value or not all(type(v) is int for v in cast("list[Any]", value)):
-        raise UsageError(f"{key} is {value!r}; a list of whole numbers is needed")
-    return tuple(cast("list[int]", value))
-
-
-def _names(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = values.get(key)
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in cast("list[Any]", value)):
-        raise UsageError(f"table {values.get('name', '?')}: {key} is {value!r}; a list of names is needed")
-    return tuple(cast("list[str]", value))
-
-
-def _tables(values: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
-    value = values.get(key)
-    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in cast("dict[str, Any]", value).values()):
-        raise UsageError(f"[{key}.NAME] is needed, a table for each")
-    return cast("dict[str, dict[str, Any]]", value)
-
-
-def _list(values: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    value = values.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(v, dict) for v in cast("list[Any]", value)):
-        raise UsageError(f"[[{key}]] is needed, one for each")
-    return cast("list[dict[str, Any]]", value)
+def _check_table(recipe: Recipe, table: TablePlan) -> None:
+    where = f"table {table.name}"
+    for name in table.methods:
+        if name not in recipe.methods:
+            raise UsageError(f"{where}: no [methods.{name}]; there are {', '.join(recipe.methods)}")
+    for name in (*table.pretrain_on, table.finetune_on):
+        if name not in recipe.stores:
+            raise UsageError(f"{where}: no [stores.{name}]; there are {', '.join(recipe.stores)}")
+    for column in table.columns:
+        known.check_split(where, column.split)
+    if unknown := set(table.paper_columns) - {column.name for column in table.columns}:
+        raise UsageError(f"{where}: paper_columns has {min(unknown)!r}, which is no column of it")
+    if table.paper is None and table.paper_columns:
+        raise UsageError(f"{where}: paper_columns without paper, the name of the paper's table")
+    if table.paper is not None:
+        known.check_paper(where, table.paper, table.paper_columns.values())

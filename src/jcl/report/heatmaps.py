@@ -206,8 +206,8 @@ def _map(
 def _slice_picture(shown: _Slice, pixel: tuple[int, int] | None) -> bytes:
     """The slice in grey, marked as its heat map."""
     grey = windowed(shown.image[0, *shown.inside].astype(np.float64))
-    palette = [(round(255 * level / (LEVELS - 1)),) * 3 for level in range(LEVELS)]
-    return _marked(grey, shown, pixel, [*palette, (255, 0, 0), WHITE])
+    greys = [round(255 * level / (LEVELS - 1)) for level in range(LEVELS)]
+    return _marked(grey, shown, pixel, [*((level, level, level) for level in greys), (255, 0, 0), WHITE])
 
 
 def _map_picture(values: Float[np.ndarray, "h w"], shown: _Slice, pixel: tuple[int, int] | None) -> bytes:

@@ -21,6 +21,7 @@ from jcl.deterministic import bit_for_bit
 from jcl.device import autocast, resolve_device
 from jcl.distributed import average_gradients, is_first, own_generator, processes, rank
 from jcl.errors import DataError, UsageError
+from jcl.label_noise import check_share, disturb_labels
 from jcl.launch import launch
 from jcl.norms import share_statistics
 from jcl.optim import adam, budget, cosine, set_learning_rate
@@ -55,6 +56,7 @@ def finetune(config: FinetuneConfig) -> Path:
         DataError: a store without labels, an initial run that cannot be used or does not fit.
         Interrupted: a signal asked to stop; the run is saved.
     """
+    check_share(config.label_noise)
     return launch(_finetune_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
 
 
@@ -143,7 +145,7 @@ def _train(
         for step in range(start, steps):
             learning_rate = cosine(step, steps, peak=config.learning_rate, final=config.learning_rate / 100)
             set_learning_rate(optimizer, learning_rate)
-            batch = next(batches).to(device)
+            batch = disturb_labels(next(batches), config.label_noise, config.seed).to(device)
             assert batch.labels is not None
             matrices = random_affine(len(batch.images), ranges, generator=generator, device=device)
             loss = _loss(network, *warp_with_labels(batch.images, batch.labels, matrices), execution.precision)

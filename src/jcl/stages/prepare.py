@@ -1,21 +1,16 @@
 """Preparing: a folder of scans becomes a verified store of slices (paper 4.1)."""
 
 import contextlib
+import dataclasses
 import math
-import multiprocessing
 import multiprocessing.process
 import os
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import SimpleITK as sitk
+from typing import Any
 
 from jcl.config import PrepareConfig
 from jcl.data.datasets import CaseSource, DatasetSpec, find_cases, load_spec, resolve
@@ -24,7 +19,7 @@ from jcl.data.preparation import Job, died, find_label_values, make_recipe, prep
 from jcl.data.sources import files_of
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, Refused, Store, write_manifest
 from jcl.errors import DataError, UsageError
-from jcl.orphans import end_with_parent
+from jcl.spread import InProcesses, OnRay, Spread
 
 __all__ = ["prepare", "summary"]
 
@@ -40,8 +35,6 @@ PLAIN_SECONDS = 30.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
 Progress = Callable[[int, int, str], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store:
@@ -62,20 +55,21 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
         raise UsageError('a script that calls prepare needs `if __name__ == "__main__":` around its calls')
     if config.workers is not None and config.workers < 1:
         raise UsageError(f"workers is {config.workers}; at least 1 is needed")
+    if config.ray is not None:  # other machines work in other folders
+        config = dataclasses.replace(config, source=config.source.absolute(), out=config.out.absolute())
     spec = resolve(
         load_spec(config.dataset), config.source,
         spacing=config.spacing, size=config.size, labels=config.labels, patient=config.patient,
         channels=config.channels, fit=config.fit,
     )  # fmt: skip
     cases = find_cases(config.source, spec)
-    workers = config.workers or _useful_workers(cases)
     _check_out(config.out)
-    with _locked(config.out):
+    with _locked(config.out), _spread(config, cases) as spread:
         _check_out(config.out)
-        recipe = make_recipe(spec, _labels(spec, cases, workers), size_given=config.size is not None)
+        recipe = make_recipe(spec, _labels(spec, cases, spread), size_given=config.size is not None)
         _check_plan(config.out, recipe, {files.case for files in cases})
         jobs = [Job(config.source, config.out, files, recipe) for files in cases]
-        results = _prepare_all(jobs, workers, strict=config.strict, progress=progress)
+        results = _prepare_all(jobs, spread, strict=config.strict, progress=progress)
         store = _finish(config.out, recipe, results)
     print(*summary(store), sep="\n", file=sys.stderr)
     return store
@@ -97,6 +91,18 @@ def summary(store: Store) -> list[str]:
         lines.append(f"{len(store.refused)} set aside:")
         lines += [f"  {entry.reason}" for entry in store.refused]
     return lines
+
+
+@contextlib.contextmanager
+def _spread(config: PrepareConfig, cases: Sequence[CaseSource]) -> Generator[Spread]:
+    """Where the cases are worked on."""
+    if config.ray is None:
+        yield InProcesses(config.workers or _useful_workers(cases))
+        return
+    from jcl.cluster import joined
+
+    with joined(config.ray) as ray:
+        yield OnRay(ray, (config.source, config.out), config.workers)
 
 
 def _useful_workers(cases: Sequence[CaseSource]) -> int:
@@ -146,13 +152,13 @@ def _locked(out: Path) -> Generator[None]:
         lock.release()
 
 
-def _labels(spec: DatasetSpec, cases: Sequence[CaseSource], workers: int) -> dict[int, str]:
+def _labels(spec: DatasetSpec, cases: Sequence[CaseSource], spread: Spread) -> dict[int, str]:
     """Names of the label values: the data set's, or each value named by itself when it has none."""
     labelled = [files for files in cases if files.label]
     if spec.labels or not labelled:
         return spec.labels
     values: set[int] = {0}
-    for _, found in _run(find_label_values, labelled, workers, lambda files: ()):
+    for _, found in spread.run(find_label_values, labelled, lambda files: ()):
         values.update(found)
     if len(values) > 256:
         raise DataError(f"{labelled[0].label}: {len(values) - 1} label values; name those wanted with --labels")
@@ -191,7 +197,7 @@ def _compare(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def _prepare_all(
-    jobs: Sequence[Job], workers: int, *, strict: bool, progress: Progress | None
+    jobs: Sequence[Job], spread: Spread, *, strict: bool, progress: Progress | None
 ) -> list[CaseRecord | Refused]:
     """Results in the order of the jobs.
 
@@ -202,74 +208,12 @@ def _prepare_all(
     failed = "the process that read it died; the file is damaged, or memory ran out (take fewer --workers)"
     with contextlib.ExitStack() as stack:
         show = progress or stack.enter_context(_bar(len(jobs)))
-        for job, result in _run(prepare_case, jobs, workers, lambda job: died(job, failed)):
+        for job, result in spread.run(prepare_case, jobs, lambda job: died(job, failed)):
             if strict and isinstance(result, Refused):
                 raise DataError(result.reason)
             results[job.files.case] = result
             show(len(results), len(jobs), job.files.case)
     return [results[job.files.case] for job in jobs]
-
-
-def _run(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, dead: Callable[[Item], Result]
-) -> Iterator[tuple[Item, Result]]:
-    """Run a function over items in processes, in any order; `dead` stands in for one whose process died."""
-    workers = min(workers, len(items))
-    if workers == 1:
-        yield from ((item, function(item)) for item in items)
-        return
-    left = dict(enumerate(items))
-    try:
-        with _pool(workers) as pool:
-            _check_start(pool)
-            futures = {pool.submit(function, item): number for number, item in left.items()}
-            try:
-                for future in as_completed(futures):
-                    result = future.result()
-                    yield left.pop(futures[future]), result
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-    except BrokenProcessPool:
-        # Whose fault it was cannot be told, so the rest run one by one; the next to die is it.
-        yield from _run_one_by_one(function, list(left.values()), dead)
-
-
-def _check_start(pool: ProcessPoolExecutor) -> None:
-    try:
-        pool.submit(os.getpid).result()
-    except BrokenProcessPool as error:
-        raise UsageError(
-            "worker processes cannot start; take --workers 1, or in a script of your own put the call of prepare"
-            ' under `if __name__ == "__main__":`'
-        ) from error
-
-
-def _run_one_by_one(
-    function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
-) -> Iterator[tuple[Item, Result]]:
-    pool = _pool(1)
-    try:
-        for item in items:
-            try:
-                result = pool.submit(function, item).result()
-            except BrokenProcessPool:
-                pool.shutdown()
-                pool, result = _pool(1), dead(item)
-            yield item, result
-    finally:
-        pool.shutdown()
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """One thread a process; the parent alone answers Ctrl-C; a parent that is killed takes its workers along."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,64 @@
+"""Whether what a recipe names is there, before hours of training tell."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jcl import backbones, methods
+from jcl.benchmark.paper import paper_columns, paper_rows, paper_tables
+from jcl.data.datasets import spec_names
+from jcl.data.splits import official_splits
+from jcl.errors import UsageError
+
+__all__ = ["check_backbone", "check_dataset", "check_method", "check_paper", "check_paper_row", "check_split"]
+
+
+def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: str) -> None:
+    """Check the name of a method, and those of its settings."""
+    if name == none:
+        if settings:
+            raise UsageError(f"{where}: method {none} trains nothing, so it has no method_settings")
+        return
+    if name not in methods.available():
+        raise UsageError(f"{where}: no method {name!r}; there are: {none}, {', '.join(methods.available())}")
+    taken = [key for key in inspect.signature(methods.load(name)).parameters if key != "backbone"]
+    if unknown := set(settings) - set(taken):
+        raise UsageError(f"{where}: {name} has no setting {min(unknown)!r}; it has: {', '.join(taken)}")
+
+
+def check_backbone(where: str, name: str | None) -> None:
+    """Check the name of a network; one of the user's own is imported when it is built."""
+    if name is not None and ":" not in name and name not in backbones.available():
+        known = ", ".join(backbones.available())
+        raise UsageError(f"{where}: no backbone {name!r}; there are: {known}, and package.module:factory of your own")
+
+
+def check_dataset(where: str, name: str | None) -> None:
+    """Check the name of a data set; a file of the user's own is read when it is prepared."""
+    if name is not None and not name.endswith(".toml") and name not in spec_names():
+        raise UsageError(f"{where}: no data set {name!r} (`jcl datasets`), nor a .toml file")
+
+
+def check_split(where: str, name: str | None) -> None:
+    """Check the name of a fixed split; a file of the user's own is read when it is used."""
+    if name is not None and not name.endswith(".json") and name not in official_splits():
+        raise UsageError(f"{where}: no split {name!r} (`jcl splits`), nor a .json file")
+
+
+def check_paper(where: str, table: str, columns: Iterable[str]) -> None:
+    """Check the name of a table of the paper, and those of columns in it."""
+    if table not in paper_tables():
+        raise UsageError(f"{where}: the paper has no table {table!r}; there are: {', '.join(paper_tables())}")
+    if unknown := [column for column in columns if column not in paper_columns(table)]:
+        known = ", ".join(paper_columns(table))
+        raise UsageError(f"{where}: {table} of the paper has no column {unknown[0]!r}; it has: {known}")
+
+
+def check_paper_row(where: str, row: str | Mapping[str, str], tables: Iterable[str]) -> None:
+    """Check that one of these tables of the paper has a row."""
+    name = row if isinstance(row, str) else row["row"]
+    known = [each for table in tables for each in paper_rows(table)]
+    if name not in known:
+        raise UsageError(
+            f"{where}: the paper has no row {name!r}; there are: {', '.join(dict.fromkeys(known)) or 'none'}"
+        )

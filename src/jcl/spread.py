@@ -1,0 +1,151 @@
+"""A function over many items, in processes of this machine or on a Ray cluster.
+
+Results come in any order. A process that dies costs its own item only.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import SimpleITK as sitk
+
+from jcl.errors import UsageError
+from jcl.orphans import end_with_parent
+
+__all__ = ["InProcesses", "OnRay", "Spread"]
+
+LOST_AGAIN = 2
+"""How often Ray gives out an item again whose process or machine died, before the item is blamed."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Spread(Protocol):
+    """Where the work is done."""
+
+    def run(
+        self, function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
+    ) -> Iterator[tuple[Item, Result]]:
+        """Each item with its result, or with what `dead` gives where the process that had it died.
+
+        What the function raises is raised here, and ends the rest.
+        """
+        ...
+
+
+class InProcesses:
+    """Processes of this machine; with one, this one itself."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(
+        self, function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
+    ) -> Iterator[tuple[Item, Result]]:
+        """See `Spread`."""
+        workers = min(self.workers, len(items))
+        if workers == 1:
+            yield from ((item, function(item)) for item in items)
+            return
+        left = dict(enumerate(items))
+        try:
+            with _pool(workers) as pool:
+                _check_start(pool)
+                futures = {pool.submit(function, item): number for number, item in left.items()}
+                try:
+                    for future in as_completed(futures):
+                        result = future.result()
+                        yield left.pop(futures[future]), result
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        except BrokenProcessPool:
+            # Whose fault it was cannot be told, so the rest run one by one; the next to die is it.
+            yield from _run_one_by_one(function, list(left.values()), dead)
+
+
+class OnRay:
+    """One core of a cluster's machines for each item.
+
+    Args:
+        ray: as `jcl.cluster.joined` gives it.
+        folders: what the machines have to see.
+        limit: items at a time, at most.
+    """
+
+    def __init__(self, ray: Any, folders: Sequence[Path], limit: int | None = None) -> None:
+        self.ray, self.folders, self.limit = ray, folders, limit
+
+    def run(
+        self, function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
+    ) -> Iterator[tuple[Item, Result]]:
+        """See `Spread`."""
+        from jcl.cluster import sources_digest
+
+        exceptions = self.ray.exceptions
+        remote = self.ray.remote(num_cpus=1, max_retries=LOST_AGAIN)(_run_there)
+        waiting, running = list(reversed(items)), dict[Any, Item]()
+        while waiting or running:
+            while waiting and len(running) < (self.limit or len(items)):
+                item = waiting.pop()
+                running[remote.remote(function, item, self.folders, sources_digest())] = item
+            for reference in self.ray.wait(list(running))[0]:
+                item = running.pop(reference)
+                try:
+                    yield item, self.ray.get(reference)
+                except exceptions.RayTaskError as error:
+                    raise error.cause from error
+                except exceptions.RayError:
+                    yield item, dead(item)
+
+
+def _run_there(function: Callable[[Item], Result], item: Item, folders: Sequence[Path], digest: str) -> Result:
+    from jcl.cluster import check_machine
+
+    check_machine(digest, folders)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return function(item)
+
+
+def _check_start(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "worker processes cannot start; take --workers 1, or in a script of your own put the call of prepare"
+            ' under `if __name__ == "__main__":`'
+        ) from error
+
+
+def _run_one_by_one(
+    function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
+) -> Iterator[tuple[Item, Result]]:
+    pool = _pool(1)
+    try:
+        for item in items:
+            try:
+                result = pool.submit(function, item).result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                pool, result = _pool(1), dead(item)
+            yield item, result
+    finally:
+        pool.shutdown()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    """One thread a process; the parent alone answers Ctrl-C; a parent that is killed takes its workers along."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()

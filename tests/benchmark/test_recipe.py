@@ -1,0 +1,195 @@
+"""Recipes of one's own: what is read of them, and one clear line for whatever is wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from jcl.benchmark.recipe import METHOD, SIMPLE, TABLE, Column, built_in, read_recipe
+from jcl.errors import UsageError
+
+WHOLE = """
+title = "Mine"
+folds = 3
+[stores.a]
+source = "scans"
+size = 64
+[stores.b]
+store = "ready"
+[pretrain]
+width = 4
+steps = 10
+[finetune]
+steps = 20
+[methods.Random]
+method = "none"
+[methods.JCL]
+method = "jcl"
+method_settings = { temperature = 0.2 }
+backbone = "attention_unet"
+width = 8
+paper = "JCL"
+[methods.JCL.pretrain]
+learning_rate = 1
+[[tables]]
+name = "t"
+title = "T"
+methods = ["Random", "JCL"]
+pretrain_on = ["a", "b"]
+finetune_on = "a"
+patients = [2, 6, "all"]
+paper = "table1_chd"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_what_is_said_and_what_is_left_to_defaults(tmp_path):
+    recipe = read_recipe(write(tmp_path, WHOLE))
+    assert (recipe.title, recipe.notes, recipe.text) == ("Mine", "", WHOLE)
+    assert (recipe.folds, recipe.run_folds, recipe.seeds, recipe.pretrain_seed) == (3, (0, 1, 2), (0,), 0)
+    assert (recipe.unlabelled, recipe.unit) == ("all", "case")
+    assert recipe.stores["a"].settings == {"source": "scans", "size": 64}
+    assert (recipe.stores["b"].store, recipe.stores["b"].settings) == ("ready", {})
+    assert recipe.methods["Random"].method_settings == {}
+    jcl = recipe.methods["JCL"]
+    assert (jcl.method_settings, jcl.backbone, jcl.width) == ({"temperature": 0.2}, "attention_unet", 8)
+    assert (jcl.pretrain, jcl.finetune, jcl.paper) == ({"learning_rate": 1}, {}, "JCL")
+    table = recipe.tables[0]
+    assert table.columns == (Column("M=2", patients=2), Column("M=6", patients=6), Column("all"))
+    assert table.paper_columns == {"M=6": "M=6"}  # the paper has that one, and not the others
+
+
+def test_splits_are_columns(tmp_path):
+    text = WHOLE.replace('patients = [2, 6, "all"]', 'splits = { "10%" = "chaos_2", own = "my/split.json" }')
+    columns = read_recipe(write(tmp_path, text.replace("table1_chd", "journal_chaos"))).tables[0].columns
+    assert columns == (Column("10%", split="chaos_2"), Column("own", split="my/split.json"))
+
+
+def test_a_recipe_is_a_file_or_a_name(tmp_path, monkeypatch):
+    assert read_recipe(Path("small_chaos")).text == built_in()["small_chaos"].read_text()
+    monkeypatch.chdir(tmp_path)
+    Path("small_chaos").write_text(WHOLE)
+    assert read_recipe(Path("small_chaos")).title == "Mine"  # a file comes first
+    with pytest.raises(UsageError, match=r"small_chao: no recipe file, nor one of: .*small_chaos.*`jcl recipes`"):
+        read_recipe(Path("small_chao"))
+
+
+@pytest.mark.parametrize("content", [b"title = ", b"\xff\xfe"])
+def test_what_is_no_toml(tmp_path, content):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"mine.toml: not a TOML file"):
+        read_recipe(path)
+
+
+WRONG = {
+    # the recipe itself
+    "titel": ('title = "Mine"', 'titel = "Mine"', "the recipe has 'titel', which is not known; known: finetune, folds"),
+    "no title": ('title = "Mine"', "", "title is missing; a text in quotes is needed"),
+    "number as title": ('title = "Mine"', "title = 3", "title is 3; a text in quotes is needed"),
+    "folds": ("folds = 3", 'folds = "3"', "folds is '3'; a whole number is needed"),
+    "one fold": ("folds = 3", "folds = 1", "folds is 1; at least 2 are needed"),
+    "run_folds": ("folds = 3", "folds = 3\nrun_folds = [0, 3]", "run_folds has 3; with 3 folds they are 0 to 2"),
+    "fold twice": ("folds = 3", "folds = 3\nrun_folds = [1, 1]", "run_folds has 1 twice"),
+    "no seeds": ("folds = 3", "folds = 3\nseeds = []", "seeds is []; a list of whole numbers is needed"),
+    "unlabelled": ("folds = 3", 'unlabelled = "some"', "unlabelled is 'some'; it is one of all, training"),
+    "unit": ("folds = 3", 'unit = "voxel"', "unit is 'voxel'; it is one of case, slice"),
+    # stores
+    "no source": ('source = "scans"', "", "stores.a: source is missing; a text in quotes is needed"),
+    "store setting": ("size = 64", "sizes = 64", "stores.a has 'sizes', which is not known; known: channels, dataset"),
+    "store type": ("size = 64", 'size = "64"', "stores.a: size: '64' is no int"),
+    "data set": ("size = 64", 'dataset = "chds"', "stores.a: no data set 'chds' (`jcl datasets`), nor a .toml file"),
+    "store and more": ('store = "ready"', 'store = "ready"\nsize = 3', "stores.b has 'size', which is not known"),
+    # settings of stages
+    "given anyway": ("steps = 10", "steps = 10\nseed = 3", "pretrain has 'seed', which is not known"),
+    "text for steps": ("steps = 10", 'steps = "many"', "pretrain: steps: 'many' is no int"),
+    "choice": ("steps = 20", 'precision = "half"', "finetune: precision is 'half'; it is one of auto, float32"),
+    "backbone of all": ("width = 4", 'backbone = "unnet"', "pretrain: no backbone 'unnet'; there are: attention_unet"),
+    "own setting": ("learning_rate = 1", "learning_rates = 1", "methods.JCL.pretrain has 'learning_rates', which is"),
+    # methods
+    "no method": ('method = "none"', "", "methods.Random: method is missing; a text in quotes is needed"),
+    "method": ('method = "jcl"', 'method = "jlc"', "methods.JCL: no method 'jlc'; there are: none, byol"),
+    "method setting": ("{ temperature", "{ temprature", "methods.JCL: jcl has no setting 'temprature'; it has: views"),
+    "setting of none": (
+        'method = "none"',
+        'method = "none"\nmethod_settings = { views = "split" }',
+        "methods.Random: method none trains nothing, so it has no method_settings",
+    ),
+    "settings type": ("{ temperature = 0.2 }", "3", "methods.JCL: method_settings is 3; a table of settings is needed"),
+    "backbone": ('"attention_unet"', '"atunet"', "methods.JCL: no backbone 'atunet'; there are: attention_unet"),
+    "width": ("width = 8", "width = 0.5", "methods.JCL: width is 0.5; a whole number is needed"),
+    "key of method": ("width = 8", "depth = 8", "methods.JCL has 'depth', which is not known; known: backbone"),
+    "paper row": ('paper = "JCL"', 'paper = "JLC"', "methods.JCL: the paper has no row 'JLC'; there are: Random"),
+    "paper place": ('paper = "JCL"', 'paper = { column = "x" }', "methods.JCL: paper: row is missing"),
+    "paper place key": ('paper = "JCL"', 'paper = { row = "JCL", fold = "x" }', "methods.JCL: paper has 'fold'"),
+    # tables
+    "row": ('["Random", "JCL"]', '["JCL", "PCL"]', "table t: no [methods.PCL]; there are Random, JCL"),
+    "row twice": ('["Random", "JCL"]', '["JCL", "JCL"]', "table t: methods has 'JCL' twice"),
+    "no rows": ('["Random", "JCL"]', "[]", "table t: methods is []; a list of names is needed"),
+    "store of table": ('["a", "b"]', '["a", "c"]', "table t: no [stores.c]; there are a, b"),
+    "no finetune_on": ('finetune_on = "a"', "", "table t: finetune_on is missing; a text in quotes is needed"),
+    "patients and splits": ('"all"]', '"all"]\nsplits = { x = "chaos_2" }', "table t: either patients or splits are"),
+    "neither": ('patients = [2, 6, "all"]', "", "table t: either patients or splits are needed"),
+    "no patient": ("[2, 6,", "[0, 6,", "table t: patients has [0, 6, 'all']; a list of numbers from 1, or \"all\", is"),
+    "patients twice": ("[2, 6,", "[2, 2,", "table t: patients has M=2 twice"),
+    "split": ('patients = [2, 6, "all"]', 'splits = { x = "chaos_3" }', "table t: no split 'chaos_3' (`jcl splits`)"),
+    "paper's table": ('"table1_chd"', '"table1"', "table t: the paper has no table 'table1'; there are: table1_chd"),
+    "paper's column": (
+        '"table1_chd"',
+        '"table1_chd"\npaper_columns = { "M=2" = "M=2" }',
+        "table t: table1_chd of the paper has no column 'M=2'; it has: M=6, M=10",
+    ),
+    "no column": (
+        '"table1_chd"',
+        '"table1_chd"\npaper_columns = { "M=3" = "M=6" }',
+        "table t: paper_columns has 'M=3', which is no column of it",
+    ),
+    "columns without paper": (
+        'paper = "table1_chd"',
+        'paper_columns = { "M=2" = "M=6" }',
+        "table t: paper_columns without paper, the name of the paper's table",
+    ),
+    "key of table": ('title = "T"', 'title = "T"\nfold = 0', "table t has 'fold', which is not known; known: "),
+    "two of a name": ("[[tables]]", '[[tables]]\nname = "t"\ntitle = "U"\nmethods = ["JCL"]\npretrain_on = ["a"]\n'
+                      'finetune_on = "a"\npatients = [1]\n[[tables]]', "two tables are called t"),
+    "no tables": ("[[tables]]", "[tables]", "[[tables]] is needed, one for each"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, case):
+    before, after, message = WRONG[case]
+    assert before in WHOLE
+    text = WHOLE.replace(before, after, 1)
+    path = write(tmp_path, text)
+    with pytest.raises(UsageError, match=re.escape(f"{path}: {message}")) as caught:
+        read_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["stores", "methods", "tables"])
+def test_a_part_that_is_missing(tmp_path, part):
+    text = "\n\n".join(
+        paragraph
+        for paragraph in re.split(r"\n(?=\[)", WHOLE)
+        if not paragraph.startswith((f"[{part}.", f"[[{part}]]"))
+    )
+    with pytest.raises(UsageError, match=rf"mine.toml: \[+{part}(\.NAME)?\]+ is needed"):
+        read_recipe(write(tmp_path, text))
+
+
+def test_the_example_of_the_docs_is_a_recipe_and_every_key_is_explained(tmp_path):
+    docs = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", docs, re.DOTALL)
+    assert example is not None
+    recipe = read_recipe(write(tmp_path, example[1]))
+    assert list(recipe.methods) == ["Random", "PCL", "JCL, warm"]
+    explained = set(re.findall(r"`\[*([a-z_]+)", " ".join(re.findall(r"^\|(.*?)\|", docs, re.MULTILINE))))
+    assert {*SIMPLE, *METHOD, *TABLE, "stores", "tables", "methods"} <= explained
+    for name in built_in():
+        assert f"`{name}`" in docs
