@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jcl import backbones, methods
 from jcl.benchmark.paper import paper_columns, paper_rows, paper_tables
 from jcl.data.datasets import spec_names
 from jcl.data.splits import official_splits
@@ -15,6 +14,8 @@ __all__ = ["check_backbone", "check_dataset", "check_method", "check_paper", "ch
 
 def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: str) -> None:
     """Check the name of a method, and those of its settings."""
+    from jcl import methods  # not above: a worker sets its threads before PyTorch is imported
+
     if name == none:
         if settings:
             raise UsageError(f"{where}: method {none} trains nothing, so it has no method_settings")
@@ -28,6 +29,8 @@ def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: st
 
 def check_backbone(where: str, name: str | None) -> None:
     """Check the name of a network; one of the user's own is imported when it is built."""
+    from jcl import backbones  # see above
+
     if name is not None and ":" not in name and name not in backbones.available():
         known = ", ".join(backbones.available())
         raise UsageError(f"{where}: no backbone {name!r}; there are: {known}, and package.module:factory of your own")
