@@ -72,7 +72,7 @@ class RayCluster:
         return ended
 
     def stop(self) -> None:
-        """Ask the running tasks to save and end. Called in a signal's handler, where Ray might not be called again."""
+        """Ask the running tasks to save and end; `wait` tells them, and those that begin until then."""
         self.stopping = True
 
     def close(self) -> None:

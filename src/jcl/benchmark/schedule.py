@@ -1,16 +1,15 @@
 """The order of the tasks, what is tried again, and what cannot be done since what it needs has failed."""
 
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from jcl.benchmark.folder import DONE, task_folder
 from jcl.benchmark.perform import Outcome
 from jcl.benchmark.plan import Task
+from jcl.runs import StopRequest
 
 __all__ = ["Executor", "Ledger", "Show", "run_tasks"]
 
@@ -93,7 +92,8 @@ def run_tasks(out: Path, tasks: Sequence[Task], executor: Executor, show: Show, 
     """
     ledger = Ledger(tasks, done={task.id: 0.0 for task in tasks if (task_folder(out, task.id) / DONE).is_file()})
     attempts: dict[str, int] = {}
-    with _Stop(executor) as stop:
+    stopped = False
+    with StopRequest() as stop:
         while not ledger.is_over() and not (stop.asked and not ledger.running):
             if not stop.asked:
                 for task in ledger.ready()[: executor.slots - len(ledger.running)]:
@@ -103,7 +103,11 @@ def run_tasks(out: Path, tasks: Sequence[Task], executor: Executor, show: Show, 
                     executor.start(task, attempts[task.id])
             if not ledger.running:
                 time.sleep(POLL_SECONDS)
-            for task, outcome in executor.wait(POLL_SECONDS):
+            ended = executor.wait(POLL_SECONDS)
+            if stop.asked and not stopped:
+                executor.stop()
+                stopped = True
+            for task, outcome in ended:
                 _note(ledger, task, outcome, show, attempts, retries, stopping=stop.asked)
                 stop.asked |= outcome.status == "interrupted"
             show.update(ledger)
@@ -130,32 +134,3 @@ def _note(
                 ledger.block()
         case _:
             pass
-
-
-class _Stop:
-    """Context in which SIGINT and SIGTERM ask the running tasks to save."""
-
-    def __init__(self, executor: Executor) -> None:
-        self.asked = False
-        self.executor = executor
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> "_Stop":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.before[number] = signal.signal(number, self._ask)
-            except ValueError:  # not the main thread: the caller handles signals
-                break
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self.executor.stop()
