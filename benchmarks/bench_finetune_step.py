@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jcl import backbones
-from jcl.allocator import ask_for_huge_pages
+from jcl.allocator import keep_memory
 from jcl.device import autocast
 from jcl.optim import adam, set_learning_rate
 from jcl.views import AffineRanges, random_affine, warp_with_labels
@@ -45,7 +45,7 @@ def build(width: int) -> nn.Module:
 
 def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], object]:
     """A step as `jcl finetune` does it."""
-    ask_for_huge_pages()
+    keep_memory()
     network = build(width).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimizer, generator = adam(network.parameters()), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 5e-4)

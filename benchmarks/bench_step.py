@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jcl import backbones, methods
-from jcl.allocator import ask_for_huge_pages
+from jcl.allocator import keep_memory
 from jcl.data.batches import SliceBatch
 from jcl.device import autocast
 from jcl.losses import position_mask
@@ -57,7 +57,7 @@ def build(width: int) -> nn.Module:
 
 def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], object]:
     """A step as `jcl pretrain` does it."""
-    ask_for_huge_pages()
+    keep_memory()
     method: Any = build(width).to(memory_format=torch.channels_last)
     optimizer, generator, batch = optimizer_of(method), torch.Generator().manual_seed(0), slices(size, count)
 

@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jcl.allocator import VARIABLE, ask_for_huge_pages
+from jcl.allocator import VARIABLE, keep_memory
 
 FAULTS = """
 import resource
 import jcl.stages.finetune
 import jcl.stages.pretrain
-from jcl.allocator import ask_for_huge_pages
-ask_for_huge_pages()
+from jcl.allocator import keep_memory
+keep_memory()
 import torch
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(64 * 2**20)  # 256 MiB
@@ -37,8 +37,8 @@ def test_large_tensors_lie_on_huge_pages_where_the_system_gives_them_on_request(
 
 def test_what_the_user_has_set_stays(monkeypatch):
     monkeypatch.setenv(VARIABLE, "0")
-    ask_for_huge_pages()
+    keep_memory()
     assert os.environ[VARIABLE] == "0"
     monkeypatch.delenv(VARIABLE)
-    ask_for_huge_pages()
+    keep_memory()
     assert os.environ[VARIABLE] == "1"

@@ -1,4 +1,4 @@
-"""Precision and compilation: what is given is taken, what is left open is measured where the run is long."""
+"""Precision, kernels and compilation: what is given is taken, what is left open is measured where the run is long."""
 
 import time
 
@@ -8,18 +8,22 @@ from torch import nn
 
 from jcl import trial
 from jcl.errors import UsageError
+from jcl.kernels.layers import Convolution
+from jcl.kernels.library import KernelError, load_library
 from jcl.trial import Execution, choose_execution, run_as
 
 CPU = torch.device("cpu")
 FLOAT, HALF = Execution(torch.float32), Execution(torch.bfloat16)
 COMPILED = Execution(torch.float32, compiled=True)
+KERNELS = Execution(torch.float32, kernels=True)
 
 
 @pytest.fixture(autouse=True)
 def hardware(monkeypatch):
-    """A CPU that multiplies bfloat16, and a compiler."""
+    """A CPU that multiplies bfloat16, and compilers."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(trial.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(trial, "load_library", lambda: None)
 
 
 def steps_that_take(milliseconds: dict[Execution, float], tried: list[Execution] | None = None):
@@ -31,9 +35,9 @@ def steps_that_take(milliseconds: dict[Execution, float], tried: list[Execution]
     return make
 
 
-def choose(milliseconds, tried=None, **settings):
-    usual = {"precision": "auto", "compile": "off", "steps": 1000, "device": CPU}
-    return choose_execution(steps_that_take(milliseconds, tried), **{**usual, **settings})
+def choose(milliseconds, tried=None, make=None, **settings):
+    usual = {"precision": "auto", "compile": "off", "kernels": "off", "steps": 1000, "device": CPU}
+    return choose_execution(make or steps_that_take(milliseconds, tried), **{**usual, **settings})
 
 
 def test_the_faster_precision_is_taken_and_told():
@@ -57,12 +61,48 @@ def test_what_is_hardly_faster_is_not_worth_a_change():
         ({"deterministic": True, "precision": "bfloat16"}, HALF),
         ({"recorded": {"precision": "float32", "compiled": True}}, COMPILED),
         ({"recorded": {"precision": "bfloat16"}, "deterministic": True}, HALF),
+        ({"recorded": {"precision": "float32", "kernels": True}, "kernels": "auto"}, KERNELS),
+        ({"recorded": {"precision": "float32"}, "kernels": "auto"}, FLOAT),
+        ({"precision": "float32", "kernels": "on"}, KERNELS),
+        ({"precision": "auto", "kernels": "on"}, KERNELS),
+        ({"precision": "float32", "kernels": "auto", "steps": 100}, KERNELS),
+        ({"precision": "auto", "kernels": "auto", "steps": 100}, HALF),
+        ({"precision": "bfloat16", "kernels": "auto"}, HALF),
+        ({"precision": "float32", "kernels": "auto", "compile": "on"}, COMPILED),
+        ({"deterministic": True, "kernels": "auto"}, KERNELS),
     ],
 )
 def test_nothing_is_tried_where_it_is_given_recorded_short_or_deterministic(settings, wanted):
     tried: list[Execution] = []
     assert choose({}, tried, **settings)[0] == wanted
     assert not tried
+
+
+def test_kernels_are_measured_beside_the_plain_way_and_bfloat16():
+    assert choose({FLOAT: 12, KERNELS: 4, HALF: 8}, kernels="auto")[0] == KERNELS
+    assert choose({FLOAT: 4, KERNELS: 12, HALF: 8}, kernels="auto")[0] == FLOAT
+    way, words = choose({FLOAT: 12, KERNELS: 8, HALF: 4}, kernels="auto")
+    assert way == HALF
+    assert "float32 with kernels 8 ms" in words or "float32 with kernels 9 ms" in words
+    tried: list[Execution] = []
+    assert choose({FLOAT: 12, KERNELS: 4}, tried, kernels="auto", precision="float32")[0] == KERNELS
+    assert tried == [FLOAT, KERNELS]
+
+
+def test_kernels_that_cannot_be_had_are_left_or_told(monkeypatch):
+    def none():
+        raise KernelError("no C compiler here")
+
+    for settings in ({"precision": "bfloat16"}, {"compile": "on"}, {"device": torch.device("cuda")}):
+        with pytest.raises(UsageError, match="kernels are on, but they are for float32 on a CPU"):
+            choose({}, **{"precision": "float32", **settings}, kernels="on")
+    monkeypatch.setattr(trial, "load_library", none)
+    assert choose({FLOAT: 4, HALF: 12}, kernels="auto")[0] == FLOAT
+    assert choose({}, kernels="auto", precision="float32", steps=100)[0] == FLOAT
+    with pytest.raises(UsageError, match="kernels are on, but no C compiler here"):
+        choose({}, kernels="on")
+    with pytest.raises(UsageError, match="auto, on or off"):
+        choose({}, kernels="yes")
 
 
 def test_compilation_is_tried_for_long_runs_alone_and_has_to_pay():
@@ -85,7 +125,7 @@ def test_its_own_time_counts(monkeypatch):
 
         return step
 
-    settings = {"precision": "float32", "compile": "auto", "device": CPU}
+    settings = {"precision": "float32", "compile": "auto", "kernels": "off", "device": CPU}
     assert choose_execution(make, steps=500, **settings)[0] == FLOAT
     calls.clear()
     assert choose_execution(make, steps=100_000, **settings)[0] == COMPILED
@@ -100,7 +140,7 @@ def test_a_compilation_that_fails_is_told_and_left():
 
         return step
 
-    way, words = choose_execution(make, precision="float32", compile="auto", steps=1_000_000, device=CPU)
+    way, words = choose_execution(make, precision="float32", compile="auto", kernels="off", steps=1_000_000, device=CPU)
     assert way == FLOAT
     assert "not compiled (RuntimeError)" in words
 
@@ -109,7 +149,7 @@ def test_a_trial_draws_nothing_from_the_training():
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    choose_execution(lambda way: lambda: torch.rand(7), precision="auto", compile="off", steps=1000, device=CPU)
+    choose(dict.fromkeys([FLOAT, HALF], 0), make=lambda way: lambda: torch.rand(7))
     assert torch.equal(torch.rand(3), wanted)
 
 
@@ -142,3 +182,13 @@ def test_compiled_networks_compute_the_same_under_the_same_names(monkeypatch):
     run_as(net, COMPILED)
     assert torch.allclose(net.encode(x), wanted, atol=1e-6)
     assert list(net.state_dict()) == names
+
+
+def test_kernels_are_for_what_holds_the_backbone_too():
+    """A method's teacher, say, which is a network beside the backbone."""
+    lanes = load_library().jcl_lanes()
+    method = nn.ModuleDict({name: nn.Sequential(nn.Conv2d(lanes, lanes, 3, padding=1)) for name in ("net", "teacher")})
+    run_as(method["net"], KERNELS, method=method)
+    assert all(isinstance(layer[0], Convolution) for layer in method.values())
+    run_as(other := nn.Sequential(nn.Conv2d(lanes, lanes, 3, padding=1)), KERNELS)
+    assert isinstance(other[0], Convolution)

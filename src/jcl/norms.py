@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from jcl.distributed import processes
 
-__all__ = ["SharedBatchNorm", "share_statistics"]
+__all__ = ["SharedBatchNorm", "converted", "share_statistics"]
 
 
 class SharedBatchNorm(_BatchNorm):
@@ -32,13 +32,14 @@ class SharedBatchNorm(_BatchNorm):
         # around the common mean: the mean square less the squared mean loses digits where the mean is large
         centred = x - mean.view(shape)
         variance = _mean(centred.square().mean(over))
-        self._follow(mean.detach(), variance.detach(), processes() * x.numel() // x.shape[1])
+        self.follow(mean.detach(), variance.detach(), processes() * x.numel() // x.shape[1])
         result = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             result = torch.addcmul(self.bias.view(shape), result, self.weight.view(shape))
         return result.to(input.dtype)
 
-    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def follow(self, mean: Float[Tensor, " c"], variance: Float[Tensor, " c"], count: int) -> None:
+        """Let the running statistics follow those of a batch: `variance` is the biased one of `count` values."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None
@@ -59,10 +60,11 @@ def share_statistics(network: nn.Module, device: torch.device) -> None:
     for parent in list(network.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, _BatchNorm) and not isinstance(norm, (SharedBatchNorm, nn.SyncBatchNorm)):
-                setattr(parent, name, _converted(norm, kind))
+                setattr(parent, name, converted(norm, kind))
 
 
-def _converted(norm: _BatchNorm, kind: type[nn.SyncBatchNorm] | type[SharedBatchNorm]) -> nn.Module:
+def converted(norm: _BatchNorm, kind: type[nn.SyncBatchNorm] | type[SharedBatchNorm]) -> nn.Module:
+    """A layer of another kind with the weights and buffers of `norm`, the same objects."""
     shared = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name, parameter in norm.named_parameters(recurse=False):
         setattr(shared, name, parameter)

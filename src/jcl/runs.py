@@ -76,7 +76,7 @@ def start_run(
         UsageError: the run that goes on has other settings or data.
     """
     if recorded is not None:
-        unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False})
+        unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False, "kernels": False})
         _check_same(out, {**unsaid, **_flat(recorded)}, _flat({"format": FORMAT, **info}))
     elif is_first():
         out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""How a training is to run: precision and compilation, given or found by a short measured trial."""
+"""How a training is to run: precision, kernels and compilation, given or found by a short measured trial."""
 
 import shutil
 import time
@@ -12,6 +12,8 @@ from torch import distributed, nn
 from jcl.device import resolve_precision
 from jcl.distributed import processes
 from jcl.errors import UsageError
+from jcl.kernels.layers import use_kernels
+from jcl.kernels.library import KernelError, load_library
 from jcl.recompute import recompute_activations
 
 __all__ = ["Execution", "choose_execution", "run_as"]
@@ -35,13 +37,19 @@ class Execution:
 
     precision: torch.dtype
     compiled: bool = False
+    kernels: bool = False
 
     def __str__(self) -> str:
-        return str(self.precision).removeprefix("torch.") + (", compiled" if self.compiled else "")
+        words = [str(self.precision).removeprefix("torch.")]
+        return " ".join([*words, *["with kernels"] * self.kernels, *["compiled"] * self.compiled])
 
     def record(self) -> dict[str, Any]:
         """As `run.json` has it."""
-        return {"precision": str(self.precision).removeprefix("torch."), "compiled": self.compiled}
+        return {
+            "precision": str(self.precision).removeprefix("torch."),
+            "compiled": self.compiled,
+            "kernels": self.kernels,
+        }
 
 
 Step = Callable[[], Any]
@@ -52,6 +60,7 @@ def choose_execution(
     *,
     precision: str,
     compile: str,
+    kernels: str,
     steps: int,
     device: torch.device,
     recorded: Mapping[str, Any] | None = None,
@@ -66,36 +75,52 @@ def choose_execution(
         make: builds a training step on a copy of the network, run in the given way.
         precision: `auto`, `float32` or `bfloat16`.
         compile: `auto`, `on` or `off`.
+        kernels: `auto`, `on` or `off` (see `jcl.kernels`); they take float32 on a CPU, and are not compiled again.
         steps: of the run.
         device: where it runs.
         recorded: `run.json` of the run that goes on.
         deterministic: measure nothing, since a measurement is not the same each time: float32, not compiled.
 
     Raises:
-        UsageError: an unknown word, or compilation is asked for and there is no compiler.
+        UsageError: an unknown word; compilation or kernels are asked for and there is no compiler, or do not go with
+            the rest.
     """
-    if compile not in ("auto", "on", "off"):
-        raise UsageError(f"compile is {compile!r}; it can be auto, on or off")
+    for name, word in (("compile", compile), ("kernels", kernels)):
+        if word not in ("auto", "on", "off"):
+            raise UsageError(f"{name} is {word!r}; it can be auto, on or off")
     if compile == "on" and not _can_compile(device):
         raise UsageError("compile is on, but there is no C++ compiler here (g++ or clang++); give --compile off")
-    usual = resolve_precision("float32" if deterministic and precision == "auto" else precision, device)
+    wanted = "float32" if precision == "auto" and (deterministic or kernels == "on") else precision
+    usual = resolve_precision(wanted, device)
     if recorded is not None and "precision" in recorded:
         kept = usual if precision != "auto" else getattr(torch, recorded["precision"])
-        return Execution(kept, bool(recorded.get("compiled", False))), "as before"
-    if deterministic or steps < TRIED_FROM or (precision != "auto" and compile != "auto"):
-        return Execution(usual, compile == "on"), "as given" if precision != "auto" else "as the hardware suggests"
+        return Execution(kept, bool(recorded.get("compiled", False)), bool(recorded.get("kernels", False))), "as before"
+    fitting = _kernels_fit(kernels, precision=wanted, compile=compile, device=device)
+    first = Execution(usual, compile == "on", fitting and usual == torch.float32)
+    ways = _ways(first, fitting=fitting, precision=wanted, kernels=kernels)
+    if deterministic or steps < TRIED_FROM or (len(ways) == 1 and compile != "auto"):
+        return first, "as given" if precision != "auto" else "as the hardware suggests"
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        return _try(make, Execution(usual), precision=precision, compile=compile, steps=steps, device=device)
+        return _try(make, ways, compile=compile, steps=steps, device=device)
 
 
-def run_as(backbone: nn.Module, execution: Execution, *, recompute: bool = False) -> None:
+def run_as(
+    backbone: nn.Module, execution: Execution, *, method: nn.Module | None = None, recompute: bool = False
+) -> None:
     """Make a backbone run in the given way; names of weights stay as they are.
 
     Args:
         backbone: see `jcl.backbones.Backbone`.
-        execution: whether PyTorch compiles it; precision is the caller's (see `jcl.device.autocast`).
+        execution: whether it runs on kernels, and whether PyTorch compiles it; precision is the caller's (see
+            `jcl.device.autocast`).
+        method: what holds the backbone, and other networks that are to run on kernels too.
         recompute: see `jcl.recompute`.
+
+    Raises:
+        KernelError: the kernels cannot be had here.
     """
+    if execution.kernels:
+        use_kernels(method or backbone)
     if recompute:
         recompute_activations(backbone)
     if not execution.compiled:
@@ -104,27 +129,32 @@ def run_as(backbone: nn.Module, execution: Execution, *, recompute: bool = False
         setattr(backbone, name, torch.compile(getattr(backbone, name)))
 
 
+def _ways(first: Execution, *, fitting: bool, precision: str, kernels: str) -> list[Execution]:
+    """What `auto` leaves open, the plainest first."""
+    if not fitting or kernels == "on":
+        plain = [first]
+    else:
+        plain = [Execution(first.precision), Execution(torch.float32, kernels=True)]
+    if precision == "auto" and first.precision != torch.float32:
+        plain.insert(0, Execution(torch.float32, first.compiled))
+    return list(dict.fromkeys(plain))
+
+
 def _try(
     make: Callable[[Execution], Step],
-    usual: Execution,
+    ways: list[Execution],
     *,
-    precision: str,
     compile: str,
     steps: int,
     device: torch.device,
 ) -> tuple[Execution, str]:
-    ways = [usual] if precision != "auto" else [Execution(torch.float32)]
-    if precision == "auto" and usual.precision != torch.float32:
-        ways.append(usual)
     timed = _time({way: make(way) for way in ways}, device)
     best = ways[0]
-    if len(ways) > 1 and timed[ways[1]] < MARGIN * timed[ways[0]]:
-        best = ways[1]
+    for way in ways[1:]:
+        best = way if timed[way] < MARGIN * timed[best] else best
     words = ", ".join(f"{way} {seconds * 1000:.0f} ms" for way, seconds in timed.items()) + " a step"
-    if compile == "on":
-        return Execution(best.precision, compiled=True), words
     ahead = steps * timed[best]
-    if compile == "off" or ahead < COMPILED_FROM_SECONDS or not _can_compile(device):
+    if compile != "auto" or ahead < COMPILED_FROM_SECONDS or not _can_compile(device):
         return best, words
     compiled = Execution(best.precision, compiled=True)
     began = time.perf_counter()
@@ -163,6 +193,27 @@ def _longest(seconds: float) -> float:
     shared = torch.tensor(seconds, dtype=torch.float64)
     distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)  # pyright: ignore[reportPrivateImportUsage]
     return float(shared)
+
+
+def _kernels_fit(kernels: str, *, precision: str, compile: str, device: torch.device) -> bool:
+    """Whether the kernels are wanted and can be had, in all processes.
+
+    Raises:
+        UsageError: they are asked for, and cannot.
+    """
+    if kernels == "off":
+        return False
+    reason = None
+    if device.type != "cpu" or precision == "bfloat16" or compile == "on":
+        reason = "they are for float32 on a CPU, not compiled"
+    else:
+        try:
+            load_library()
+        except KernelError as error:
+            reason = str(error)
+    if reason is not None and kernels == "on":
+        raise UsageError(f"kernels are on, but {reason}; give --kernels off")
+    return _longest(float(reason is not None)) == 0
 
 
 def _can_compile(device: torch.device) -> bool:

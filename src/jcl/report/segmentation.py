@@ -11,7 +11,7 @@ from jcl.data.store import Store
 from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError
 from jcl.runs import load_network
-from jcl.segment import class_scores, fold_batch_norms
+from jcl.segment import class_scores, ready_to_segment
 
 __all__ = ["segment_slices"]
 
@@ -35,7 +35,7 @@ def segment_slices(run: Path, store: Store, slices: Sequence[tuple[int, int]]) -
         raise DataError(f"{run}: trained on another store than {store.path} is now")
     device = resolve_device("auto")
     precision = resolve_precision(info["precision"], device)
-    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    ready_to_segment(network, device, precision)
     found: list[UInt8[np.ndarray, "h w"]] = []
     for start in range(0, len(slices), BATCH):
         chosen = slices[start : start + BATCH]

@@ -20,7 +20,7 @@ from jcl.errors import DataError, UsageError
 from jcl.metrics import score_case, summarise
 from jcl.progress import progress_bar
 from jcl.runs import load_network
-from jcl.segment import class_scores, fold_batch_norms
+from jcl.segment import class_scores, ready_to_segment
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     network, info = load_network(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
-    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    ready_to_segment(network, device, precision)
     with closing(_open_store(config, info)) as store:
         split = read_split(config.run / "split.json")
         chosen = _test_cases(store, split)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl import backbones
-from jcl.allocator import ask_for_huge_pages
+from jcl.allocator import keep_memory
 from jcl.checkpoint import Checkpointer, read_weights
 from jcl.config import FinetuneConfig, as_mapping, defaults
 from jcl.data.batches import BatchOrder, SliceBatch, Slices, list_slices, load_batches
@@ -62,7 +62,7 @@ def finetune(config: FinetuneConfig) -> Path:
 
 def _finetune_here(config: FinetuneConfig) -> Path:
     """What each process does."""
-    ask_for_huge_pages()
+    keep_memory()
     with bit_for_bit(config.deterministic), closing(Store.open(config.store)) as store:
         return _finetune(config, store)
 
@@ -87,6 +87,7 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
         _trial(network, lambda: slices.read(next(iter(order))).to(device), device),
         precision=config.precision,
         compile=config.compile,
+        kernels=config.kernels,
         steps=0 if is_finished(config.out) else steps,
         device=device,
         recorded=recorded,

@@ -21,7 +21,7 @@ from jcl.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.loading import load_trained
 from jcl.progress import progress_bar
-from jcl.segment import class_values, fold_batch_norms, segment_parts
+from jcl.segment import class_values, ready_to_segment, segment_parts
 
 LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
 IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
@@ -58,7 +58,7 @@ def predict(config: PredictConfig) -> list[Path]:
     network, info = load_trained(config.run)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
-    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    ready_to_segment(network, device, precision)
     recipe: dict[str, Any] = info["recipe"]
     scans = _find_scans(config.source, recipe, skip=config.out)
     _check_out(config.out, scans)

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from jcl import backbones, methods
-from jcl.allocator import ask_for_huge_pages
+from jcl.allocator import keep_memory
 from jcl.checkpoint import Checkpointer
 from jcl.config import PretrainConfig, as_mapping, defaults
 from jcl.data.batches import BatchOrder, SliceBatch, SliceIndex, Slices, list_slices, load_batches
@@ -55,7 +55,7 @@ def pretrain(config: PretrainConfig) -> Path:
 
 def _pretrain_here(config: PretrainConfig) -> Path:
     """What each process does."""
-    ask_for_huge_pages()
+    keep_memory()
     with ExitStack() as opened:
         opened.enter_context(bit_for_bit(config.deterministic))
         stores = [opened.enter_context(closing(Store.open(path))) for path in config.stores]
@@ -86,6 +86,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
         _trial(method, lambda: batches.read(next(iter(order))).to(device), config, device),
         precision=config.precision,
         compile=config.compile,
+        kernels=config.kernels,
         steps=0 if is_finished(config.out) else steps,
         device=device,
         recorded=recorded,
@@ -130,7 +131,7 @@ def _train(
     start = checkpointer.restore()
     order.start = start * config.accumulate
     batches = load_batches(slices, order, workers=config.workers, pinned=device.type == "cuda")
-    run_as(trained.backbone, execution, recompute=config.recompute)
+    run_as(trained.backbone, execution, method=method, recompute=config.recompute)
     watch = _Watch(steps)
     phase = math.ceil(steps / trained.phases)
     method.train()
@@ -169,7 +170,7 @@ def _trial(
     def make(execution: Execution) -> Callable[[], None]:
         own = copy.deepcopy(method).train()
         trained = cast("methods.Method", own)
-        run_as(trained.backbone, execution, recompute=config.recompute)
+        run_as(trained.backbone, execution, method=own, recompute=config.recompute)
         batch = read()
         views = trained.views(batch, Generator().manual_seed(0))
 

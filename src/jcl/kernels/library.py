@@ -1,0 +1,151 @@
+"""The compiled kernels: built from the C files beside this one when they are first needed, and kept in a cache."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch  # noqa: F401  (its library of threads is the one that the kernels use)
+
+from jcl.errors import UsageError
+
+__all__ = ["KernelError", "Library", "load_library"]
+
+SOURCES = ("convolution.c", "normalisation.c")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 120.0
+
+Library = ctypes.CDLL
+
+P, N, F, I = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float, ctypes.c_int  # noqa: E741
+SIGNATURES = {
+    "jcl_convolve": (P, P, P, N, N, N, N, N, P, F, P, P, N, I),
+    "jcl_weight_gradient": (P, P, P, N, N, N, N, N, P, P, N, N, I),
+    "jcl_weights_to_frequencies": (P, P, N, N, N, N, N, N, I, I),
+    "jcl_frequencies_to_weights": (P, P, N, N, N, N, N, N, I),
+    "jcl_moments": (P, N, N, P, I),
+    "jcl_normalise": (P, P, N, N, P, P, P, F, I),
+    "jcl_gradient_sums": (P, P, N, N, P, P, P, F, P, I),
+    "jcl_normalise_gradient": (P, P, P, N, N, P, P, P, P, P, F, I),
+}
+NUMBERS = {
+    "jcl_lanes": (),
+    "jcl_block_rows": (),
+    "jcl_blocks": (N,),
+    "jcl_convolve_work": (N, N, I),
+    "jcl_weight_gradient_work": (N, N, N, I),
+}
+
+
+class KernelError(UsageError):
+    """The kernels cannot be had here; the message says why."""
+
+
+@functools.cache
+def load_library() -> Library:
+    """The kernels of this machine, compiled if the cache does not hold them (some seconds, once).
+
+    Compiled for the very processor that runs them, hence not shipped ready-made. The cache is `jcl/kernels` below
+    $XDG_CACHE_HOME or ~/.cache; a file there is named by its sources, the compiler and the processor, so homes that
+    several machines share are no trouble.
+
+    Raises:
+        KernelError: no Linux, no C compiler, or one that cannot compile or load them; or $JCL_KERNELS is `off`.
+    """
+    if os.environ.get("JCL_KERNELS") == "off":
+        raise KernelError("the kernels are off ($JCL_KERNELS)")
+    if platform.system() != "Linux":
+        raise KernelError(f"the kernels are for Linux, not {platform.system()}")
+    compiler = _compiler()
+    sources = [Path(__file__).with_name(name) for name in SOURCES]
+    kept = _cache_folder() / f"{_digest(compiler, sources)}.so"
+    library = _open(kept) if kept.exists() else None
+    if library is None:
+        _compile(compiler, sources, kept)
+        library = _open(kept)
+    if library is None:
+        raise KernelError(f"{kept}: cannot be loaded")
+    for name, arguments in {**SIGNATURES, **NUMBERS}.items():
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = N if name in NUMBERS else None
+    return library
+
+
+def _compiler() -> list[str]:
+    """The words of the C compiler's command: $CC, or what the machine has."""
+    given = os.environ.get("CC")
+    found = shlex.split(given) if given else next(([name] for name in COMPILERS if shutil.which(name)), None)
+    if not found or not shutil.which(found[0]):
+        raise KernelError(f"no C compiler here ({given or ', '.join(COMPILERS)})")
+    return found
+
+
+def _digest(compiler: list[str], sources: list[Path]) -> str:
+    """Of all that the compiled file depends on."""
+    digest = hashlib.sha256(repr((FLAGS, platform.machine(), _features())).encode())
+    digest.update(_run([*compiler, "--version"]).encode())
+    for path in sorted({*sources, *Path(__file__).parent.glob("*.h")}):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _features() -> str:
+    """What the processor can do, which `-march=native` asks for."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+
+
+def _cache_folder() -> Path:
+    """A folder of this user's own, since what lies in it is run; a temporary one where there is no home to write to."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        folder = Path(base).expanduser() / "jcl" / "kernels"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+            return folder
+    except (OSError, RuntimeError):
+        pass
+    return Path(tempfile.mkdtemp(prefix="jcl-kernels-"))
+
+
+def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
+    """Compile and put in place at once, so that several processes may do so beside each other."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        objects = [str(Path(temporary) / source.with_suffix(".o").name) for source in sources]
+        for source, made in zip(sources, objects, strict=True):
+            _run([*compiler, *FLAGS, "-c", str(source), "-o", made])
+        # not linked with OpenMP: PyTorch has loaded one already, and its threads are to be ours
+        built = Path(temporary) / target.name
+        _run([*compiler, "-shared", *objects, "-o", str(built)])
+        built.replace(target)
+
+
+def _open(path: Path) -> Library | None:
+    """The library in a file; None if it is damaged, or made for another system."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
+        told = next((line for line in lines if "error" in line), lines[0])
+        raise KernelError(f"{command[0]} failed: {told}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError(f"{command[0]} failed: {error}") from error
+    return done.stdout

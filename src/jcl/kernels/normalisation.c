@@ -1,0 +1,92 @@
+/* Batch normalisation and the leaky ReLU behind it, float32, channels last, channels a multiple of LANES.
+
+   Rows are pixels. Sums go over blocks of rows whose size is fixed, so they do not depend on the number of threads;
+   the caller adds the blocks up. A slope of 1 is no activation, a slope of 0 is ReLU. */
+
+#include "vectors.h"
+
+enum { BLOCK = 512 };
+
+ptrdiff_t jcl_block_rows(void) { return BLOCK; }
+
+ptrdiff_t jcl_blocks(ptrdiff_t rows) { return (rows + BLOCK - 1) / BLOCK; }
+
+/* parts [block][2][channels]: mean of the block, and sum of squared distances from it. */
+void jcl_moments(const float *x, ptrdiff_t rows, ptrdiff_t channels, float *parts, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t block = 0; block < jcl_blocks(rows); block++) {
+        ptrdiff_t count = least(BLOCK, rows - block * BLOCK);
+        for (ptrdiff_t c = 0; c < channels; c += LANES) {
+            const float *from = x + block * BLOCK * channels + c;
+            vec even = {0}, odd = {0};
+            for (ptrdiff_t r = 0; r + 1 < count; r += 2) {
+                even += load(from + r * channels);
+                odd += load(from + (r + 1) * channels);
+            }
+            if (count % 2) even += load(from + (count - 1) * channels);
+            vec mean = (even + odd) / (float)count;
+            even = odd = (vec){0};
+            for (ptrdiff_t r = 0; r + 1 < count; r += 2) {
+                vec a = load(from + r * channels) - mean, b = load(from + (r + 1) * channels) - mean;
+                even += a * a;
+                odd += b * b;
+            }
+            if (count % 2) {
+                vec a = load(from + (count - 1) * channels) - mean;
+                even += a * a;
+            }
+            store(parts + 2 * block * channels + c, mean);
+            store(parts + (2 * block + 1) * channels + c, even + odd);
+        }
+    }
+}
+
+/* y = activation((x - mean) * scale + shift) */
+void jcl_normalise(
+    const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, const float *mean, const float *scale,
+    const float *shift, float slope, int threads
+) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < channels; c += LANES) {
+            vec value = (load(x + r * channels + c) - load(mean + c)) * load(scale + c) + load(shift + c);
+            store(y + r * channels + c, choose(value, value, slope * value));
+        }
+}
+
+/* parts [block][2][channels]: sums of the gradient before the activation, and of it times x - mean. */
+void jcl_gradient_sums(
+    const float *x, const float *gradient, ptrdiff_t rows, ptrdiff_t channels, const float *mean, const float *scale,
+    const float *shift, float slope, float *parts, int threads
+) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t block = 0; block < jcl_blocks(rows); block++) {
+        ptrdiff_t last = least(rows, (block + 1) * BLOCK);
+        for (ptrdiff_t c = 0; c < channels; c += LANES) {
+            vec centre = load(mean + c), factor = load(scale + c), added = load(shift + c), sum = {0}, product = {0};
+            for (ptrdiff_t r = block * BLOCK; r < last; r++) {
+                vec distance = load(x + r * channels + c) - centre, g = load(gradient + r * channels + c);
+                g = choose(distance * factor + added, g, slope * g);
+                sum += g;
+                product += g * distance;
+            }
+            store(parts + 2 * block * channels + c, sum);
+            store(parts + (2 * block + 1) * channels + c, product);
+        }
+    }
+}
+
+/* out = scale * g - mean_g - (x - mean) * along_g, where g is the gradient before the activation */
+void jcl_normalise_gradient(
+    const float *x, const float *gradient, float *out, ptrdiff_t rows, ptrdiff_t channels, const float *mean,
+    const float *scale, const float *shift, const float *mean_g, const float *along_g, float slope, int threads
+) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < channels; c += LANES) {
+            vec distance = load(x + r * channels + c) - load(mean + c), factor = load(scale + c);
+            vec g = load(gradient + r * channels + c);
+            g = choose(distance * factor + load(shift + c), g, slope * g);
+            store(out + r * channels + c, factor * g - load(mean_g + c) - distance * load(along_g + c));
+        }
+}
