@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import importlib
 import os
 import platform
 import shlex
@@ -10,8 +11,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-
-import torch  # noqa: F401  (its library of threads is the one that the kernels use)
 
 from jcl.errors import UsageError
 
@@ -66,6 +65,7 @@ def load_library() -> Library:
     compiler = _compiler()
     sources = [Path(__file__).with_name(name) for name in SOURCES]
     kept = _cache_folder() / f"{_digest(compiler, sources)}.so"
+    importlib.import_module("torch")  # brings the library of threads that the kernels use
     library = _open(kept) if kept.exists() else None
     if library is None:
         _compile(compiler, sources, kept)
