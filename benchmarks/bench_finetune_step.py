@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_views import draw
-from measuring import device, entry, matrix_rate, measure, precisions, serve, write_json
+from measuring import device, entry, matrix_rate, measure, serve, ways_to_run, write_json
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +24,7 @@ from jcl import backbones
 from jcl.allocator import keep_memory
 from jcl.device import autocast
 from jcl.optim import adam, set_learning_rate
+from jcl.trial import Execution, run_as
 from jcl.views import AffineRanges, random_affine, warp_with_labels
 
 CLASSES = 4
@@ -43,10 +44,11 @@ def build(width: int) -> nn.Module:
     return backbones.load("unet")(in_channels=1, classes=CLASSES, width=width)
 
 
-def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], object]:
+def our_step(size: int, count: int, width: int, way: Execution) -> Callable[[], object]:
     """A step as `jcl finetune` does it."""
     keep_memory()
     network = build(width).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    run_as(network, way)
     optimizer, generator = adam(network.parameters()), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 5e-4)
     images, labels = labelled(size, count)
@@ -54,7 +56,7 @@ def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], 
     def step() -> None:
         matrices = random_affine(len(images), AffineRanges(), generator=generator)
         warped, moved = warp_with_labels(images, labels, matrices)
-        with autocast(torch.device("cpu"), getattr(torch, precision)):
+        with autocast(torch.device("cpu"), way.precision):
             logits = network(warped.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), moved)
         optimizer.zero_grad()
@@ -106,7 +108,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=9, help="steps of each that count")
-    parser.add_argument("--precisions", default="auto", help="float32,bfloat16 (auto: what the hardware multiplies)")
+    parser.add_argument("--ways", default="auto", help="float32,kernels,bfloat16 (auto: what the hardware does well)")
     parser.add_argument("--processor-time", action="store_true", help="for a busy machine; with one thread")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--smoke", action="store_true", help="a small network, once: only whether it runs")
@@ -121,24 +123,25 @@ def main() -> None:
         given.slices, given.width, given.rounds = 2, 4, 1
     size = (given.size, given.slices, given.width)
     if given.one:
-        step = their_step(*size) if given.one == "theirs" else our_step(*size, given.one)
+        step = their_step(*size) if given.one == "theirs" else our_step(*size, ways_to_run(given.one)[given.one])
         serve(step, processor_time=given.processor_time)
         return
     shared = [f"--{name}={getattr(given, name)}" for name in ("size", "slices", "width")]
     shared += ["--processor-time"] if given.processor_time else []
-    variants = {name: ["--one", name, *shared] for name in ("theirs", *precisions(given.precisions))}
+    ways = ways_to_run(given.ways)
+    variants = {name: ["--one", name, *shared] for name in ("theirs", *ways)}
     took = measure(__file__, variants, rounds=given.rounds, together=True)
     needed = operations(*size)
     print(f"{device()}\n{needed / 1e9:.1f} GFLOP a step\n")
     print("| variant | ms | ratio | floor, ms | peak MiB |\n|---|---|---|---|---|")
     results: list[dict[str, Any]] = []
     for name, measured in took.items():
-        precision = "float32" if name == "theirs" else name
+        precision = ways[name].precision if name in ways else torch.float32
         floor = 1000 * needed / matrix_rate(precision, processor_time=given.processor_time)
         theirs, ours = took["theirs"]["ms"], measured["ms"]
         print(f"| {name} | {ours:.1f} | {theirs / ours:.2f} | {floor:.1f} | {measured['MiB']:.0f} |")
         if name != "theirs":
-            title = f"fine-tuning step, {given.slices} slices of {given.size} x {given.size}, {name}"
+            title = f"fine-tuning step, {given.slices} slices of {given.size} x {given.size}, {ways[name]}"
             results.append(entry("6", title, theirs, ours, floor, GOAL))
     write_json(given.json, results)
 

@@ -10,7 +10,7 @@ theirs are of one view each).
 
 The variants run in processes of their own, since ours asks for memory in its own way, and take turns. The floor is the
 arithmetic of our step, which has nothing in it that is not needed, at the rate of a large matrix product in the
-same run.
+same run; with kernels, whose tiles need a quarter of the products for the same sums, a step can be below it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from bench_dense_loss import loop
 from bench_views import scipy_three_steps
-from measuring import device, entry, matrix_rate, measure, precisions, serve, write_json
+from measuring import device, entry, matrix_rate, measure, serve, ways_to_run, write_json
 from step_profile import print_profile
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +34,7 @@ from jcl.data.batches import SliceBatch
 from jcl.device import autocast
 from jcl.losses import position_mask
 from jcl.optim import set_learning_rate, sgd
+from jcl.trial import Execution, run_as
 
 GOALS = {128: ("2a", 4.0), 256: ("2b", 7.0), 512: ("2c", 12.0)}
 """Row of the list of wishes and how much faster ours should be, by size."""
@@ -55,15 +56,16 @@ def build(width: int) -> nn.Module:
     return methods.load("jcl")(backbones.load("unet")(in_channels=1, classes=2, width=width))
 
 
-def our_step(size: int, count: int, width: int, precision: str) -> Callable[[], object]:
+def our_step(size: int, count: int, width: int, way: Execution) -> Callable[[], object]:
     """A step as `jcl pretrain` does it."""
     keep_memory()
     method: Any = build(width).to(memory_format=torch.channels_last)
+    run_as(method.backbone, way, method=method)
     optimizer, generator, batch = optimizer_of(method), torch.Generator().manual_seed(0), slices(size, count)
 
     def step() -> None:
         views = method.views(batch, generator)
-        with autocast(torch.device("cpu"), getattr(torch, precision)):
+        with autocast(torch.device("cpu"), way.precision):
             losses = method(views, batch)
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -148,7 +150,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=16)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3, help="steps of each that count; at 512 a third of them")
-    parser.add_argument("--precisions", default="auto", help="float32,bfloat16 (auto: what the hardware multiplies)")
+    parser.add_argument("--ways", default="auto", help="float32,kernels,bfloat16 (auto: what the hardware does well)")
     parser.add_argument("--processor-time", action="store_true", help="for a busy machine; with one thread")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--smoke", action="store_true", help="a small size, once: only whether it runs")
@@ -159,14 +161,14 @@ def options_of() -> argparse.Namespace:
 def steps_of(given: argparse.Namespace, variant: str, size: int) -> Callable[[], object]:
     if variant == "theirs":
         return their_step(size, given.slices, given.width)
-    return our_step(size, given.slices, given.width, variant)
+    return our_step(size, given.slices, given.width, ways_to_run(variant)[variant])
 
 
 def compare(given: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     """Time all variants at one size, print a table, and return the rows of the results."""
     shared = ["--slices", str(given.slices), "--width", str(given.width)]
     shared += ["--processor-time"] if given.processor_time else []
-    ours = precisions(given.precisions)
+    ours = ways_to_run(given.ways)
     variants = {name: ["--one", name, str(size), *shared] for name in ("theirs", *ours)}
     rounds = max(1, given.rounds // 3) if size >= ALONE else given.rounds
     took = measure(__file__, variants, rounds=rounds, together=size < ALONE)
@@ -176,16 +178,17 @@ def compare(given: argparse.Namespace, size: int) -> list[dict[str, Any]]:
     print("| variant | ms | ratio | floor, ms | ms / floor | peak MiB |\n|---|---|---|---|---|---|")
     results: list[dict[str, Any]] = []
     for name, measured in took.items():
-        precision = "float32" if name == "theirs" else name
+        precision = ours[name].precision if name in ours else torch.float32
         floor = 1000 * needed / matrix_rate(precision, processor_time=given.processor_time)
         ratio = took["theirs"]["ms"] / measured["ms"]
         times = f"{measured['ms']:.0f} | {ratio:.2f} | {floor:.0f} | {measured['ms'] / floor:.1f}"
         print(f"| {name} | {times} | {measured['MiB']:.0f} |")
         if name != "theirs":
-            title = f"pre-training step, {given.slices} slices of {size} x {size}, {name}"
+            title = f"pre-training step, {given.slices} slices of {size} x {size}, {ours[name]}"
             result = entry(row, title, took["theirs"]["ms"], measured["ms"], floor, goal)
             results.append({**result, "theirs_MiB": took["theirs"]["MiB"], "ours_MiB": measured["MiB"]})
-    print_profile(build(given.width), slices(size, given.slices), ours[-1])
+    fastest = min(ours, key=lambda name: took[name]["ms"])
+    print_profile(build(given.width), slices(size, given.slices), ours[fastest])
     return results
 
 

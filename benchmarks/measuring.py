@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from jcl.device import resolve_precision
+from jcl.kernels.layers import have_kernels
+from jcl.trial import Execution
 
 
 def serve(step: Callable[[], object], *, processor_time: bool) -> None:
@@ -79,18 +81,26 @@ def measure(
     }
 
 
-def precisions(asked: str) -> list[str]:
-    """`auto` is float32, and bfloat16 where the hardware multiplies it; else names with commas."""
+def ways_to_run(asked: str) -> dict[str, Execution]:
+    """Ways to compute a step by name: those asked for, with commas; `auto` is all that this machine can do well."""
+    known = {
+        "float32": Execution(torch.float32),
+        "kernels": Execution(torch.float32, kernels=True),
+        "bfloat16": Execution(torch.bfloat16),
+    }
     if asked != "auto":
-        return asked.split(",")
-    fast = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
-    return ["float32", "bfloat16"] if fast else ["float32"]
+        return {name: known[name] for name in asked.split(",")}
+    if not have_kernels():
+        del known["kernels"]
+    if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
+        del known["bfloat16"]
+    return known
 
 
-def matrix_rate(precision: str, *, size: int = 2048, processor_time: bool = False) -> float:
+def matrix_rate(precision: torch.dtype, *, size: int = 2048, processor_time: bool = False) -> float:
     """Operations a second of a product of two matrices of `size` squared."""
     clock = time.process_time if processor_time else time.perf_counter
-    left, right = (torch.randn(size, size).to(getattr(torch, precision)) for _ in range(2))
+    left, right = (torch.randn(size, size).to(precision) for _ in range(2))
     times: list[float] = []
     for _ in range(6):
         begun = clock()

@@ -12,11 +12,12 @@ from torch.profiler import ProfilerActivity, profile
 from jcl.data.batches import SliceBatch
 from jcl.device import autocast
 from jcl.optim import set_learning_rate, sgd
+from jcl.trial import Execution, run_as
 
 KINDS = {
-    "convolution, backward": ("convolution_backward", "slow_conv2d_backward"),
-    "convolution, forward": ("mkldnn_convolution", "slow_conv2d_forward", "convolution", "conv2d", "conv_transpose2d"),
-    "batch normalisation": ("batch_norm",),
+    "convolution, backward": ("convolution_backward", "slow_conv2d_backward", "_ConvolutionBackward"),
+    "convolution, forward": ("mkldnn_convolution", "_Convolution", "convolution", "conv2d", "conv_transpose2d"),
+    "batch normalisation": ("batch_norm", "_Normalisation"),
     "leaky ReLU": ("leaky_relu",),
     "pooling": ("max_pool2d",),
     "copies, concatenation, filling": ("copy_", "cat", "fill_", "clone", "contiguous", "_to_copy"),
@@ -27,11 +28,12 @@ KINDS = {
 """Operators by a part of their name; the first that fits counts."""
 
 
-def print_profile(method: Any, batch: SliceBatch, precision: str) -> None:
+def print_profile(method: Any, batch: SliceBatch, way: Execution) -> None:
     """Two tables of shares, from one step after another that warms up."""
     method.to(memory_format=torch.channels_last)
     parts: dict[str, float] = defaultdict(float)
-    step = _timed_step(method, batch, precision, parts)
+    run_as(method.backbone, way, method=method)
+    step = _timed_step(method, batch, way, parts)
     step()
     parts.clear()
     step()
@@ -59,7 +61,7 @@ def _print_shares(title: str, times: dict[str, float]) -> None:
         print(f"| {name} | {100 * took / whole:.1f} % |")
 
 
-def _timed_step(method: Any, batch: SliceBatch, precision: str, parts: dict[str, float]) -> Callable[[], object]:
+def _timed_step(method: Any, batch: SliceBatch, way: Execution, parts: dict[str, float]) -> Callable[[], object]:
     """A step that adds the time of its parts to `parts`; the losses are what is left of the forward pass."""
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)
@@ -82,7 +84,7 @@ def _timed_step(method: Any, batch: SliceBatch, precision: str, parts: dict[str,
 
     def step() -> None:
         views = timed("views", method.views)(batch, generator)
-        with autocast(torch.device("cpu"), getattr(torch, precision)):
+        with autocast(torch.device("cpu"), way.precision):
             losses = timed("losses, forward", method)(views, batch)
         parts["losses, forward"] -= sum(parts[name] for name in inner) - parts["counted"]
         parts["counted"] = sum(parts[name] for name in inner)

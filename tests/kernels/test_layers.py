@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jcl import backbones
-from jcl.kernels.layers import Convolution, Normalisation, use_kernels
+from jcl.kernels.layers import Convolution, Normalisation, Pooling, use_kernels
 from jcl.kernels.library import load_library
 from jcl.segment import fold_batch_norms
 
@@ -172,6 +172,20 @@ def test_a_copy_has_weights_of_its_own():
         other[0].weight.zero_()
     assert torch.equal(fast(x), wanted)
     assert not torch.equal(other(x), wanted)
+
+
+def test_pooling_is_exchanged_where_it_halves_and_takes_every_input():
+    kept = [nn.MaxPool2d(3, 2), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, ceil_mode=True)]
+    network = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d((2, 2), (2, 2)), *kept)
+    use_kernels(network)
+    assert [isinstance(layer, Pooling) for layer in network] == [True, True, False, False, False, False]
+    for x in (
+        torch.rand(2, LANES, 9, 8),
+        torch.rand(2, 3, 8, 8),
+        torch.rand(LANES, 8, 8),
+        torch.rand(1, LANES, 4, 4).double(),
+    ):
+        assert torch.equal(network[0](x), nn.MaxPool2d(2)(x))
 
 
 def test_one_value_a_channel_has_no_variance_and_is_refused_as_ever():

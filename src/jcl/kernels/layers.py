@@ -12,6 +12,7 @@ from jcl.kernels.columns import convolve_columns
 from jcl.kernels.convolution import convolve
 from jcl.kernels.library import KernelError, load_library
 from jcl.kernels.normalisation import normalise
+from jcl.kernels.pooling import pool
 from jcl.norms import SharedBatchNorm, converted
 
 __all__ = ["have_kernels", "use_kernels"]
@@ -36,7 +37,7 @@ def have_kernels() -> bool:
 
 
 def use_kernels(network: nn.Module) -> None:
-    """Exchange the layers that the kernels can compute: 3 x 3 convolutions and batch normalisations.
+    """Exchange the layers that the kernels can compute: 3 x 3 convolutions, batch normalisations, 2 x 2 pooling.
 
     A ReLU or leaky ReLU right behind one in an `nn.Sequential` becomes part of it. What a layer cannot do with the
     kernels (bfloat16, a GPU, few pixels) it does as before. Do this after the last change of the network's layers, and
@@ -50,6 +51,8 @@ def use_kernels(network: nn.Module) -> None:
         for name, child in list(part.named_children()):
             if type(child) is nn.Conv2d and _is_plain(child, lanes):
                 child.__class__ = Convolution
+            elif type(child) is nn.MaxPool2d and _halves(child):
+                child.__class__ = Pooling
             elif type(child) in (nn.BatchNorm2d, SharedBatchNorm) and _is_usual(child, lanes):
                 setattr(part, name, converted(cast("nn.BatchNorm2d", child), Normalisation))
         if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
@@ -88,6 +91,24 @@ class Normalisation(SharedBatchNorm):
         y, mean, variance, count = normalise(input, self.weight, self.bias, epsilon=self.eps, slope=self.slope)
         self.follow(mean, variance, count)
         return y
+
+
+class Pooling(nn.MaxPool2d):
+    """The maximum of 2 x 2 pixels."""
+
+    def forward(self, input: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h//2 w//2"]:
+        """The maxima of the input."""
+        suits = input.ndim == 4 and _is_float32(input) and input.shape[1] % load_library().jcl_lanes() == 0
+        return pool(input) if suits and min(input.shape[2:]) > 1 else F.max_pool2d(input, 2)
+
+
+def _halves(layer: nn.MaxPool2d) -> bool:
+    pairs = [_pair(value) for value in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)]
+    return pairs == [(2, 2), (2, 2), (0, 0), (1, 1)] and not (layer.ceil_mode or layer.return_indices)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 def _is_plain(layer: nn.Conv2d, lanes: int) -> bool:

@@ -16,7 +16,7 @@ from jcl.errors import UsageError
 
 __all__ = ["KernelError", "Library", "load_library"]
 
-SOURCES = ("convolution.c", "normalisation.c")
+SOURCES = ("convolution.c", "normalisation.c", "pooling.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120.0
@@ -33,6 +33,8 @@ SIGNATURES = {
     "jcl_normalise": (P, P, N, N, P, P, P, F, I),
     "jcl_gradient_sums": (P, P, N, N, P, P, P, F, P, I),
     "jcl_normalise_gradient": (P, P, P, N, N, P, P, P, P, P, F, I),
+    "jcl_pool": (P, P, P, N, N, N, N, I),
+    "jcl_pool_gradient": (P, P, P, N, N, N, N, I),
 }
 NUMBERS = {
     "jcl_lanes": (),
