@@ -2,33 +2,31 @@
 
 import ctypes
 import os
-import sys
 
 __all__ = ["keep_memory"]
 
-VARIABLE = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 THEIR_OWN = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 """Variables by which a user says how memory is to be asked for; where one is set, it stays as they have it."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Numbers of the settings, from malloc.h."""
+"""Numbers of glibc's settings, from malloc.h."""
 
 
 def keep_memory() -> None:
-    """Large tensors lie on pages of 2 MiB, and memory that is freed is kept for the next, for the rest of the process.
+    """Memory that is freed is kept for the next tensor, for the rest of the process.
 
     A training step gets and frees arrays of hundreds of MiB. By default each comes from the system and goes back to it,
     which hands it over in pages of 4 KiB that it fills with zeros while the program waits: up to a third of a step. The
-    price is memory that stays the process's own. `python benchmarks/bench_allocator.py` measures both.
+    price is a quarter more memory, since what is kept does not always fit what is asked for.
 
-    PyTorch asks for large pages only when the environment says so, and looks there when it makes its first tensor:
-    later that part does nothing. Where the C library is not glibc the other part does nothing.
+    Where the C library is not glibc, or the user has settings of their own, PyTorch is asked for pages of 2 MiB instead,
+    which are handed over faster; it looks for that when it makes its first tensor, and later the call does nothing.
     """
-    os.environ.setdefault(VARIABLE, "1")
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in THEIR_OWN):
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is None or any(name in os.environ for name in THEIR_OWN):
+        os.environ.setdefault(HUGE_PAGES, "1")
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
