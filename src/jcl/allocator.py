@@ -21,7 +21,7 @@ def keep_memory() -> None:
     which hands it over in pages of 4 KiB that it fills with zeros while the program waits: up to a third of a step. The
     price is a quarter more memory, since what is kept does not always fit what is asked for.
 
-    Where the C library is not glibc, or the user has settings of their own, PyTorch is asked for pages of 2 MiB instead,
+    Where the C library is not glibc, or the user has own settings, PyTorch is asked for pages of 2 MiB instead,
     which are handed over faster; it looks for that when it makes its first tensor, and later the call does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
