@@ -103,9 +103,10 @@ def _check_channels(
         mend = f"give --channels {len(array)}, or take one of them" if channels == 1 else "complete it or leave it out"
         raise DataError(f"{sources[0]}: {what}, but {channels} wanted; {mend}")
     for index, channel in enumerate(array):
-        if channel.min() == channel.max():
+        first = channel.flat[0]
+        if all((plane == first).all() for plane in channel):  # the first plane tells of most
             source = sources[min(index, len(sources) - 1)]
-            raise DataError(f"{source}: all voxels are {channel.flat[0]:g}; leave it out")
+            raise DataError(f"{source}: all voxels are {first:g}; leave it out")
 
 
 def read_label(source: Source, like: Volume) -> Integer[np.ndarray, "d h w"]:
