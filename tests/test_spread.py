@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +48,20 @@ def test_one_worker_is_this_process():
     spread: Spread = InProcesses(1)
     items: Sequence[int] = [1, 2]
     assert list(spread.run(process_of, items, dead)) == [(number, os.getpid()) for number in items]
+
+
+@pytest.mark.slow
+def test_processes_start_where_the_temporary_folder_takes_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its name is too long for a socket; in a Python of its own, whose server is not running yet."""
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os\nfrom jcl.spread import InProcesses\nif __name__ == '__main__':\n"
+        "    spread = InProcesses(2, ['jcl.errors'])\n"
+        "    print(sorted(dict(spread.run(abs, [-1, -2, -3], abs)).values()), spread.context.get_start_method())\n"
+    )
+    for temporary, method in [(str(folder), "spawn"), ("/tmp", "forkserver")]:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": temporary}
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"[1, 2, 3] {method}\n"

@@ -3,12 +3,14 @@
 Results come in any order. A process that dies costs its own item only.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -41,10 +43,16 @@ class Spread(Protocol):
 
 
 class InProcesses:
-    """Processes of this machine; with one, this one itself."""
+    """Processes of this machine; with one, this one itself.
 
-    def __init__(self, workers: int) -> None:
+    Args:
+        workers: how many.
+        modules: what the function needs. They begin to load now, and once for all processes, where the system can fork.
+    """
+
+    def __init__(self, workers: int, modules: Sequence[str] = ()) -> None:
         self.workers = workers
+        self.context = _context(modules) if workers > 1 else None
 
     def run(
         self, function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
@@ -56,7 +64,7 @@ class InProcesses:
             return
         left = dict(enumerate(items))
         try:
-            with _pool(workers) as pool:
+            with self._pool(workers) as pool:
                 _check_start(pool)
                 futures = {pool.submit(function, item): number for number, item in left.items()}
                 try:
@@ -68,7 +76,25 @@ class InProcesses:
                     raise
         except BrokenProcessPool:
             # Whose fault it was cannot be told, so the rest run one by one; the next to die is it.
-            yield from _run_one_by_one(function, list(left.values()), dead)
+            yield from self._run_one_by_one(function, list(left.values()), dead)
+
+    def _run_one_by_one(
+        self, function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
+    ) -> Iterator[tuple[Item, Result]]:
+        pool = self._pool(1)
+        try:
+            for item in items:
+                try:
+                    result = pool.submit(function, item).result()
+                except BrokenProcessPool:
+                    pool.shutdown()
+                    pool, result = self._pool(1), dead(item)
+                yield item, result
+        finally:
+            pool.shutdown()
+
+    def _pool(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(workers, self.context, initializer=_start_worker)
 
 
 class OnRay:
@@ -124,24 +150,18 @@ def _check_start(pool: ProcessPoolExecutor) -> None:
         ) from error
 
 
-def _run_one_by_one(
-    function: Callable[[Item], Result], items: Sequence[Item], dead: Callable[[Item], Result]
-) -> Iterator[tuple[Item, Result]]:
-    pool = _pool(1)
-    try:
-        for item in items:
-            try:
-                result = pool.submit(function, item).result()
-            except BrokenProcessPool:
-                pool.shutdown()
-                pool, result = _pool(1), dead(item)
-            yield item, result
-    finally:
-        pool.shutdown()
+def _context(modules: Sequence[str]) -> BaseContext:
+    """Processes that begin as copies of one that has loaded the modules, and is none of ours: we may have threads."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        from multiprocessing import forkserver  # not above: Windows has none
 
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(modules))
+        # Its socket lies in the temporary folder, which may be full, or have too long a name.
+        with contextlib.suppress(OSError):
+            forkserver.ensure_running()
+            return context
+    return multiprocessing.get_context("spawn")
 
 
 def _start_worker() -> None:

@@ -1,5 +1,6 @@
 """Volumes: orientation, intensities, resampling, labels, and the way back to the source's own grid."""
 
+import gzip
 import itertools
 import struct
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from jcl.data import volumes
 from jcl.data.geometry import COLUMN_DIRECTION, FEET, orientation
+from jcl.data.imagefile import written
 from jcl.data.sources import Stack
 from jcl.data.volumes import (
     label_values,
@@ -235,6 +238,53 @@ def test_slope_and_intercept_of_a_nifti_count(tmp_path: Path) -> None:
     raw[352:] = stored.transpose(2, 1, 0).tobytes()
     path.write_bytes(raw)
     np.testing.assert_allclose(np.sort(read_image([path]).array.ravel()), np.sort(stored.ravel() * 0.5 - 3))
+
+
+def nifti_bytes(stored: np.ndarray, order: str, slope: float, intercept: float) -> bytes:
+    """A NIfTI file that holds these values as they are, whatever its scale."""
+    image = nibabel.Nifti1Image(stored, np.eye(4), nibabel.Nifti1Header(endianness=order))
+    image.header.set_data_dtype(stored.dtype)
+    content = bytearray(image.to_bytes())
+    struct.pack_into(f"{order}2f", content, 112, slope, intercept)
+    content[352:] = stored.astype(stored.dtype.newbyteorder(order)).tobytes(order="F")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0, 7), (0.0506213531, -0.892403841), (1, -1024), (-2.5, 3)])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
+def test_packed_voxels_are_those_that_simpleitk_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, order: str, slope: float, intercept: float
+) -> None:
+    random = np.random.default_rng(0)
+    limits = np.iinfo(kind) if np.dtype(kind).kind in "iu" else np.iinfo("int16")
+    stored = random.integers(limits.min, limits.max, (50, 40, 30), endpoint=True).astype(kind)
+    stored = stored * np.pi if np.dtype(kind).kind == "f" else stored
+    content = nifti_bytes(stored.astype(kind), order, slope, intercept)
+    (tmp_path / "a.nii").write_bytes(content)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content, 1))
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.nii")))
+    whole: list[bool] = []
+    monkeypatch.setattr(volumes, "written", lambda part: whole.append(len(part) > 352) or written(part))
+    packed = volumes._read(tmp_path / "a.nii.gz").array[0]
+    assert packed.dtype == expected.dtype
+    np.testing.assert_array_equal(packed, expected)
+    assert any(whole) == (order == ">" or kind in ("uint32", "int32", "float64"))
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1, 3), (4, 5, 3, 1), (4, 5, 3, 1, 2)])
+def test_packed_files_of_any_rank_are_read_as_unpacked_ones(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    content = nifti_bytes(np.arange(np.prod(shape), dtype=np.int16).reshape(shape), "<", 1, 0)
+    found: list[list[np.ndarray | str]] = []
+    for name, data in [("a.nii", content), ("a.nii.gz", gzip.compress(content))]:
+        (tmp_path / name).write_bytes(data)
+        try:
+            grid = volumes._read(tmp_path / name)
+            found.append([grid.array, np.array([*grid.size, *grid.spacing, *grid.origin, grid.colour])])
+        except DataError as error:
+            found.append([str(error).replace(".gz", "")])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])

@@ -16,11 +16,14 @@ import pytest
 import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
+from jcl.data.datasets import CaseSource
 from jcl.data.manifest import write_sealed
+from jcl.data.preparation import Job
 from jcl.data.resampling import normalise, resample_image
 from jcl.data.store import Store
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
+from jcl.spread import InProcesses
 from jcl.stages import prepare as stage
 from jcl.stages.prepare import prepare
 
@@ -545,3 +548,15 @@ def test_progress_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     monkeypatch.setattr(stage, "PLAIN_SECONDS", 0.0)
     run(source, tmp_path / "b")
     assert re.findall(r"prepare: (\d) of 3 cases", capsys.readouterr().err) == ["1", "2", "3"]
+
+
+def test_large_cases_are_handed_out_first_to_several_processes(tmp_path: Path) -> None:
+    jobs = []
+    for name, size in [("a", 10), ("b", 30), ("c", 20)]:
+        (tmp_path / f"{name}.nii").write_bytes(bytes(size))
+        files = CaseSource(case=name, patient=name, images=(tmp_path / f"{name}.nii",), label=None)
+        jobs.append(Job(tmp_path, tmp_path / "out", files, {}))
+    spread = InProcesses(1)
+    assert [job.files.case for job in stage._in_turn(jobs, spread)] == ["a", "b", "c"]
+    spread.workers = 2
+    assert [job.files.case for job in stage._in_turn(jobs, spread)] == ["b", "c", "a"]

@@ -33,8 +33,8 @@ MAGIC = b"JCLSLICE"
 VERSION = 1
 HEADER = struct.Struct("<8s6I")
 ENTRY = struct.Struct("<QI16s")
-LEVEL = 3
-"""The bytes of a store depend on it. Higher levels gain 3 % of size for 4 times the time."""
+LEVEL = 1
+"""The bytes of a store depend on it. Level 3 makes it half a per cent smaller for 1.4 times the time of packing."""
 
 
 def write_slices(path: Path, slices: UInt8[np.ndarray, "d c h w"] | UInt16[np.ndarray, "d c h w"]) -> str:

@@ -3,16 +3,17 @@
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
 from jcl.data.geometry import Geometry, check_same_grid, orientation, same_grid
-from jcl.data.imagefile import readable, write_error
+from jcl.data.imagefile import NIFTI_BYTES, plain_voxels, readable, unpack_nifti, write_error, written
 from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, suffix_of
 from jcl.errors import DataError
 
@@ -36,6 +37,11 @@ IMAGE_IO = {
     ".jpg": "JPEGImageIO",
     ".jpeg": "JPEGImageIO",
 }
+
+PIXELS = {
+    "uint8": sitk.sitkUInt8, "int8": sitk.sitkInt8, "uint16": sitk.sitkUInt16, "int16": sitk.sitkInt16,
+    "float32": sitk.sitkFloat32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,10 @@ def _check_channels(
         mend = f"give --channels {len(array)}, or take one of them" if channels == 1 else "complete it or leave it out"
         raise DataError(f"{sources[0]}: {what}, but {channels} wanted; {mend}")
     for index, channel in enumerate(array):
-        if channel.min() == channel.max():
+        first = channel.flat[0]
+        if all((plane == first).all() for plane in channel):  # the first plane tells of most
             source = sources[min(index, len(sources) - 1)]
-            raise DataError(f"{source}: all voxels are {channel.flat[0]:g}; leave it out")
+            raise DataError(f"{source}: all voxels are {first:g}; leave it out")
 
 
 def read_label(source: Source, like: Volume) -> Integer[np.ndarray, "d h w"]:
@@ -236,7 +243,7 @@ class _Grid:
     origin: tuple[float, ...]
     colour: bool
     matrix: Float[np.ndarray, "r r"]
-    owner: sitk.Image | None = None
+    owner: sitk.Image | sitk.ImageFileReader | None = None
 
     def geometry(self, turning: tuple[tuple[int, int, int], tuple[bool, bool, bool]], suffix: str) -> Geometry:
         direction = tuple(float(value) for value in self.matrix.ravel())
@@ -252,36 +259,61 @@ def _read(source: Source, channels: int = 1, *, copy: bool = True) -> _Grid:
         return _Grid(
             array.reshape(-1, *array.shape[-3:]), place.size, place.spacing, place.origin, channels > 1, matrix
         )
-    image = _read_file(source)
-    dimension, rank = image.GetDimension(), min(image.GetDimension(), 3)
-    matrix = np.array(image.GetDirection()).reshape(dimension, dimension)[:rank, :rank]
-    size, spacing, origin = image.GetSize()[:rank], image.GetSpacing()[:rank], image.GetOrigin()[:rank]
+    head, voxels, colour = _read_file(source, copy=copy)
+    dimension, rank = head.GetDimension(), min(head.GetDimension(), 3)
+    matrix = np.array(head.GetDirection()).reshape(dimension, dimension)[:rank, :rank]
+    size, spacing, origin = head.GetSize()[:rank], head.GetSpacing()[:rank], head.GetOrigin()[:rank]
     if not all(math.isfinite(value) and value > 0 for value in spacing) or not np.isfinite(origin).all():
         raise DataError(f"{source}: its spacing is {spacing}, its origin {origin}; correct the file's header")
     if not np.allclose(matrix.T @ matrix, np.eye(rank), atol=1e-3):
         raise DataError(f"{source}: its axes are not at right angles; resample it to a grid that is")
-    array: np.ndarray = sitk.GetArrayFromImage(image) if copy else sitk.GetArrayViewFromImage(image)
-    colour = image.GetNumberOfComponentsPerPixel() > 1
     if colour:
-        array = np.moveaxis(array, -1, 0)
-    array = array.reshape(-1, *(1,) * (3 - rank), *size[::-1])
-    return _Grid(array, size, spacing, origin, colour, matrix, None if copy else image)
+        voxels = np.moveaxis(voxels, -1, 0)
+    array = voxels.reshape(-1, *(1,) * (3 - rank), *size[::-1])
+    return _Grid(array, size, spacing, origin, colour, matrix, None if copy else head)
 
 
-def _read_file(path: Path) -> sitk.Image:
-    """Read with SimpleITK, which is told the format, so that no other reader tries its luck."""
+def _read_file(path: Path, *, copy: bool) -> tuple[sitk.Image | sitk.ImageFileReader, np.ndarray, bool]:
+    """What SimpleITK says of a file, its voxels as they lie there, and whether they are colours.
+
+    SimpleITK is told the format, so that no other reader tries its luck. Of most packed NIfTI files it reads the header
+    only: to write the voxels to a temporary file and to read them from it takes nearly as long as to unpack them.
+    """
     reader = sitk.ImageFileReader()
     reader.SetImageIO(IMAGE_IO[_suffix(path)])
     sitk.ProcessObject.GlobalWarningDisplayOff()  # its warnings do not name the file; what they tell is checked here
-    with readable(path) as file:
-        reader.SetFileName(str(file))
-        try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise DataError(f"{path}: cannot be read ({_reason(error).replace(str(file), path.name)})") from error
-    if image.GetDimension() > 4 or (image.GetDimension() == 4 and image.GetNumberOfComponentsPerPixel() > 1):
+    opened = readable(path)
+    if _suffix(path) == ".nii.gz":
+        content = unpack_nifti(path)
+        if (voxels := plain_voxels(content)) is not None:
+            with written(content[:NIFTI_BYTES]) as file:
+                _ask(reader, reader.ReadImageInformation, path, file)
+            if _is_plain(reader, voxels):
+                return reader, voxels, False
+        opened = written(content)
+        del content, voxels
+    with opened as file:
+        image: sitk.Image = _ask(reader, reader.Execute, path, file)
+    colour = image.GetNumberOfComponentsPerPixel() > 1
+    if image.GetDimension() > 4 or (image.GetDimension() == 4 and colour):
         raise DataError(f"{path}: a {image.GetDimension()}-D image; at most 4 dimensions are supported, colours one")
-    return image
+    return image, sitk.GetArrayFromImage(image) if copy else sitk.GetArrayViewFromImage(image), colour
+
+
+def _ask(reader: sitk.ImageFileReader, question: Callable[[], Any], path: Path, file: Path) -> Any:
+    """What a reader answers of `file`, which has what `path` has."""
+    reader.SetFileName(str(file))
+    try:
+        return question()
+    except RuntimeError as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error).replace(str(file), path.name)})") from error
+
+
+def _is_plain(reader: sitk.ImageFileReader, voxels: np.ndarray) -> bool:
+    """Whether SimpleITK, too, sees so many single values of this type."""
+    size, components = math.prod(reader.GetSize()), reader.GetNumberOfComponents()
+    kind = PIXELS[voxels.dtype.name]
+    return reader.GetDimension() <= 4 and (size, components, reader.GetPixelID()) == (len(voxels), 1, kind)
 
 
 def _suffix(path: Path) -> str:

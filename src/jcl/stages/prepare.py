@@ -97,7 +97,7 @@ def summary(store: Store) -> list[str]:
 def _spread(config: PrepareConfig, cases: Sequence[CaseSource]) -> Generator[Spread]:
     """Where the cases are worked on."""
     if config.ray is None:
-        yield InProcesses(config.workers or _useful_workers(cases))
+        yield InProcesses(config.workers or _useful_workers(cases), [prepare_case.__module__])
         return
     from jcl.cluster import joined
 
@@ -108,9 +108,13 @@ def _spread(config: PrepareConfig, cases: Sequence[CaseSource]) -> Generator[Spr
 def _useful_workers(cases: Sequence[CaseSource]) -> int:
     """One a core, but no more than pay for their start; the bytes of a store do not depend on it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    sources = [source for case in cases for source in (*case.images, case.label) if source is not None]
-    files = [path for source in sources for path in files_of(source) if path.is_file()]
-    return min(cores, 1 + sum(path.stat().st_size for path in files) // BYTES_A_WORKER)
+    return min(cores, 1 + sum(map(_size, cases)) // BYTES_A_WORKER)
+
+
+def _size(case: CaseSource) -> int:
+    """Bytes of its files."""
+    sources = [source for source in (*case.images, case.label) if source is not None]
+    return sum(path.stat().st_size for source in sources for path in files_of(source) if path.is_file())
 
 
 def _check_out(out: Path) -> None:
@@ -208,12 +212,19 @@ def _prepare_all(
     failed = "the process that read it died; the file is damaged, or memory ran out (take fewer --workers)"
     with contextlib.ExitStack() as stack:
         show = progress or stack.enter_context(_bar(len(jobs)))
-        for job, result in spread.run(prepare_case, jobs, lambda job: died(job, failed)):
+        for job, result in spread.run(prepare_case, _in_turn(jobs, spread), lambda job: died(job, failed)):
             if strict and isinstance(result, Refused):
                 raise DataError(result.reason)
             results[job.files.case] = result
             show(len(results), len(jobs), job.files.case)
     return [results[job.files.case] for job in jobs]
+
+
+def _in_turn(jobs: Sequence[Job], spread: Spread) -> Sequence[Job]:
+    """Where several processes work, the largest cases first, so that none is left with one of them at the end."""
+    if isinstance(spread, InProcesses) and spread.workers == 1:
+        return jobs
+    return sorted(jobs, key=lambda job: _size(job.files), reverse=True)
 
 
 @contextlib.contextmanager
