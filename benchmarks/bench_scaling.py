@@ -142,7 +142,7 @@ def by_processes(smoke: bool) -> list[Curve]:
         for count in counts:
             rates[count] = slices_per_second(Path(folder, "store"), Path(folder, f"run{count}"), count, count, rounds)
     across = f"processes, {os.cpu_count()} cores ({size} x {size})"
-    return [Curve("What do processes gain in pre-training?", "jcl pretrain", across, "slices/s", 1, rates)]
+    return [Curve("What do processes gain in pre-training?", "jcl pretrain", across, "slices/s", 1, rates, gain=True)]
 
 
 def make_scans(folder: Path, count: int, size: int, slices: int) -> None:
@@ -170,7 +170,7 @@ def by_workers(smoke: bool) -> list[Curve]:
             subprocess.run([*command, "--workers", str(count)], check=True, capture_output=True)
             rates[count] = 60 * scans / (time.perf_counter() - begun)
     across = f"workers, {os.cpu_count()} cores ({size} x {size} x {slices})"
-    return [Curve("What do workers gain in preparing?", "jcl prepare", across, "volumes a minute", 1, rates)]
+    return [Curve("What do workers gain in preparing?", "jcl prepare", across, "volumes a minute", 1, rates, gain=True)]
 
 
 PARTS: dict[str, Callable[[bool], list[Curve]]] = {
@@ -199,7 +199,7 @@ def row_of(curve: Curve) -> dict[str, Any]:
     """A curve as `--json` writes it: its points, the fitted slope, and that of a straight line as it should be."""
     name = f"{curve.question} {curve.name}, {curve.across}"
     row = {"row": "scaling", "name": name, "theirs": None, "ours": list(curve.points.items()), "floor": None}
-    ends = {"ratio": curve.slope(), "last": curve.last_slope(), "goal": curve.wanted}
+    ends = {"ratio": curve.slope(), "last": curve.last_slope(), "goal": curve.wanted, "gain": curve.gain}
     return {**row, "unit": curve.unit, **ends, "device": device()}
 
 

@@ -35,6 +35,8 @@ class Curve:
     wanted: float
     """Slope of a straight line as it should be: 0 flat, 1 linear, 2 quadratic."""
     points: dict[float, float]
+    gain: bool = False
+    """Whether the straight line starts from the first point: what more processes should gain."""
 
     def slope(self) -> float:
         """Of the straight line through the logarithms of all points."""
@@ -48,7 +50,7 @@ class Curve:
 
 
 def draw(path: Path, curves: Sequence[Curve], title: str) -> None:
-    """A panel a question, with a dashed line of the wished slope through the middle of each curve."""
+    """A panel a question, with a dashed line of the wished slope through each curve's middle, or its first point."""
     panels = [list(group) for _, group in itertools.groupby(curves, key=lambda curve: curve.question)]
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -68,7 +70,8 @@ def draw_panel(axis: Any, panel: Sequence[Curve]) -> None:
     for number, curve in enumerate(panel):
         x, y = np.array(list(curve.points)), np.array(list(curve.points.values()))
         axis.plot(x, y, "o-", color=f"C{number}", label=f"{curve.name}: slope {curve.slope():.2f}")
-        middle = np.exp(np.log(y).mean() - curve.wanted * np.log(x).mean())
+        at = slice(1 if curve.gain else None)
+        middle = np.exp(np.log(y[at]).mean() - curve.wanted * np.log(x[at]).mean())
         label = f"slope {curve.wanted:g}" if number == len(panel) - 1 else None
         axis.plot(x, middle * x**curve.wanted, "--", color="grey", linewidth=1, label=label)
     axis.set_title(panel[0].question, fontsize=9)
@@ -98,7 +101,7 @@ def curve_of(row: dict[str, Any]) -> Curve:
     question, _, rest = row["name"].partition("? ")
     name, _, across = rest.partition(", ")
     points = {float(at): float(value) for at, value in row["ours"]}
-    return Curve(f"{question}?", name, across, row["unit"], row["goal"], points)
+    return Curve(f"{question}?", name, across, row["unit"], row["goal"], points, row["gain"])
 
 
 def main() -> None:
