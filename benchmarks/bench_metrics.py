@@ -105,6 +105,7 @@ def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) 
         seconds, reference = timed(lambda: with_monai(*hot))
         theirs.append(seconds)
     apart = float(np.abs(table - reference).max())
+    size, told = " x ".join(map(str, truth.shape[::-1])), f"values differ by {apart:.0e} at most"
     ratio = statistics.median(theirs) / statistics.median(ours)
     print(
         f"{name:<22} jcl {statistics.median(ours):7.3f} s   monai {statistics.median(theirs):7.2f} s"
@@ -112,8 +113,9 @@ def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) 
         flush=True,
     )
     return apart <= 1e-4, {
-        "row": "9", "name": f"metrics, {name}", "theirs": statistics.median(theirs), "ours": statistics.median(ours),
-        "floor": None, "unit": "s", "ratio": ratio, "goal": GOAL,
+        "row": "9", "name": f"Dice, Jaccard, HD95, ASD of {size}, {CLASSES} classes, {name}, beside MONAI; {told}",
+        "theirs": statistics.median(theirs), "ours": statistics.median(ours), "floor": None, "unit": "s",
+        "ratio": ratio, "goal": f">= {GOAL:g}",
     }  # fmt: skip
 
 
@@ -138,9 +140,9 @@ def main() -> int:
         same, row = compare(name, prediction, truth, options.repeats)
         agree &= same
         rows.append(row)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     print("values agree to 1e-4" if agree else "VALUES DIFFER")
+    if options.json and agree:  # what is faster with other values is no result
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 0 if agree else 1
 
 

@@ -1,32 +1,42 @@
 """How cost grows: with the size of the slices, of the batch and of the set, and what more processes gain.
 
-    python benchmarks/bench_scaling.py [--out FIGURE.png] [--json FILE] [--smoke] [--launch COMMAND]
+    python benchmarks/bench_scaling.py [--only size batch set processes prepare] [--out FIGURE.png] [--json FILE]
+    python benchmarks/bench_scaling.py --smoke
 
-A step of the default method (JCL, width 16, float32, one thread) at 64 to 512 pixels a side in batches of 16, and at 64
-pixels in batches of 4 to 64: processor time and memory, each in a process of its own (`bench_methods.py --one`). Then
-stores of a thousand to a hundred thousand small slices: opening and listing, the order of an epoch, reading, and
-resident memory of the loader. With `--launch` a command is timed with 1, 2 and 4 in place of its {n}; {out} is a new
-folder. The exponent is the slope of a straight line through the logarithms: 1 is linear, 0 flat.
+- size: a step of JCL, width 32, float32, one thread, 4 slices of 64 to 512 pixels a side: processor time, and memory
+  above that before the network was built, in a process of its own (`bench_methods.py --one`).
+- batch: the same with 4 to 64 slices of 128 pixels a side.
+- set: stores of a thousand to a hundred thousand small slices, each used in a process of its own: opening and listing,
+  the order of an epoch, reading a batch, memory above the start.
+- processes: `jcl pretrain` with `--devices cpu:N`, a thread each, the same 16 slices a step, 128 pixels a side.
+- prepare: `jcl prepare --workers N` on generated CTs, the start of the program included.
+
+All five take some twenty minutes on two cores; how long each is told first. The slope is that of a straight line
+through the logarithms of all points: 1 is linear, 2 quadratic, 0 flat. What a curve starts from (a program's start, the
+weights of a network) makes it flatter at its beginning, so the slope between the last two points is told beside it.
+Processes and workers cannot gain beyond the number of cores.
 """
 
 import argparse
 import itertools
 import json
-import shlex
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+import SimpleITK as sitk
+from bench_processes import slices_per_second
+from bench_waiting import make_store as make_chests
+from measuring import device, memory, reset_peak, write_json
+from scaling_figure import Curve, draw
 
+from jcl.data import phantom
 from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
 from jcl.data.store import Store, write_case, write_manifest
 
@@ -35,21 +45,49 @@ CASE = 100
 """Slices of a case of the generated stores."""
 PIXELS = 32
 
-Curve = dict[float, float]
+MINUTES = {"size": 4, "batch": 5, "set": 3, "processes": 7, "prepare": 3}
+"""What the parts take on two cores without bfloat16."""
 
 
-def step(size: int, batch: int, width: int, steps: int) -> dict[str, float]:
-    """Milliseconds and MiB of a step of the default method."""
-    flags = [f"--size={size}", f"--batch={batch}", f"--width={width}", f"--steps={steps}"]
-    command = [sys.executable, HERE / "bench_methods.py", "--one", "jcl", *flags]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def steps(points: Sequence[tuple[int, int]], width: int, rounds: int) -> list[dict[str, float]]:
+    """Milliseconds and MiB of a step of the default method, at each size of slices and of the batch."""
+    found: list[dict[str, float]] = []
+    for size, batch in points:
+        flags = [f"--size={size}", f"--batch={batch}", f"--width={width}", f"--steps={rounds}"]
+        command = [sys.executable, HERE / "bench_methods.py", "--one", "jcl", *flags]
+        found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return found
+
+
+def by_size(smoke: bool) -> list[Curve]:
+    """A step over the side of its slices, whose area is what counts."""
+    sizes, batch, width = ((64, 128), 2, 4) if smoke else ((64, 128, 256, 512), 4, 32)
+    found = steps([(size, batch) for size in sizes], width, 1 if smoke else 2)
+    across = f"side of a slice, pixels ({batch} slices a step)"
+    return step_curves("the size of slices", across, sizes, found, wanted=2)
+
+
+def by_batch(smoke: bool) -> list[Curve]:
+    """A step over the number of its slices."""
+    batches, size, width = ((2, 4), 64, 4) if smoke else ((4, 8, 16, 32, 64), 128, 32)
+    found = steps([(size, batch) for batch in batches], width, 1 if smoke else 2)
+    return step_curves("the batch", f"slices a step ({size} x {size})", batches, found, wanted=1)
+
+
+def step_curves(
+    what: str, across: str, at: Sequence[int], found: list[dict[str, float]], *, wanted: float
+) -> list[Curve]:
+    """Time and memory of steps."""
+    values = {key: {x: step[key] for x, step in zip(at, found, strict=True)} for key in ("ms", "MiB")}
+    time = Curve(f"How long does a step take, over {what}?", "step", across, "ms of one thread", wanted, values["ms"])
+    more = "MiB above the start"
+    return [time, Curve(f"How much memory does it take, over {what}?", "peak", across, more, wanted, values["MiB"])]
 
 
 def make_store(path: Path, slices: int) -> None:
     """Cases of noise, which is neither squeezed nor quick to unpack."""
     (path / "cases").mkdir(parents=True)
-    random = np.random.default_rng(0)
-    image = random.random((1, CASE, PIXELS, PIXELS), np.float32)
+    image = np.random.default_rng(0).random((1, CASE, PIXELS, PIXELS), np.float32)
     names = [f"c{number:05d}" for number in range(slices // CASE)]
     records = [
         write_case(path, image, None, case=name, patient=name, spacing=(1, 1, 1), source={}, classes=0)
@@ -59,7 +97,8 @@ def make_store(path: Path, slices: int) -> None:
 
 
 def use_store(path: Path, batches: int) -> dict[str, float]:
-    """Milliseconds of opening and listing, of an epoch's order, of a batch of 16; MiB that the process holds."""
+    """In a child: milliseconds of opening and listing, of an epoch's order, of a batch of 16; MiB above the start."""
+    before = reset_peak()
     laps = [time.process_time()]
     store = Store.open(path)
     slices = Slices([store], list_slices([store], [None], labelled=False), labels=False)
@@ -71,100 +110,121 @@ def use_store(path: Path, batches: int) -> dict[str, float]:
         pass
     laps.append(time.process_time())
     opening, shuffling, reading = (1000 * (b - a) for a, b in itertools.pairwise(laps))
-    # not what getrusage says, which a process has from its parent
-    lines = Path("/proc/self/status").read_text().splitlines()
-    held = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    return {"open, ms": opening, "order, ms": shuffling, "batch, ms": reading / batches, "held, MiB": held}
+    return {"open": opening, "order": shuffling, "batch": reading / batches, "MiB": memory() - before}
 
 
-def set_sizes(counts: Sequence[int], batches: int) -> dict[str, Curve]:
-    """What stores of these sizes cost, each used in a process of its own."""
-    curves: dict[str, Curve] = {}
+def by_set(smoke: bool) -> list[Curve]:
+    """What stores of growing size cost."""
+    counts, batches = ((100, 200), 5) if smoke else ((1000, 10_000, 100_000), 200)
+    found: dict[int, dict[str, float]] = {}
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             make_store(Path(folder, "store"), count)
             command = [sys.executable, __file__, "--store", f"{folder}/store", "--batches", str(batches)]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for name, value in found.items():
-            curves.setdefault(f"set size: {name}", {})[count] = value
-    return curves
+            found[count] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    values = {key: {count: one[key] for count, one in found.items()} for key in ("open", "order", "batch", "MiB")}
+    across, ms = "slices in the set", "ms of one thread"
+    begin, flat = "How long does the loader take to begin?", "Does reading get slower in a larger set?"
+    return [
+        Curve(begin, "opening and listing", across, ms, 1, values["open"]),
+        Curve(begin, "order of an epoch", across, ms, 1, values["order"]),
+        Curve(flat, "a batch of 16", across, ms, 0, values["batch"]),
+        Curve("Does the loader hold more of a larger set?", "peak", across, "MiB above the start", 0, values["MiB"]),
+    ]
 
 
-def launch(command: str, counts: Sequence[int]) -> Curve:
-    """Seconds by the clock of a command with these numbers of processes."""
-    taken: Curve = {}
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            line = shlex.split(command.format(n=count, out=f"{folder}/out"))
+def by_processes(smoke: bool) -> list[Curve]:
+    """Slices a second of pre-training over the number of processes, of one thread each."""
+    counts, size, rounds = ((1, 2), 64, 2) if smoke else ((1, 2, 4), 128, 20)
+    rates: dict[float, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make_chests(Path(folder, "store"), size, 24)
+        for count in counts:
+            rates[count] = slices_per_second(Path(folder, "store"), Path(folder, f"run{count}"), count, count, rounds)
+    across = f"processes, {os.cpu_count()} cores ({size} x {size})"
+    return [Curve("What do processes gain in pre-training?", "jcl pretrain", across, "slices/s", 1, rates, gain=True)]
+
+
+def make_scans(folder: Path, count: int, size: int, slices: int) -> None:
+    """CTs without labels: a few generated ones, each under several names."""
+    (folder / "images").mkdir(parents=True)
+    for number in range(min(4, count)):
+        made = phantom.scan(phantom.draw_patient(0, number), size=size, slices=slices, field=330)
+        image = sitk.GetImageFromArray(made.image)
+        image.SetSpacing(made.spacing[::-1])
+        sitk.WriteImage(image, str(folder / "images" / f"scan{number:03d}.nii.gz"), useCompression=True)
+    for number in range(4, count):
+        first = (folder / "images" / f"scan{number % 4:03d}.nii.gz").read_bytes()
+        (folder / "images" / f"scan{number:03d}.nii.gz").write_bytes(first)
+
+
+def by_workers(smoke: bool) -> list[Curve]:
+    """Volumes a minute that are prepared, over the number of workers."""
+    counts, scans, size, slices = ((1, 2), 4, 64, 8) if smoke else ((1, 2, 4), 96, 256, 32)
+    rates: dict[float, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make_scans(Path(folder, "scans"), scans, size, slices)
+        for count in counts:
+            command = [sys.executable, "-m", "jcl", "prepare", f"{folder}/scans", "--out", f"{folder}/store{count}"]
             begun = time.perf_counter()
-            subprocess.run(line, check=True, stderr=subprocess.DEVNULL)
-            taken[count] = time.perf_counter() - begun
-    return taken
+            subprocess.run([*command, "--workers", str(count)], check=True, capture_output=True)
+            rates[count] = 60 * scans / (time.perf_counter() - begun)
+    across = f"workers, {os.cpu_count()} cores ({size} x {size} x {slices})"
+    return [Curve("What do workers gain in preparing?", "jcl prepare", across, "volumes a minute", 1, rates, gain=True)]
 
 
-def exponent(curve: Curve) -> float:
-    """Slope of the logarithms."""
-    x, y = np.log(list(curve)), np.log(list(curve.values()))
-    return float(np.polyfit(x, y, 1)[0])
+PARTS: dict[str, Callable[[bool], list[Curve]]] = {
+    "size": by_size,
+    "batch": by_batch,
+    "set": by_set,
+    "processes": by_processes,
+    "prepare": by_workers,
+}
 
 
-def draw(path: Path, curves: dict[str, Curve]) -> None:
-    """A panel a curve, both axes logarithmic, with a dashed line for linear growth."""
-    columns = 3
-    rows = -(-len(curves) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(9, 2.6 * rows), layout="constrained", squeeze=False)
-    for axis, (name, curve) in zip(axes.flat, curves.items(), strict=False):
-        x, y = list(curve), list(curve.values())
-        axis.loglog(x, y, "o-")
-        axis.loglog(x, [y[-1] * value / x[-1] for value in x], "--", color="grey", linewidth=0.8)
-        axis.set_title(f"{name}: exponent {exponent(curve):.2f}", fontsize=8)
-        axis.tick_params(labelsize=7)
-    for axis in axes.flat[len(curves) :]:
-        axis.axis("off")
-    figure.savefig(path, dpi=110)
+def options_of() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART", help="some parts"
+    )
+    parser.add_argument("--out", type=Path, help="the figure to draw")
+    parser.add_argument("--json", type=Path, help="also write the curves to this file")
+    parser.add_argument("--smoke", action="store_true", help="two small points a curve")
+    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--batches", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def row_of(curve: Curve) -> dict[str, Any]:
+    """A curve as `--json` writes it: its points, the fitted slope, and that of a straight line as it should be."""
+    name = f"{curve.question} {curve.name}, {curve.across}"
+    row = {"row": "scaling", "name": name, "theirs": None, "ours": list(curve.points.items()), "floor": None}
+    ends = {"ratio": curve.slope(), "last": curve.last_slope(), "goal": curve.wanted, "gain": curve.gain}
+    return {**row, "unit": curve.unit, **ends, "device": device()}
 
 
 def main() -> None:
     """Measure, print, draw; `--store` is what it runs in processes of their own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="the figure to draw")
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--smoke", action="store_true", help="two small points a curve")
-    parser.add_argument("--launch", help="a command with {n} and {out} in it")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=200)
-    parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = options_of()
     if given.store:
         print(json.dumps(use_store(given.store, given.batches)))
         return
-    sizes, batches, counts = (64, 128, 256, 512), (4, 8, 16, 32, 64), (1000, 10_000, 100_000)
-    width, steps, read = given.width, given.steps, given.batches
-    if given.smoke:
-        sizes, batches, counts, width, steps, read = (32, 64), (4, 8), (100, 200), 4, 1, 5
-    by_size = {size: step(size, batches[0] if given.smoke else 16, width, steps) for size in sizes}
-    by_batch = {batch: step(sizes[0], batch, width, steps) for batch in batches}
-    curves: dict[str, Curve] = {
-        f"{what}: {name}": {(at**2 if what == "pixels" else at): found[key] for at, found in points.items()}
-        for what, points in (("pixels", by_size), ("batch", by_batch))
-        for name, key in (("step, ms", "ms"), ("memory, MiB", "MiB"))
-    }
-    curves |= set_sizes(counts, read)
-    if given.launch:
-        curves["processes: seconds"] = launch(given.launch, (1, 2, 4))
-    for name, curve in curves.items():
-        told = ", ".join(f"{at:g}: {value:.1f}" for at, value in curve.items())
-        print(f"{name:24s} exponent {exponent(curve):5.2f}   {told}")
-    rows: list[dict[str, Any]] = [
-        {"row": "scaling", "name": name, "theirs": None, "ours": list(curve.items()), "floor": None,
-         "unit": name.rsplit(", ")[-1], "ratio": exponent(curve), "goal": None}
-        for name, curve in curves.items()
-    ]  # fmt: skip
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=1) + "\n")
-    if given.out:
-        draw(given.out, curves)
+    if not given.smoke:
+        told = ", ".join(f"{part} {MINUTES[part]} min" for part in given.only)
+        print(f"about {sum(MINUTES[part] for part in given.only)} minutes on two cores: {told}", flush=True)
+    curves: list[Curve] = []
+    for part in given.only:
+        begun = time.perf_counter()
+        found = PARTS[part](given.smoke)
+        print(f"\n{part} (took {(time.perf_counter() - begun) / 60:.1f} min)")
+        for curve in found:
+            points = ", ".join(f"{at:g}: {value:.4g}" for at, value in curve.points.items())
+            slopes = f"slope {curve.slope():.2f} (last two {curve.last_slope():.2f}, straight {curve.wanted:g})"
+            print(f"  {curve.question} {curve.name}: {slopes}; {curve.unit}: {points}", flush=True)
+        curves += found
+        write_json(given.json, [row_of(curve) for curve in curves])
+        if given.out:
+            draw(given.out, curves, device())
 
 
 if __name__ == "__main__":

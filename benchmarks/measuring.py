@@ -1,6 +1,7 @@
 """What the benchmarks of whole steps share: steps in processes of their own, the rate of products, rows of results."""
 
 import json
+import os
 import platform
 import resource
 import statistics
@@ -19,23 +20,40 @@ from jcl.kernels.layers import have_kernels
 from jcl.trial import Execution
 
 
+def memory(field: str = "VmHWM") -> float:
+    """MiB of this process: the most that was ever resident (VmHWM), or what is resident now (VmRSS).
+
+    Not what getrusage says, which a process has from the one that started it. Linux only.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def reset_peak() -> float:
+    """MiB that are resident now; from here on the peak of memory counts anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory("VmRSS")
+
+
 def serve(step: Callable[[], object], *, processor_time: bool) -> None:
-    """In a child: a step for every line of the input, and a line with its milliseconds and the peak of memory."""
+    """In a child: a step for every line of the input, and a line with its milliseconds, page faults and peak memory."""
     clock = time.process_time if processor_time else time.perf_counter
     for _ in sys.stdin:
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         begun = clock()
         step()
         took = 1000 * (clock() - begun)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"ms": took, "MiB": peak}), flush=True)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+        print(json.dumps({"ms": took, "MiB": memory(), "faults": faults}), flush=True)
 
 
 class Child:
     """A process that does steps when it is asked to: with memory, and settings of memory, of its own."""
 
-    def __init__(self, script: str, arguments: Sequence[str]) -> None:
-        command = [sys.executable, script, *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, script: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        command, pipe = [sys.executable, script, *arguments], subprocess.PIPE
+        variables = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)
 
     def step(self) -> dict[str, float]:
         assert self.process.stdin is not None

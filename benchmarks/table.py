@@ -3,7 +3,7 @@
     python benchmarks/table.py --out docs/performance.md [--data FOLDER] [--rows 1 2 6]
 
 Runs the scripts below with --json and writes what they found between two marks of the file; nothing else may run on the
-machine meanwhile. It takes about half an hour on two cores. DATA is a folder of real volumes, for row 7.
+machine meanwhile. It takes most of an hour on two cores. DATA is a folder of real volumes, for row 7.
 """
 
 import argparse
@@ -23,6 +23,7 @@ SCRIPTS = {
     "1": ("bench_dense_loss.py",),
     "2": ("bench_step.py",),
     "3": ("bench_views.py",),
+    "4": ("bench_loader.py",),
     "5": ("bench_waiting.py", "--sizes", "64", "128", "--steps", "10"),
     "6": ("bench_finetune_step.py",),
     "7": ("bench_prepare.py", "{data}"),
@@ -30,13 +31,13 @@ SCRIPTS = {
     "9": ("bench_metrics.py", "--repeats", "1"),
     "10": ("bench_processes.py",),
     "11": ("bench_start.py",),
+    "memory": ("bench_memory.py", "--sizes", "128"),
 }
 BEGIN, END = "<!-- the table begins -->", "<!-- the table ends -->"
 
 
-def measure(rows: list[str], data: Path | None, folder: Path) -> list[dict[str, Any]]:
-    """What the scripts of these rows found; a script that fails is told and left out."""
-    found: list[dict[str, Any]] = []
+def measure(rows: list[str], data: Path | None, folder: Path) -> None:
+    """Run the scripts of these rows; what one that fails has written is removed, and told."""
     for row in rows:
         script, *more = SCRIPTS[row]
         if "{data}" in more and data is None:
@@ -46,11 +47,9 @@ def measure(rows: list[str], data: Path | None, folder: Path) -> list[dict[str, 
         words = [str(data) if word == "{data}" else word for word in more]
         print(f"row {row}: {script}", flush=True)
         done = subprocess.run([sys.executable, str(HERE / script), *words, "--json", str(results)], check=False)
-        if done.returncode == 0 and results.exists():
-            found += json.loads(results.read_text())
-        else:
+        if done.returncode:
+            results.unlink(missing_ok=True)
             print(f"row {row}: {script} ended with {done.returncode}", flush=True)
-    return found
 
 
 def shown(value: Any, unit: str = "") -> str:
