@@ -14,21 +14,19 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from measuring import Child, device, precisions, write_json
+from measuring import Child, device, ways_to_run, write_json
 
 HERE = Path(__file__).parent
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
-PLAIN = {"THP_MEM_ALLOC_ENABLE": "0"}
-LARGE = {"THP_MEM_ALLOC_ENABLE": "1"}
-KEPT = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(64 << 30)}
+OWN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
+"""A setting of the user's that changes nothing, with which `jcl.allocator` leaves memory alone."""
+
 SETTINGS = {
-    "plain": PLAIN,
-    "large pages (jcl.allocator)": LARGE,
-    "heap kept": {**PLAIN, **KEPT},
-    "heap kept, top pad 256 MiB": {**PLAIN, **KEPT, "MALLOC_TOP_PAD_": str(256 << 20)},
-    "heap kept, large pages": {**LARGE, **KEPT},
-    "heap kept, large pages by glibc": {**PLAIN, **KEPT, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+    "plain": {"THP_MEM_ALLOC_ENABLE": "0", **OWN},
+    "large pages": {"THP_MEM_ALLOC_ENABLE": "1", **OWN},
+    "kept (jcl.allocator)": {"THP_MEM_ALLOC_ENABLE": "0"},
+    "kept, on large pages": {"THP_MEM_ALLOC_ENABLE": "1"},
 }
 """Variables of the environment by setting; the first is what the others are compared with."""
 
@@ -73,11 +71,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.smoke:
         given.size, given.slices, given.width, given.rounds = 64, 2, 4, 1
-    precision = precisions("auto")[-1]
-    script, first = "bench_step.py", ["--one", precision, str(given.size), "--slices", str(given.slices)]
-    what = f"pre-training step, {given.slices} slices of {given.size} x {given.size}, {precision}"
+    way = list(ways_to_run("auto"))[-1]
+    script, first = "bench_step.py", ["--one", way, str(given.size), "--slices", str(given.slices)]
+    what = f"pre-training step, {given.slices} slices of {given.size} x {given.size}, {way}"
     if given.finetune:
-        script, first, what = "bench_finetune_step.py", ["--one", precision], f"fine-tuning step, {precision}"
+        script, first, what = "bench_finetune_step.py", ["--one", way], f"fine-tuning step, {way}"
     arguments = [*first, "--width", str(given.width), *(["--processor-time"] if given.processor_time else [])]
     laps = take_turns(str(HERE / script), arguments, given.rounds)
     rows = [row_of(what, name, laps) for name in SETTINGS]

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_store import BATCH, forget, write_ours
-from measuring import Child, memory, precisions, reset_peak, write_json
+from measuring import Child, memory, reset_peak, ways_to_run, write_json
 
 from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
 from jcl.data.store import Store
@@ -78,7 +78,7 @@ def copying(size: int, *, count: int = 64) -> float:
 def consumption(size: int, slices: int, width: int) -> tuple[float, str]:
     """Slices/s that a step takes, in the faster precision of this machine, after one that warms up; and which it is."""
     found: dict[str, float] = {}
-    for precision in precisions("auto"):
+    for precision in ways_to_run("auto"):
         arguments = ["--one", precision, str(size), "--slices", str(slices), "--width", str(width)]
         child = Child(str(HERE / "bench_step.py"), arguments)
         child.step()

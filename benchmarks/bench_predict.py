@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from measuring import matrix_rate, precisions
+from measuring import matrix_rate
 from torch import nn
 
 from jcl.backbones.unet import UNet
@@ -152,13 +152,14 @@ def main() -> None:
     """Measure and print."""
     given = options_of()
     size, slices, width = (64, 20, 4) if given.smoke else (given.size, given.slices, given.width)
-    dtype = str(resolve_precision(given.precision, CPU)).removeprefix("torch.")
+    precision = resolve_precision(given.precision, CPU)
+    dtype = str(precision).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         slices, network = make_case(folder, size, slices, width)
         shorten(folder, given.few)
         work = slices * flops_of(network, size)
-        rates = {precision: matrix_rate(precision) for precision in precisions("auto")}
+        rate = matrix_rate(precision)
         base = f"run=Path({str(folder / 'run')!r}), precision={given.precision!r}, "
         out = f", out=Path({str(folder / 'out')!r})"
         whole, few = (
@@ -167,9 +168,8 @@ def main() -> None:
         )
         theirs = plain(network, folder, min(given.plain, slices))
         scored, _, _ = in_child("evaluate", EvaluateConfig, f"{base}out=Path({str(folder / 'r.json')!r})")
-    floor = work / (rates[dtype] if dtype in rates else matrix_rate(dtype))
-    told = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in rates.items())
-    print(f"{torch.get_num_threads()} threads; matrix products: {told}")
+    floor = work / rate
+    print(f"{torch.get_num_threads()} threads; matrix products: {rate / 1e9:.0f} GFLOP/s")
     case = f"{size} x {size} x {slices}, {dtype}"
     rows = times(case, whole[0], theirs, scored, floor, min(given.plain, slices))
     rows += memory_rows(case, whole, few, size * size / MIB * 4 * np.array([slices, given.few]))
