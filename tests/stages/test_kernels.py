@@ -1,0 +1,61 @@
+"""Trainings on kernels are the plain ones but for rounding; they are recorded, repeat bit for bit, go on as they began."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from jcl.checkpoint import read_json
+from jcl.config import FinetuneConfig, PretrainConfig
+from jcl.errors import UsageError
+from jcl.kernels import library
+from jcl.kernels.library import load_library
+from jcl.runs import read_model
+from jcl.stages.finetune import finetune
+from jcl.stages.pretrain import pretrain
+
+WIDTH = load_library().jcl_lanes()
+
+
+def run(kind: str, store: Path, out: Path, **settings) -> Path:
+    shared = {"out": out, "width": WIDTH, "steps": 12, "batch_size": 4, "precision": "float32", "compile": "off"}
+    if kind == "pretrain":
+        small = {"projection": 8, "blocks": 1}
+        return pretrain(PretrainConfig(stores=(store,), method_settings=small, **{**shared, **settings}))
+    return finetune(FinetuneConfig(store=store, init="none", **{**shared, **settings}))
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_the_curve_is_that_of_the_plain_run(kind, store_path, tmp_path):
+    """For some steps: later, trainings drift apart from any change of the last bits."""
+    plain = run(kind, store_path, tmp_path / "plain", kernels="off")
+    fast = run(kind, store_path, tmp_path / "fast", kernels="on")
+    assert read_json(plain / "run.json")["kernels"] is False
+    assert read_json(fast / "run.json")["kernels"] is True
+    assert losses(fast) == pytest.approx(losses(plain), rel=2e-3)
+    assert read_model(fast).keys() == read_model(plain).keys()
+    again = run(kind, store_path, tmp_path / "again", kernels="on")
+    assert all(torch.equal(read_model(fast)[key], value) for key, value in read_model(again).items())
+
+
+def test_a_short_run_takes_them_by_itself_and_goes_on_with_them(store_path, tmp_path, monkeypatch):
+    out = run("finetune", store_path, tmp_path / "run")
+    assert read_json(out / "run.json")["kernels"] is True
+    monkeypatch.setenv("JCL_KERNELS", "off")
+    library.load_library.cache_clear()
+    try:
+        plain = run("finetune", store_path, tmp_path / "plain")
+        assert read_json(plain / "run.json")["kernels"] is False
+        with pytest.raises(UsageError, match="kernels are on, but the kernels are off"):
+            run("finetune", store_path, tmp_path / "other", kernels="on")
+        # the record of the run that began with them stands, and is told where they are gone
+        (out / "model.json").unlink()
+        with pytest.raises(UsageError, match="kernels are off"):
+            run("finetune", store_path, out, resume=True)
+    finally:
+        library.load_library.cache_clear()
