@@ -1,4 +1,4 @@
-"""Trainings on kernels are the plain ones but for rounding; they are recorded, repeat bit for bit, go on as they began."""
+"""Trainings on kernels are the plain ones but for rounding; they are recorded, repeat to the bit, go on as begun."""
 
 import json
 from pathlib import Path
