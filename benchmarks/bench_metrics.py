@@ -2,7 +2,7 @@
 
 Needs an environment with MONAI, numpy, scipy, torch and jaxtyping:
 
-    PYTHONPATH=src python benchmarks/bench_metrics.py            # about a minute
+    PYTHONPATH=src python benchmarks/bench_metrics.py            # some minutes a repeat, nearly all MONAI's
     PYTHONPATH=src python benchmarks/bench_metrics.py --smoke    # a small case: checks the values, says little of speed
 
 MONAI wants one-hot volumes; making them is timed by itself and not counted in the ratio, as a program

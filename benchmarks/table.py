@@ -3,7 +3,7 @@
     python benchmarks/table.py --out docs/performance.md [--data FOLDER] [--rows 1 2 6]
 
 Runs the scripts below with --json and writes what they found between two marks of the file; nothing else may run on the
-machine meanwhile. It takes most of an hour on two cores. DATA is a folder of real volumes, for row 7.
+machine meanwhile. It takes about an hour on two cores. DATA is a folder of real volumes, for row 7.
 """
 
 import argparse
