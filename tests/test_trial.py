@@ -142,7 +142,17 @@ def test_a_compilation_that_fails_is_told_and_left():
 
     way, words = choose_execution(make, precision="float32", compile="auto", kernels="off", steps=1_000_000, device=CPU)
     assert way == FLOAT
-    assert "not compiled (RuntimeError)" in words
+    assert "not compiled (RuntimeError: no)" in words
+
+
+def test_several_processes_compile_only_when_told(monkeypatch):
+    monkeypatch.setattr(trial, "processes", lambda: 2)
+    monkeypatch.setattr(trial, "_longest", lambda seconds: seconds)
+    tried: list[Execution] = []
+    way, words = choose({FLOAT: 10, COMPILED: 2}, tried, precision="float32", compile="auto", steps=1_000_000)
+    assert way == FLOAT
+    assert COMPILED not in tried
+    assert "not tried in several processes" in words
 
 
 def test_a_trial_draws_nothing_from_the_training():

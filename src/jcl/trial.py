@@ -156,13 +156,17 @@ def _try(
     ahead = steps * timed[best]
     if compile != "auto" or ahead < COMPILED_FROM_SECONDS or not _can_compile(device):
         return best, words
+    if processes() > 1:
+        # should it fail in one alone, that one would go on while the others wait for it in the middle of a step
+        return best, f"{words}; compiling is not tried in several processes"
     compiled = Execution(best.precision, compiled=True)
     began = time.perf_counter()
     step = make(compiled)
     try:
         step()
     except Exception as error:  # compilation is only tried: whatever it stumbles over, the run goes without it
-        return best, f"{words}; not compiled ({type(error).__name__})"
+        why = next(iter(str(error).strip().splitlines()), "")
+        return best, f"{words}; not compiled ({type(error).__name__}: {why[:200]})"
     spent = _longest(time.perf_counter() - began)
     each = _time({compiled: step}, device)[compiled]
     pays = spent + steps * each < MARGIN * ahead
