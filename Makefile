@@ -32,7 +32,7 @@ format: $(TEST)/.installed ## put sources in order: ruff's fixes and format
 	$(TEST)/bin/ruff check --fix
 	$(TEST)/bin/ruff format
 
-bench: $(TEST)/.installed ## measure every row of docs/performance.md on this machine, and write its table (half an hour)
+bench: $(TEST)/.installed ## measure every row of docs/performance.md on this machine, and write its table (an hour)
 	$(TEST)/bin/python benchmarks/table.py --out docs/performance.md
 
 smoke: $(TEST)/.installed ## run every benchmark once, small, to see that it works

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measuring import memory, reset_peak
+from measuring import memory, reset_peak, ways_to_run
 
 from jcl import backbones, methods
+from jcl.allocator import keep_memory
 from jcl.data.batches import SliceBatch
 from jcl.optim import set_learning_rate, sgd
+from jcl.trial import run_as
 
 
 def make_step(name: str, size: int, batch: int, width: int) -> tuple[Any, Callable[[float], None]]:
@@ -29,6 +31,8 @@ def make_step(name: str, size: int, batch: int, width: int) -> tuple[Any, Callab
     torch.manual_seed(0)
     method: Any = methods.load(name)(backbones.load("unet")(in_channels=1, classes=2, width=width))
     method.to(memory_format=torch.channels_last)
+    ways = ways_to_run("auto")
+    run_as(method.backbone, ways.get("kernels", ways["float32"]), method=method)
     optimizer = sgd(method.parameters(), weight_decay=0.0)
     set_learning_rate(optimizer, method.learning_rate)
     images, volumes = torch.rand(batch, 1, size, size), torch.arange(batch) // 4
@@ -47,6 +51,7 @@ def make_step(name: str, size: int, batch: int, width: int) -> tuple[Any, Callab
 
 def measure(name: str, size: int, batch: int, width: int, steps: int) -> dict[str, float]:
     """Median milliseconds of a step in each phase of the method, MiB, and millions of parameters."""
+    keep_memory()
     torch.set_num_threads(1)
     make_step(name, 64, 4, 4)[1](0.0)  # PyTorch loads what it needs
     before = reset_peak()

@@ -3,7 +3,7 @@
     python benchmarks/bench_scaling.py [--only size batch set processes prepare] [--out FIGURE.png] [--json FILE]
     python benchmarks/bench_scaling.py --smoke
 
-- size: a step of JCL, width 32, float32, one thread, 4 slices of 64 to 512 pixels a side: processor time, and memory
+- size: a step of JCL, width 32, float32 on kernels, one thread, 4 slices of 64 to 512 pixels a side: processor time, and memory
   above that before the network was built, in a process of its own (`bench_methods.py --one`).
 - batch: the same with 4 to 64 slices of 128 pixels a side.
 - set: stores of a thousand to a hundred thousand small slices, each used in a process of its own: opening and listing,
@@ -45,7 +45,7 @@ CASE = 100
 """Slices of a case of the generated stores."""
 PIXELS = 32
 
-MINUTES = {"size": 4, "batch": 5, "set": 3, "processes": 7, "prepare": 3}
+MINUTES = {"size": 2, "batch": 3, "set": 3, "processes": 5, "prepare": 3}
 """What the parts take on two cores without bfloat16."""
 
 
