@@ -3,8 +3,8 @@
     python benchmarks/bench_scaling.py [--only size batch set processes prepare] [--out FIGURE.png] [--json FILE]
     python benchmarks/bench_scaling.py --smoke
 
-- size: a step of JCL, width 32, float32 on kernels, one thread, 4 slices of 64 to 512 pixels a side: processor time, and memory
-  above that before the network was built, in a process of its own (`bench_methods.py --one`).
+- size: a step of JCL, width 32, float32 on kernels, one thread, 4 slices of 64 to 512 pixels a side: processor time,
+  and memory above that before the network was built, in a process of its own (`bench_methods.py --one`).
 - batch: the same with 4 to 64 slices of 128 pixels a side.
 - set: stores of a thousand to a hundred thousand small slices, each used in a process of its own: opening and listing,
   the order of an epoch, reading a batch, memory above the start.

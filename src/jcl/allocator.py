@@ -18,8 +18,8 @@ def keep_memory() -> None:
     """Memory that is freed is kept for the next tensor, for the rest of the process.
 
     A training step gets and frees arrays of hundreds of MiB. By default each comes from the system and goes back to it,
-    which hands it over in pages of 4 KiB that it fills with zeros while the program waits: a sixth to a third of a step. The
-    price is a quarter more memory, since what is kept does not always fit what is asked for.
+    which hands it over in pages of 4 KiB that it fills with zeros while the program waits, a sixth to a third of a
+    step. The price is a quarter more memory, since what is kept does not always fit what is asked for.
 
     Where the C library is not glibc, or the user has own settings, PyTorch is asked for pages of 2 MiB instead,
     which are handed over faster; it looks for that when it makes its first tensor, and later the call does nothing.
