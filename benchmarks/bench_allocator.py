@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from measuring import Child, device, ways_to_run, write_json
+from measuring import Child, device, take_turns, ways_to_run, write_json
 
 HERE = Path(__file__).parent
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -31,20 +31,6 @@ SETTINGS = {
 """Variables of the environment by setting; the first is what the others are compared with."""
 
 Laps = dict[str, list[dict[str, float]]]
-
-
-def take_turns(script: str, arguments: list[str], rounds: int) -> Laps:
-    """What the steps of each setting took, one of each a round, after one that warms up."""
-    children = {name: Child(script, arguments, environment) for name, environment in SETTINGS.items()}
-    laps: Laps = {name: [] for name in SETTINGS}
-    for number in range(rounds + 1):
-        for name, child in children.items():
-            lap = child.step()
-            if number:
-                laps[name].append(lap)
-    for child in children.values():
-        child.close()
-    return laps
 
 
 def row_of(what: str, name: str, laps: Laps) -> dict[str, Any]:
@@ -77,7 +63,8 @@ def main() -> None:
     if given.finetune:
         script, first, what = "bench_finetune_step.py", ["--one", way], f"fine-tuning step, {way}"
     arguments = [*first, "--width", str(given.width), *(["--processor-time"] if given.processor_time else [])]
-    laps = take_turns(str(HERE / script), arguments, given.rounds)
+    children = {name: Child(str(HERE / script), arguments, setting) for name, setting in SETTINGS.items()}
+    laps = take_turns(children, given.rounds)
     rows = [row_of(what, name, laps) for name in SETTINGS]
     pages = PAGES.read_text().strip() if PAGES.exists() else "not known"
     print(f"{device()}; large pages: {pages}\n{what}\n")

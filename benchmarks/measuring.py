@@ -71,6 +71,19 @@ class Child:
         self.process.wait()
 
 
+def take_turns(children: Mapping[str, Child], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """What the steps of each child took, one of each a round, after one that warms up; then they end."""
+    laps: dict[str, list[dict[str, float]]] = {name: [] for name in children}
+    for number in range(rounds + 1):
+        for name, child in children.items():
+            lap = child.step()
+            if number:
+                laps[name].append(lap)
+    for child in children.values():
+        child.close()
+    return laps
+
+
 def measure(
     script: str, variants: Mapping[str, Sequence[str]], *, rounds: int, together: bool
 ) -> dict[str, dict[str, float]]:
@@ -83,16 +96,9 @@ def measure(
         together: the variants take turns, so that the machine is the same to all; else one ends before the next begins,
             which takes less memory.
     """
-    laps: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    laps: dict[str, list[dict[str, float]]] = {}
     for group in [list(variants)] if together else [[name] for name in variants]:
-        children = {name: Child(script, variants[name]) for name in group}
-        for number in range(rounds + 1):
-            for name, child in children.items():
-                lap = child.step()
-                if number:
-                    laps[name].append(lap)
-        for child in children.values():
-            child.close()
+        laps |= take_turns({name: Child(script, variants[name]) for name in group}, rounds)
     return {
         name: {"ms": statistics.median(lap["ms"] for lap in these), "MiB": max(lap["MiB"] for lap in these)}
         for name, these in laps.items()

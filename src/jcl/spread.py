@@ -4,10 +4,8 @@ Results come in any order. A process that dies costs its own item only.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
-import platform
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import SimpleITK as sitk
 
+from jcl.allocator import keep_memory
 from jcl.errors import UsageError
 from jcl.orphans import end_with_parent
 
@@ -25,9 +24,6 @@ __all__ = ["InProcesses", "OnRay", "Spread"]
 
 LOST_AGAIN = 2
 """How often Ray gives out an item again whose process or machine died, before the item is blamed."""
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Names of settings in glibc's malloc.h."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -172,14 +168,6 @@ def _context(modules: Sequence[str]) -> BaseContext:
 def _start_worker() -> None:
     """One thread a process; the parent alone answers Ctrl-C; a parent that is killed takes its workers along."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    _keep_memory()
+    keep_memory(large=False)  # a volume is handed back, what is worked on in it is not
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-
-
-def _keep_memory() -> None:
-    """What this process frees it keeps for its next item: new memory comes from the system page by page, and slowly."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # more is refused
-        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)

@@ -1,5 +1,6 @@
 """The digest of code changes with what a run can reach, and with nothing else."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,19 @@ def test_what_a_run_cannot_reach_does_not_count():
 def test_a_method_counts_for_its_own_runs():
     digests = {code_digest(["jcl.stages.pretrain", f"jcl.methods.{name}"]) for name in ("jcl", "moco", "simclr")}
     assert len(digests) == 3
+
+
+def test_the_c_files_beside_what_is_reached_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On a copy of the package: those of the kernels, which trainings reach, and not of a folder that none does."""
+    package = tmp_path / "jcl"
+    shutil.copytree(Path(sourcecode.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sourcecode, "__file__", str(package / "benchmark" / "sourcecode.py"))
+    sourcecode._file_of.cache_clear()
+    before = code_digest(["jcl.stages.finetune"])
+    (package / "elsewhere").mkdir()
+    (package / "elsewhere" / "other.c").write_text("int x;")
+    assert code_digest(["jcl.stages.finetune"]) == before
+    header = package / "kernels" / "tiles.h"
+    header.write_text(header.read_text().replace("TILE = 4", "TILE = 2"))
+    assert code_digest(["jcl.stages.finetune"]) != before
+    sourcecode._file_of.cache_clear()

@@ -69,6 +69,13 @@ def test_bias_and_activation_are_part_of_it_with_and_without_a_gradient(slope, b
         assert distance(bias.grad, (gradient * torch.where(y > 0, 1.0, slope)).sum((0, 2, 3)).double()) < NEAR
 
 
+def test_a_bias_with_gaps_in_memory():
+    x, weight, _ = example(1, LANES, LANES, 6, 7)
+    bias = torch.linspace(-9, 9, 2 * LANES)[::2]
+    with torch.no_grad():
+        assert distance(convolve(x, weight, bias), F.conv2d(x, weight, bias, padding=1).double()) < NEAR
+
+
 def test_the_bits_are_the_same_for_any_number_of_threads():
     found = []
     for threads in (1, 2, 3):

@@ -18,7 +18,7 @@ WITHOUT_EFFECT = ("out", "resume", "workers", "checkpoint_minutes", "timeout_min
 """Settings that change no result, so they are no part of what a task is."""
 
 ADDED_LATER: Mapping[str, Any] = {"label_noise": 0.0, "kernels": "auto"}
-"""Settings that earlier versions did not have, each with the value that does what they did.
+"""Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
 
 With that value they are no part of what a task is either, so that what was done before stays done.
 """

@@ -17,8 +17,15 @@ LEFT_OUT = ("jcl.config", "jcl.progress")
 
 
 def code_digest(modules: Iterable[str]) -> str:
-    """Digest of the modules and of all of this package that they import, directly or not (16 hexadecimal digits)."""
-    parts = [f"{name}\n{_meaning(path)}" for name, path in sorted(reached(modules).items())]
+    """Digest of the modules and of all of this package that they import, directly or not (16 hexadecimal digits).
+
+    With a module count the C files beside it, which it may compile, as they are.
+    """
+    found = sorted(reached(modules).items())
+    parts = [f"{name}\n{_meaning(path)}" for name, path in found]
+    folders = {path.parent for name, path in found if name.partition(".")[0] == "jcl"}
+    sources = sorted(path for folder in folders for path in folder.glob("*.[ch]"))
+    parts += [f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sources]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -37,12 +37,12 @@ def convolve(
     """What `leaky_relu(conv2d(x, weight, bias, padding=1), slope)` computes, in 36 products for 16 outputs, not 144.
 
     On a CPU, in channels-last layout, which x is brought to if it has another. Bias and slope cost nothing where no
-    gradient is asked for. Rounding errors are some times those of
-    the direct sum, still about 1e-5 of the values' spread. The result is the same for any number of threads.
+    gradient is asked for. Rounding errors are some times those of the direct sum, at most 3e-5 of the largest value
+    in the tests. The result is the same for any number of threads.
 
     Raises:
         KernelError: the kernels cannot be compiled here.
-        ValueError: not float32 on a CPU, or channels that are no multiple of `lanes()`.
+        ValueError: not float32 on a CPU, or channels that are no multiple of the kernels' lanes.
     """
     lanes = load_library().jcl_lanes()
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu":
@@ -84,10 +84,11 @@ def _run(x: Tensor, weight: Tensor, *, turned: bool, bias: Tensor | None = None,
         weight.data_ptr(), frequencies.data_ptr(), rows, columns, *steps, int(turned), threads
     )
     b, _, h, w = x.shape
-    y = torch.empty((b, columns, h, w), memory_format=torch.channels_last)
+    y = torch.empty((b, columns, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+    added = None if bias is None else bias.contiguous()  # has to be there as long as its address is used
     library.jcl_convolve(
         x.data_ptr(), frequencies.data_ptr(), y.data_ptr(), b, h, w, rows, columns,
-        None if bias is None else bias.contiguous().data_ptr(), slope,
+        None if added is None else added.data_ptr(), slope,
         _scratch("work", library.jcl_convolve_work(rows, TILES, threads)).data_ptr(), _zeros(rows), TILES, threads,
     )  # fmt: skip
     return y
@@ -115,7 +116,7 @@ def _scratch(name: str, size: int) -> Tensor:
     """Memory that this thread keeps from call to call: fetched anew, the system would fill it with zeros each time."""
     found: Tensor | None = getattr(_kept, name, None)
     if found is None or len(found) < size:
-        found = torch.empty(size)
+        found = torch.empty(size, dtype=torch.float32)
         setattr(_kept, name, found)
     return found
 
@@ -124,5 +125,5 @@ def _zeros(count: int) -> int:
     """Address of so many zeros."""
     found: Tensor | None = getattr(_kept, "zeros", None)
     if found is None or len(found) < count:
-        found = _kept.zeros = torch.zeros(count)
+        found = _kept.zeros = torch.zeros(count, dtype=torch.float32)
     return found.data_ptr()

@@ -72,7 +72,7 @@ class _Normalisation(torch.autograd.Function):
         channels = x.shape[1]
         rows = x.numel() // channels
         shared = (rows, channels, centre.data_ptr(), scale.data_ptr(), shift.data_ptr())
-        parts = torch.empty(library.jcl_blocks(rows), 2, channels)
+        parts = torch.empty(library.jcl_blocks(rows), 2, channels, dtype=x.dtype)
         library.jcl_gradient_sums(x.data_ptr(), gradient.data_ptr(), *shared, ctx.slope, parts.data_ptr(), threads)
         own = parts.sum(0, dtype=torch.float64)
         total = own.clone()
@@ -97,7 +97,7 @@ def _moments(x: Tensor, rows: int, channels: int) -> tuple[Tensor, Tensor]:
     """
     library = load_library()
     blocks, size = library.jcl_blocks(rows), library.jcl_block_rows()
-    parts = torch.empty(blocks, 2, channels)
+    parts = torch.empty(blocks, 2, channels, dtype=x.dtype)
     library.jcl_moments(x.data_ptr(), rows, channels, parts.data_ptr(), torch.get_num_threads())
     means, squares = parts.double().unbind(1)
     counts = torch.full((blocks, 1), size, dtype=torch.float64)

@@ -26,7 +26,7 @@ class _Pooling(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x = x.contiguous(memory_format=torch.channels_last)
         b, c, h, w = x.shape
-        y = torch.empty((b, c, h // 2, w // 2), memory_format=torch.channels_last)
+        y = torch.empty((b, c, h // 2, w // 2), dtype=x.dtype, memory_format=torch.channels_last)
         where = torch.empty_like(y, dtype=torch.uint8)
         load_library().jcl_pool(x.data_ptr(), y.data_ptr(), where.data_ptr(), b, h, w, c, torch.get_num_threads())
         ctx.save_for_backward(where)
@@ -39,7 +39,7 @@ class _Pooling(torch.autograd.Function):
         (where,) = ctx.saved_tensors
         b, c, h, w = ctx.shape
         gradient = grad_output.contiguous(memory_format=torch.channels_last)
-        of_x = torch.empty((b, c, h, w), memory_format=torch.channels_last)
+        of_x = torch.empty((b, c, h, w), dtype=gradient.dtype, memory_format=torch.channels_last)
         load_library().jcl_pool_gradient(
             gradient.data_ptr(), where.data_ptr(), of_x.data_ptr(), b, h, w, c, torch.get_num_threads()
         )
