@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from jcl.device import resolve_precision
-from jcl.kernels.layers import have_kernels
+from jcl.kernels.exchange import have_kernels
 from jcl.trial import Execution
 
 

@@ -15,11 +15,23 @@ from jcl.optim import set_learning_rate, sgd
 from jcl.trial import Execution, run_as
 
 KINDS = {
-    "convolution, backward": ("convolution_backward", "slow_conv2d_backward", "_ConvolutionBackward"),
-    "convolution, forward": ("mkldnn_convolution", "_Convolution", "convolution", "conv2d", "conv_transpose2d"),
+    "convolution, backward": (
+        "convolution_backward",
+        "slow_conv2d_backward",
+        "ConvolutionBackward",
+        "_ColumnsBackward",
+    ),
+    "convolution, forward": (
+        "mkldnn_convolution",
+        "Convolution",
+        "_Columns",
+        "convolution",
+        "conv2d",
+        "conv_transpose2d",
+    ),
     "batch normalisation": ("batch_norm", "_Normalisation"),
     "leaky ReLU": ("leaky_relu",),
-    "pooling": ("max_pool2d",),
+    "pooling": ("max_pool2d", "_Pooling"),
     "copies, concatenation, filling": ("copy_", "cat", "fill_", "clone", "contiguous", "_to_copy"),
     "products of matrices": ("mm", "bmm", "addmm"),
     "views": ("grid_sampler_2d", "avg_pool2d"),

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from jcl.device import autocast
 from jcl.errors import UsageError
-from jcl.kernels.layers import have_kernels, use_kernels
+from jcl.kernels.exchange import have_kernels, use_kernels
 
 PIXELS = 1 << 18
 """Of the slices that a processor's network takes at a time (one of 512 x 512). More do not make it faster, and a U-Net

@@ -12,7 +12,7 @@ from torch import distributed, nn
 from jcl.device import resolve_precision
 from jcl.distributed import processes
 from jcl.errors import UsageError
-from jcl.kernels.layers import use_kernels
+from jcl.kernels.exchange import use_kernels
 from jcl.kernels.library import KernelError, load_library
 from jcl.recompute import recompute_activations
 

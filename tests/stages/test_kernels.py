@@ -31,16 +31,24 @@ def losses(out: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
-def test_the_curve_is_that_of_the_plain_run(kind, store_path, tmp_path):
-    """For some steps: later, trainings drift apart from any change of the last bits."""
-    plain = run(kind, store_path, tmp_path / "plain", kernels="off")
-    fast = run(kind, store_path, tmp_path / "fast", kernels="on")
-    assert read_json(plain / "run.json")["kernels"] is False
-    assert read_json(fast / "run.json")["kernels"] is True
-    assert losses(fast) == pytest.approx(losses(plain), rel=2e-3)
-    assert read_model(fast).keys() == read_model(plain).keys()
-    again = run(kind, store_path, tmp_path / "again", kernels="on")
-    assert all(torch.equal(read_model(fast)[key], value) for key, value in read_model(again).items())
+def test_the_first_losses_are_those_of_the_plain_run(kind, store_path, tmp_path):
+    """Of the weights as they begin, and after one step of learning: the forward pass and the gradient as a whole.
+
+    Later, trainings drift apart from any change of the last bits, as float32 does from float64: 1e-2 after some steps.
+    """
+    for steps, near in ((1, 1e-5), (2, 2e-3)):
+        plain = run(kind, store_path, tmp_path / f"plain{steps}", kernels="off", steps=steps)
+        fast = run(kind, store_path, tmp_path / f"fast{steps}", kernels="on", steps=steps)
+        assert losses(fast) == pytest.approx(losses(plain), rel=near)
+        assert read_json(plain / "run.json")["kernels"] is False
+        assert read_json(fast / "run.json")["kernels"] is True
+        assert read_model(fast).keys() == read_model(plain).keys()
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_run_with_kernels_repeats_to_the_bit(kind, store_path, tmp_path):
+    one, two = (run(kind, store_path, tmp_path / name, kernels="on") for name in ("one", "two"))
+    assert all(torch.equal(read_model(two)[key], value) for key, value in read_model(one).items())
 
 
 def test_a_short_run_takes_them_by_itself_and_goes_on_with_them(store_path, tmp_path, monkeypatch):

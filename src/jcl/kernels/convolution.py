@@ -1,6 +1,5 @@
-"""3 x 3 convolutions by Winograd's tiles (Lavin and Gray, 2015, arXiv:1509.09308), with gradients."""
+"""3 x 3 convolutions on tiles with gradients, alone and in a chain with the normalisations between them."""
 
-import threading
 from typing import Any
 
 import torch
@@ -9,23 +8,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from jcl.kernels import winograd
+from jcl.kernels.affine import Affine, Moments
 from jcl.kernels.library import load_library
+from jcl.kernels.normalisation import affine_of, gradients_of_normalisation
 
-__all__ = ["convolve"]
-
-TILES = 24
-"""Tiles of 4 x 4 outputs that a thread takes at a time: their frequencies stay in its cache."""
-
-GRADIENT_TILES = 96
-"""The same for the gradient of weights where channels are many, which all threads share."""
-
-FEW_CHANNELS = 64 * 64
-"""Inputs times outputs up to which each thread sums tiles of its own for the gradient of weights."""
-
-FEW_TILES, PARTS = 32, 16
-"""Of such a sum: tiles at a time, and the parts of all tiles. Fixed, so that threads do not matter."""
-
-_kept = threading.local()
+__all__ = ["convolve", "convolve_measured", "convolve_normalised"]
 
 
 def convolve(
@@ -44,16 +32,57 @@ def convolve(
         KernelError: the kernels cannot be compiled here.
         ValueError: not float32 on a CPU, or channels that are no multiple of the kernels' lanes.
     """
+    _check(x, weight)
+    if torch.is_grad_enabled():
+        y: Tensor = _Convolution.apply(x, weight)  # pyright: ignore[reportAssignmentType]
+        y = y if bias is None else y + bias[:, None, None]
+        return y if slope == 1 else F.leaky_relu(y, slope)
+    return winograd.correlate(x.contiguous(memory_format=torch.channels_last), weight, bias, slope)
+
+
+def convolve_measured(
+    x: Float32[Tensor, "b i h w"], weight: Float32[Tensor, "o i 3 3"]
+) -> tuple[Float32[Tensor, "b o h w"], Moments]:
+    """`convolve` without bias, and the moments of what it gives, for a normalisation behind it.
+
+    Raises:
+        KernelError, ValueError: as in `convolve`.
+    """
+    _check(x, weight)
+    y, mean, variance, values = _MeasuredConvolution.apply(x, weight)  # pyright: ignore[reportGeneralTypeIssues]
+    return y, Moments(mean, variance, values)
+
+
+def convolve_normalised(
+    x: Float32[Tensor, "b i h w"],
+    moments: Moments,
+    scale: Float32[Tensor, " i"],
+    shift: Float32[Tensor, " i"],
+    weight: Float32[Tensor, "o i 3 3"],
+    *,
+    epsilon: float,
+    slope: float,
+) -> tuple[Float32[Tensor, "b o h w"], Moments]:
+    """`convolve_measured(normalise(x, moments, scale, shift, ...), weight)` in one.
+
+    What lies between is never in memory: x is normalised and activated each time it is read, forward and back, and
+    the sums that the gradient of a normalisation needs are taken where the gradient of its result arises.
+
+    Raises:
+        KernelError, ValueError: as in `convolve`.
+    """
+    _check(x, weight)
+    found = _NormalisedConvolution.apply(x, moments, scale, shift, weight, epsilon, slope)
+    y, mean, variance, values = found  # pyright: ignore[reportGeneralTypeIssues]
+    return y, Moments(mean, variance, values)
+
+
+def _check(x: Tensor, weight: Tensor) -> None:
     lanes = load_library().jcl_lanes()
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu":
         raise ValueError(f"the kernels take float32 on a CPU, not {x.dtype} on {x.device}")
     if weight.shape[0] % lanes or weight.shape[1] % lanes or weight.shape[1:] != (x.shape[1], 3, 3):
         raise ValueError(f"weights of {tuple(weight.shape)} for {x.shape[1]} channels, which go by {lanes}")
-    if torch.is_grad_enabled():
-        y: Tensor = _Convolution.apply(x, weight)  # pyright: ignore[reportAssignmentType]
-        y = y if bias is None else y + bias[:, None, None]
-        return y if slope == 1 else F.leaky_relu(y, slope)
-    return _run(x.contiguous(memory_format=torch.channels_last), weight, turned=False, bias=bias, slope=slope)
 
 
 class _Convolution(torch.autograd.Function):
@@ -61,69 +90,64 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
-        return _run(x, weight, turned=False)
+        return winograd.correlate(x, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
+        return _gradients(ctx, grad_output)
+
+
+class _MeasuredConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        y, moments = winograd.measured(x, weight)
+        ctx.mark_non_differentiable(moments.mean, moments.variance)
+        return y, moments.mean, moments.variance, moments.values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor, *_: Any) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _gradients(ctx, grad_output)
+
+
+def _gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    x, weight = ctx.saved_tensors
+    gradient = grad_output.contiguous(memory_format=torch.channels_last)
+    of_x = winograd.input_gradient(gradient, weight) if ctx.needs_input_grad[0] else None
+    return of_x, winograd.weight_gradient(x, gradient, weight) if ctx.needs_input_grad[1] else None
+
+
+class _NormalisedConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        x: Tensor,
+        moments: Moments,
+        scale: Tensor,
+        shift: Tensor,
+        weight: Tensor,
+        epsilon: float,
+        slope: float,
+    ) -> tuple[Tensor, Tensor, Tensor, int]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        affine, deviation = affine_of(moments, scale, shift, epsilon, slope)
+        y, moments = winograd.measured(x, weight, affine)
+        ctx.save_for_backward(x, affine.mean, affine.scale, affine.shift, deviation, weight)
+        ctx.slope = slope
+        ctx.mark_non_differentiable(moments.mean, moments.variance)
+        return y, moments.mean, moments.variance, moments.values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, mean, scale, shift, deviation, weight = ctx.saved_tensors
+        affine = Affine(mean, scale, shift, ctx.slope)
         gradient = grad_output.contiguous(memory_format=torch.channels_last)
-        of_x = _run(gradient, weight, turned=True) if ctx.needs_input_grad[0] else None
-        return of_x, _weight_gradient(x, gradient, weight) if ctx.needs_input_grad[1] else None
-
-
-def _run(x: Tensor, weight: Tensor, *, turned: bool, bias: Tensor | None = None, slope: float = 1.0) -> Tensor:
-    """The convolution, or with `turned` weights the gradient of its input."""
-    library, threads = load_library(), torch.get_num_threads()
-    inner, outer = (0, 1) if turned else (1, 0)
-    rows, columns = weight.shape[inner], weight.shape[outer]
-    panel = 2 * library.jcl_lanes()
-    steps = (weight.stride(inner), weight.stride(outer), weight.stride(2), weight.stride(3))
-    frequencies = _scratch("weights", 36 * rows * -(-columns // panel) * panel)
-    library.jcl_weights_to_frequencies(
-        weight.data_ptr(), frequencies.data_ptr(), rows, columns, *steps, int(turned), threads
-    )
-    b, _, h, w = x.shape
-    y = torch.empty((b, columns, h, w), dtype=x.dtype, memory_format=torch.channels_last)
-    added = None if bias is None else bias.contiguous()  # has to be there as long as its address is used
-    library.jcl_convolve(
-        x.data_ptr(), frequencies.data_ptr(), y.data_ptr(), b, h, w, rows, columns,
-        None if added is None else added.data_ptr(), slope,
-        _scratch("work", library.jcl_convolve_work(rows, TILES, threads)).data_ptr(), _zeros(rows), TILES, threads,
-    )  # fmt: skip
-    return y
-
-
-def _weight_gradient(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
-    library, threads = load_library(), torch.get_num_threads()
-    outputs, inputs = weight.shape[:2]
-    b, _, h, w = x.shape
-    panel = 2 * library.jcl_lanes()
-    tiles, parts = (FEW_TILES, PARTS) if inputs * outputs <= FEW_CHANNELS else (GRADIENT_TILES, 1)
-    sums = _scratch("weights", parts * 36 * inputs * -(-outputs // panel) * panel)
-    library.jcl_weight_gradient(
-        x.data_ptr(), gradient.data_ptr(), sums.data_ptr(), b, h, w, inputs, outputs,
-        _scratch("work", library.jcl_weight_gradient_work(inputs, outputs, tiles, threads)).data_ptr(),
-        _zeros(max(inputs, outputs)), tiles, parts, threads,
-    )  # fmt: skip
-    result = torch.empty_like(weight)
-    steps = (result.stride(1), result.stride(0), result.stride(2), result.stride(3))
-    library.jcl_frequencies_to_weights(sums.data_ptr(), result.data_ptr(), inputs, outputs, *steps, threads)
-    return result
-
-
-def _scratch(name: str, size: int) -> Tensor:
-    """Memory that this thread keeps from call to call: fetched anew, the system would fill it with zeros each time."""
-    found: Tensor | None = getattr(_kept, name, None)
-    if found is None or len(found) < size:
-        found = torch.empty(size, dtype=torch.float32)
-        setattr(_kept, name, found)
-    return found
-
-
-def _zeros(count: int) -> int:
-    """Address of so many zeros."""
-    found: Tensor | None = getattr(_kept, "zeros", None)
-    if found is None or len(found) < count:
-        found = _kept.zeros = torch.zeros(count, dtype=torch.float32)
-    return found.data_ptr()
+        of_weight = winograd.weight_gradient(x, gradient, weight, affine) if ctx.needs_input_grad[4] else None
+        before, sums = winograd.gradient_before(gradient, weight, x, affine)
+        linear = Affine(mean, scale, shift, 1.0)  # the activation is taken back already
+        of_scale, of_shift = gradients_of_normalisation(x, before, sums, linear, deviation, before)
+        return before, None, of_scale, of_shift, of_weight, None, None

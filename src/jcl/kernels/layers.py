@@ -1,21 +1,21 @@
-"""Have a network run on the kernels: its layers are exchanged, weights and their names stay."""
+"""Layers that compute with the kernels what they can, and the rest as PyTorch does."""
 
-import itertools
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jcl.kernels.affine import Moments, moments_of
 from jcl.kernels.columns import convolve_columns
-from jcl.kernels.convolution import convolve
-from jcl.kernels.library import KernelError, load_library
+from jcl.kernels.convolution import convolve, convolve_measured, convolve_normalised
+from jcl.kernels.library import load_library
 from jcl.kernels.normalisation import normalise
 from jcl.kernels.pooling import pool
-from jcl.norms import SharedBatchNorm, converted
+from jcl.norms import SharedBatchNorm
 
-__all__ = ["have_kernels", "use_kernels"]
+__all__ = ["Chain", "Convolution", "Normalisation", "Pooling"]
 
 LEAST_PIXELS = 400
 """Of all slices together, below which making the weights ready for tiles takes longer than they save."""
@@ -25,38 +25,6 @@ MOST_WASTE = 2.0
 
 LARGE = 256 * 512
 """Weights' channels, inputs times outputs, from which one product of matrices is faster where tiles are not."""
-
-
-def have_kernels() -> bool:
-    """Whether the kernels can be had on this machine; the first call may compile them."""
-    try:
-        load_library()
-    except KernelError:
-        return False
-    return True
-
-
-def use_kernels(network: nn.Module) -> None:
-    """Exchange the layers that the kernels can compute: 3 x 3 convolutions, batch normalisations, 2 x 2 pooling.
-
-    A ReLU or leaky ReLU right behind one in an `nn.Sequential` becomes part of it. What a layer cannot do with the
-    kernels (bfloat16, a GPU, few pixels) it does as before. Do this after the last change of the network's layers, and
-    save its `state_dict`, whose names are the old ones, not the network.
-
-    Raises:
-        KernelError: the kernels cannot be compiled here.
-    """
-    lanes: int = load_library().jcl_lanes()
-    for part in list(network.modules()):
-        for name, child in list(part.named_children()):
-            if type(child) is nn.Conv2d and _is_plain(child, lanes):
-                child.__class__ = Convolution
-            elif type(child) is nn.MaxPool2d and _halves(child):
-                child.__class__ = Pooling
-            elif type(child) in (nn.BatchNorm2d, SharedBatchNorm) and _is_usual(child, lanes):
-                setattr(part, name, converted(cast("nn.BatchNorm2d", child), Normalisation))
-        if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
-            _join(part)
 
 
 class Convolution(nn.Conv2d):
@@ -88,9 +56,20 @@ class Normalisation(SharedBatchNorm):
         if not (self.training and input.ndim == 4 and _is_float32(input) and input.numel() > input.shape[1]):
             y = super().forward(input)
             return y if self.slope == 1 else F.leaky_relu(y, self.slope)
-        y, mean, variance, count = normalise(input, self.weight, self.bias, epsilon=self.eps, slope=self.slope)
-        self.follow(mean, variance, count)
-        return y
+        x = input.contiguous(memory_format=torch.channels_last)
+        return self.after(x, moments_of(x))
+
+    def before(
+        self, x: Float32[Tensor, "b c h w"], moments: Moments, weight: Float32[Tensor, "o c 3 3"]
+    ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
+        """`after`, and of that the convolution with its own moments, without the step between in memory."""
+        self.follow(moments.mean.float(), moments.variance.float(), moments.values)
+        return convolve_normalised(x, moments, self.weight, self.bias, weight, epsilon=self.eps, slope=self.slope)
+
+    def after(self, x: Float32[Tensor, "b c h w"], moments: Moments) -> Float32[Tensor, "b c h w"]:
+        """Normalise by moments that are known, activate, and let the running statistics follow."""
+        self.follow(moments.mean.float(), moments.variance.float(), moments.values)
+        return normalise(x, moments, self.weight, self.bias, epsilon=self.eps, slope=self.slope)
 
 
 class Pooling(nn.MaxPool2d):
@@ -102,25 +81,46 @@ class Pooling(nn.MaxPool2d):
         return pool(input) if suits and min(input.shape[2:]) > 1 else F.max_pool2d(input, 2)
 
 
-def _halves(layer: nn.MaxPool2d) -> bool:
-    pairs = [_pair(value) for value in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)]
-    return pairs == [(2, 2), (2, 2), (0, 0), (1, 1)] and not (layer.ceil_mode or layer.return_indices)
+class Chain(nn.Sequential):
+    """3 x 3 convolutions, each with its batch normalisation and activation behind it.
+
+    In training what lies between two convolutions is made where it is read, and normalisations get their moments from
+    the convolution before them.
+    """
+
+    def forward(self, input: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
+        """What the layers compute one after the other."""
+        layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
+        links = [(layers[number], cast("Normalisation", layers[number + 1])) for number in range(0, len(layers), 2)]
+        alone = _is_float32(input) and input.numel() > input.shape[1] and not any(map(_is_watched, self))
+        if not (alone and all(norm.training for _, norm in links)):
+            return super().forward(input)
+        convolution, norm = links[0]
+        x, moments = _measured(convolution, input)
+        for convolution, following in links[1:]:
+            if _takes_moments(convolution, x):
+                x, moments = norm.before(x, moments, cast("Convolution", convolution).weight)
+            else:
+                x, moments = _measured(convolution, norm.after(x, moments))
+            norm = following
+        return norm.after(x, moments)
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _measured(convolution: nn.Module, x: Tensor) -> tuple[Tensor, Moments]:
+    """The convolution of x, and the moments of the result."""
+    if _takes_moments(convolution, x):
+        return convolve_measured(x, cast("Convolution", convolution).weight)
+    y = convolution(x).contiguous(memory_format=torch.channels_last)
+    return y, moments_of(y)
 
 
-def _is_plain(layer: nn.Conv2d, lanes: int) -> bool:
-    kind = (layer.kernel_size, layer.stride, layer.dilation, layer.groups, layer.padding_mode)
-    padded = layer.padding in ((1, 1), "same")
-    multiples = layer.in_channels % lanes == 0 and layer.out_channels % lanes == 0
-    return kind == ((3, 3), (1, 1), (1, 1), 1, "zeros") and padded and multiples
+def _takes_moments(convolution: nn.Module, x: Tensor) -> bool:
+    return isinstance(convolution, Convolution) and convolution.bias is None and _suits_tiles(x)
 
 
-def _is_usual(layer: nn.Module, lanes: int) -> bool:
-    norm = cast("nn.BatchNorm2d", layer)
-    return norm.affine and norm.num_features % lanes == 0
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether somebody waits for what the layer itself gets or gives."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_float32(x: Tensor) -> bool:
@@ -130,13 +130,3 @@ def _is_float32(x: Tensor) -> bool:
 def _suits_tiles(x: Tensor) -> bool:
     h, w = x.shape[-2:]
     return len(x) * h * w >= LEAST_PIXELS and -(-h // 4) * -(-w // 4) * 16 <= MOST_WASTE * h * w
-
-
-def _join(part: nn.Sequential) -> None:
-    """Let a layer do the activation behind it, too."""
-    layers = [number for number, layer in enumerate(part) if not isinstance(layer, nn.Identity)]
-    for number, after in itertools.pairwise(layers):
-        layer, activation = part[number], part[after]
-        if isinstance(layer, (Convolution, Normalisation)) and isinstance(activation, (nn.ReLU, nn.LeakyReLU)):
-            layer.slope = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else 0.0
-            part[after] = nn.Identity()

@@ -16,7 +16,7 @@ from jcl.errors import UsageError
 
 __all__ = ["KernelError", "Library", "load_library"]
 
-SOURCES = ("convolution.c", "normalisation.c", "pooling.c")
+SOURCES = ("convolution.c", "weight_gradient.c", "normalisation.c", "pooling.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120.0
@@ -24,15 +24,39 @@ SECONDS = 120.0
 Library = ctypes.CDLL
 
 P, N, F, I = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float, ctypes.c_int  # noqa: E741
+
+
+class Affine(ctypes.Structure):
+    """A normalisation by channel and the leaky ReLU behind it (vectors.h)."""
+
+    _fields_ = (("mean", P), ("scale", P), ("shift", P), ("slope", F))
+
+
+class Weights(ctypes.Structure):
+    """Where 3 x 3 weights lie in memory (weights.h)."""
+
+    _fields_ = (
+        ("at", P), ("rows", N), ("columns", N), ("row_step", N), ("column_step", N), ("y_step", N), ("x_step", N),
+        ("turned", I),
+    )  # fmt: skip
+
+
+class Ending(ctypes.Structure):
+    """What becomes of the outputs of a convolution (outputs.h)."""
+
+    _fields_ = (
+        ("bias", P), ("slope", F), ("moments", P), ("sums", P), ("counts", P), ("x", P), ("of", ctypes.POINTER(Affine)),
+    )  # fmt: skip
+
+
+A, W, E = (ctypes.POINTER(kind) for kind in (Affine, Weights, Ending))
 SIGNATURES = {
-    "jcl_convolve": (P, P, P, N, N, N, N, N, P, F, P, P, N, I),
-    "jcl_weight_gradient": (P, P, P, N, N, N, N, N, P, P, N, N, I),
-    "jcl_weights_to_frequencies": (P, P, N, N, N, N, N, N, I, I),
-    "jcl_frequencies_to_weights": (P, P, N, N, N, N, N, N, I),
+    "jcl_convolve": (P, A, W, P, N, N, N, E, P, I),
+    "jcl_weight_gradient": (P, A, P, W, N, N, N, P, I),
     "jcl_moments": (P, N, N, P, I),
-    "jcl_normalise": (P, P, N, N, P, P, P, F, I),
-    "jcl_gradient_sums": (P, P, N, N, P, P, P, F, P, I),
-    "jcl_normalise_gradient": (P, P, P, N, N, P, P, P, P, P, F, I),
+    "jcl_normalise": (P, P, N, N, A, I),
+    "jcl_gradient_sums": (P, P, N, N, A, P, I),
+    "jcl_normalise_gradient": (P, P, P, N, N, A, P, P, I),
     "jcl_pool": (P, P, P, N, N, N, N, I),
     "jcl_pool_gradient": (P, P, P, N, N, N, N, I),
 }
@@ -40,8 +64,9 @@ NUMBERS = {
     "jcl_lanes": (),
     "jcl_block_rows": (),
     "jcl_blocks": (N,),
+    "jcl_convolve_blocks": (N, N, N),
     "jcl_convolve_work": (N, N, I),
-    "jcl_weight_gradient_work": (N, N, N, I),
+    "jcl_weight_gradient_work": (N, N, I),
 }
 
 

@@ -42,31 +42,36 @@ void jcl_moments(const float *x, ptrdiff_t rows, ptrdiff_t channels, float *part
 }
 
 /* y = activation((x - mean) * scale + shift) */
-void jcl_normalise(
-    const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, const float *mean, const float *scale,
-    const float *shift, float slope, int threads
-) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t c = 0; c < channels; c += LANES) {
-            vec value = (load(x + r * channels + c) - load(mean + c)) * load(scale + c) + load(shift + c);
-            store(y + r * channels + c, choose(value, value, slope * value));
-        }
+void jcl_normalise(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, const Affine *by, int threads) {
+    int streamed = is_large(rows * channels);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t c = 0; c < channels; c += LANES) {
+                vec value = normalised(by, c, load(x + r * channels + c));
+                if (streamed)
+                    stream(y + r * channels + c, value);
+                else
+                    store(y + r * channels + c, value);
+            }
+        finish_streams();
+    }
 }
 
 /* parts [block][2][channels]: sums of the gradient before the activation, and of it times x - mean. */
 void jcl_gradient_sums(
-    const float *x, const float *gradient, ptrdiff_t rows, ptrdiff_t channels, const float *mean, const float *scale,
-    const float *shift, float slope, float *parts, int threads
+    const float *x, const float *gradient, ptrdiff_t rows, ptrdiff_t channels, const Affine *of, float *parts, int threads
 ) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (ptrdiff_t block = 0; block < jcl_blocks(rows); block++) {
         ptrdiff_t last = least(rows, (block + 1) * BLOCK);
         for (ptrdiff_t c = 0; c < channels; c += LANES) {
-            vec centre = load(mean + c), factor = load(scale + c), added = load(shift + c), sum = {0}, product = {0};
+            vec centre = load(of->mean + c), factor = load(of->scale + c), added = load(of->shift + c);
+            vec sum = {0}, product = {0};
             for (ptrdiff_t r = block * BLOCK; r < last; r++) {
                 vec distance = load(x + r * channels + c) - centre, g = load(gradient + r * channels + c);
-                g = choose(distance * factor + added, g, slope * g);
+                g = choose(distance * factor + added, g, of->slope * g);
                 sum += g;
                 product += g * distance;
             }
@@ -76,17 +81,26 @@ void jcl_gradient_sums(
     }
 }
 
-/* out = scale * g - mean_g - (x - mean) * along_g, where g is the gradient before the activation */
+/* out = scale * g - mean_g - (x - mean) * along_g, where g is the gradient before the activation; out may be gradient. */
 void jcl_normalise_gradient(
-    const float *x, const float *gradient, float *out, ptrdiff_t rows, ptrdiff_t channels, const float *mean,
-    const float *scale, const float *shift, const float *mean_g, const float *along_g, float slope, int threads
+    const float *x, const float *gradient, float *out, ptrdiff_t rows, ptrdiff_t channels, const Affine *of,
+    const float *mean_g, const float *along_g, int threads
 ) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (ptrdiff_t r = 0; r < rows; r++)
-        for (ptrdiff_t c = 0; c < channels; c += LANES) {
-            vec distance = load(x + r * channels + c) - load(mean + c), factor = load(scale + c);
-            vec g = load(gradient + r * channels + c);
-            g = choose(distance * factor + load(shift + c), g, slope * g);
-            store(out + r * channels + c, factor * g - load(mean_g + c) - distance * load(along_g + c));
-        }
+    int streamed = is_large(rows * channels) && out != gradient;
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t c = 0; c < channels; c += LANES) {
+                vec distance = load(x + r * channels + c) - load(of->mean + c), factor = load(of->scale + c);
+                vec g = load(gradient + r * channels + c);
+                g = choose(distance * factor + load(of->shift + c), g, of->slope * g);
+                g = factor * g - load(mean_g + c) - distance * load(along_g + c);
+                if (streamed)
+                    stream(out + r * channels + c, g);
+                else
+                    store(out + r * channels + c, g);
+            }
+        finish_streams();
+    }
 }

@@ -20,21 +20,6 @@ INLINE Grid grid_of(ptrdiff_t n, ptrdiff_t h, ptrdiff_t w) {
     return grid;
 }
 
-/* Where each of side x side pixels from (top, left) of a tile begins; `outside` for those off the image. */
-INLINE void pixels_of(
-    const float **pixel, const float *images, ptrdiff_t channels, Grid grid, ptrdiff_t tile, int side, int offset,
-    const float *outside
-) {
-    const float *image = images + tile / (grid.rows * grid.columns) * grid.h * grid.w * channels;
-    ptrdiff_t top = tile / grid.columns % grid.rows * TILE + offset, left = tile % grid.columns * TILE + offset;
-    for (ptrdiff_t i = 0; i < side; i++)
-        for (ptrdiff_t j = 0; j < side; j++) {
-            ptrdiff_t y = top + i, x = left + j;
-            int inside = y >= 0 && y < grid.h && x >= 0 && x < grid.w;
-            pixel[i * side + j] = inside ? image + (y * grid.w + x) * channels : outside;
-        }
-}
-
 /* B^T: six pixels to six frequencies. */
 INLINE void to_frequencies(vec *out, vec a, vec b, vec c, vec d, vec e, vec f) {
     vec even = e - 4 * c, odd = d - 4 * b, even2 = e - c, odd2 = 2 * (d - b);
