@@ -6,7 +6,7 @@
 
 enum {
     PANEL = 2 * LANES, /* columns of a product */
-#if defined(__AVX512F__)
+#if LANES == 16
     ROWS = 12, /* rows of a product: two registers each, of 32 */
 #else
     ROWS = 6, /* of 16 */

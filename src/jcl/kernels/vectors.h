@@ -8,7 +8,8 @@
 #include <immintrin.h>
 #endif
 
-#if defined(__AVX512F__)
+#if defined(LANES) /* given, to try another width */
+#elif defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX__)
 #define LANES 8
@@ -28,11 +29,9 @@ INLINE void store(float *to, vec value) { *(vec *)to = value; }
 /* Past the cache, where it can be done: for results that do not fit it, whose lines would be fetched to be overwritten.
    `to` is aligned to a vector; `finish_streams` comes before other threads read it. */
 INLINE void stream(float *to, vec value) {
-#if defined(__AVX512F__)
-    _mm512_stream_ps(to, (__m512)value);
-#elif defined(__AVX__)
-    _mm256_stream_ps(to, (__m256)value);
-#elif defined(__SSE__)
+#if defined(__AVX__) && LANES >= 8
+    for (int i = 0; i < LANES; i += 8) _mm256_stream_ps(to + i, *(const __m256_u *)((const float *)&value + i));
+#elif defined(__SSE__) && LANES == 4
     _mm_stream_ps(to, (__m128)value);
 #else
     store(to, value);
