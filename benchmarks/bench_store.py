@@ -187,9 +187,9 @@ def batches_of(name: str, path: Path, count: int, workers: int) -> Iterator[Any]
     """Endless batches of the first `count` slices, in random order."""
     if name == OURS:
         store = Store.open(path)
-        chosen = list_slices([store], [None], labelled=False)[:count]
-        order = BatchOrder([0] * len(chosen), BATCH, seed=0)
-        return load_batches(Slices([store], chosen, labels=False), order, workers=workers)
+        slices = list_slices([store], [None], labelled=False)
+        order = BatchOrder([0] * min(count, len(slices)), BATCH, seed=0)
+        return load_batches(Slices([store], slices, labels=False), order, workers=workers)
     order = BatchOrder([0] * count, BATCH, seed=0)
     context = "spawn" if workers else None
     return iter(

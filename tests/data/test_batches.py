@@ -1,5 +1,6 @@
 """Batches: what they hold, their order, that workers change nothing, and what a worker's error looks like."""
 
+import gc
 import itertools
 import shutil
 import subprocess
@@ -14,7 +15,8 @@ import torch
 
 from jcl.config import PrepareConfig
 from jcl.data.batches import AHEAD, BatchOrder, Slices, list_slices, load_batches
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.manifest import write_sealed
+from jcl.data.store import CaseRecord, Store, write_case, write_manifest
 from jcl.errors import DataError
 from jcl.stages.prepare import prepare
 from scans import write_volumes
@@ -36,6 +38,71 @@ def test_slices_of_chosen_patients(store: Store):
     assert {store.cases[s.case].patient for s in chosen} == {"p1", "p3"}
     with pytest.raises(DataError, match="no labelled slices"):
         list_slices([store], [{"p3"}], labelled=True)
+
+
+def listed_case(number: int, slices: int) -> CaseRecord:
+    """A case as a manifest has it; there are no files of it."""
+    name = f"case{number}"
+    return CaseRecord(
+        case=name, patient=f"p{number % 3}", slices=slices, shape=(8, 8), spacing=(1.0, 1.0, 1.0),
+        labelled=number % 2 == 0, status="ready", source={"images": [[f"{name}.nii.gz", "0" * 64]], "label": []},
+        digests={"images.slices": "0" * 64}, scale=(1.0,), offset=(0.0,), voxels=(),
+    )  # fmt: skip
+
+
+def listed_store(path: Path, slices: list[int]) -> Path:
+    """A store with so many slices in each case, to open and list, not to read."""
+    path.mkdir()
+    recipe = {"channels": 1, "padded": [8, 8], "classes": []}
+    records = [vars(listed_case(*each)) for each in enumerate(slices)]
+    write_sealed(path / "store.json", {"recipe": recipe, "cases": records, "refused": []})
+    return path
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_slices_of_several_stores_are_those_that_a_loop_finds(tmp_path: Path, labelled: bool):
+    counts = [3, 1, 7, 2, 5], [1, 4, 2]
+    stores = [Store.open(listed_store(tmp_path / str(number), each)) for number, each in enumerate(counts)]
+    expected: list[tuple[int, int, int]] = []
+    for store in (0, 1):
+        for case, count in enumerate(counts[store]):
+            if (store == 1 or case % 3 != 2) and (case % 2 == 0 or not labelled):
+                expected += [(store, case, number) for number in range(count)]
+    slices = list_slices(stores, [{"p0", "p1"}, None], labelled=labelled)
+    assert [(where.store, where.case, where.slice) for where in slices] == expected
+    assert slices.stores().tolist() == [store for store, _, _ in expected]
+    assert len(slices) == len(expected)
+    for number in (-1, len(expected)):
+        with pytest.raises(IndexError, match=f"none with number {number}"):
+            slices[number]
+
+
+def test_a_slice_more_makes_no_object_more(tmp_path: Path):
+    """The garbage collector goes through all objects again and again: time would grow with their square."""
+    made: list[int] = []
+    for count in (10, 10_000):
+        store = Store.open(listed_store(tmp_path / str(count), [count] * 10))
+        gc.collect()
+        before = len(gc.get_objects())
+        slices = Slices([store], list_slices([store], [None], labelled=False), labels=False)
+        order = iter(BatchOrder(slices.slices.stores(), 16, seed=0))
+        next(order)
+        gc.collect()
+        made.append(len(gc.get_objects()) - before)
+    assert made[1] < made[0] + 1000, f"objects, for 100 and for 100,000 slices: {made}"
+
+
+def test_opening_and_listing_ten_times_the_slices_takes_no_twenty_times_as_long(tmp_path: Path):
+    def seconds(path: Path) -> float:
+        begun = time.process_time()
+        store = Store.open(path)
+        Slices([store], list_slices([store], [None], labelled=False), labels=False)
+        return time.process_time() - begun
+
+    paths = [listed_store(tmp_path / str(cases), [100] * cases) for cases in (100, 1000)]
+    few, many = (min(seconds(path) for _ in range(7)) for path in paths)
+    print(f"ms for 10^4 and 10^5 slices: {1000 * few:.2f}, {1000 * many:.2f}")
+    assert many < 20 * few
 
 
 def test_a_batch_holds_what_the_store_has(store: Store):
@@ -64,6 +131,20 @@ def test_an_epoch_has_every_slice_once_but_the_incomplete_batch():
         seen = list(itertools.chain(*order.epoch(epoch)))
         assert len(seen) == len(set(seen)) == 9
     assert order.epoch(0) != order.epoch(1)
+
+
+@pytest.mark.parametrize("stores", [[0] * 50, [0] * 40 + [1] * 2 + [2] * 17])
+def test_the_order_is_that_of_shuffled_lists(stores: list[int]):
+    """Each store's slices are shuffled and cut, then the batches of all; runs rely on it being the same for ever."""
+    order = BatchOrder(stores, 3, seed=7)
+    for epoch in range(3):
+        random = np.random.default_rng((7, epoch))
+        batches: list[list[int]] = []
+        for store in sorted(set(stores)):
+            shuffled = random.permutation([number for number, each in enumerate(stores) if each == store]).tolist()
+            full = [shuffled[at : at + 3] for at in range(0, len(shuffled) - 2, 3)]
+            batches += full or [shuffled]
+        assert order.epoch(epoch) == [batches[at] for at in random.permutation(len(batches))]
 
 
 def test_batches_come_from_one_store_each_in_proportion():

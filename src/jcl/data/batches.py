@@ -1,5 +1,7 @@
 """Batches of slices: what they hold, in which order they come, and the loader that reads them ahead."""
 
+import bisect
+import itertools
 import math
 import weakref
 from collections import defaultdict, deque
@@ -48,20 +50,50 @@ class SliceIndex:
     slice: int
 
 
-def list_slices(stores: Sequence[Store], patients: Sequence[set[str] | None], *, labelled: bool) -> list[SliceIndex]:
+class SliceList:
+    """All slices of some cases, in the order of the cases.
+
+    Only the cases are held. An object for each slice would be one more for Python's garbage collector to go through,
+    again and again together with the hundred thousand objects that PyTorch has.
+
+    Args:
+        cases: number of the store, number of the case in it, and its slices; no case twice.
+    """
+
+    def __init__(self, cases: Sequence[tuple[int, int, int]]) -> None:
+        self.cases = tuple(cases)
+        self._ends = list(itertools.accumulate(slices for _, _, slices in cases))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, number: int) -> SliceIndex:
+        if not 0 <= number < len(self):
+            raise IndexError(f"{len(self)} slices, none with number {number}")
+        at = bisect.bisect_right(self._ends, number)
+        store, case, slices = self.cases[at]
+        return SliceIndex(store, case, number - self._ends[at] + slices)
+
+    def stores(self) -> Int[np.ndarray, " n"]:
+        """Number of each slice's store."""
+        return np.repeat([store for store, _, _ in self.cases], [slices for _, _, slices in self.cases])
+
+
+def list_slices(stores: Sequence[Store], patients: Sequence[set[str] | None], *, labelled: bool) -> SliceList:
     """All slices of the given patients (None: of everyone), in the order of the stores.
 
     Raises:
         DataError: there is none.
     """
-    slices = [
-        SliceIndex(number, case, position)
-        for number, (store, chosen) in enumerate(zip(stores, patients, strict=True))
-        for case, record in enumerate(store.cases)
-        if (chosen is None or record.patient in chosen) and (record.labelled or not labelled)
-        for position in range(record.slices)
-    ]
-    if not slices:
+    slices = SliceList(
+        [
+            (number, case, record.slices)
+            for number, (store, chosen) in enumerate(zip(stores, patients, strict=True))
+            for case, record in enumerate(store.cases)
+            if (chosen is None or record.patient in chosen) and (record.labelled or not labelled)
+        ]
+    )
+    if not len(slices):
         kind = "labelled slices" if labelled else "slices"
         raise DataError(f"{', '.join(str(store.path) for store in stores)}: no {kind} of the chosen patients")
     return slices
@@ -88,31 +120,44 @@ class BatchOrder:
     """
 
     def __init__(
-        self, stores: Sequence[int], batch_size: int, *, seed: int, start: int = 0, rank: int = 0, processes: int = 1
+        self,
+        stores: Sequence[int] | Int[np.ndarray, " n"],
+        batch_size: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
-        self.groups = [np.flatnonzero(np.equal(stores, number)) for number in sorted(set(stores))]
+        numbers = np.asarray(stores)
+        self.groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
         if min(map(len, self.groups)) < processes:
             raise DataError(f"a store has fewer slices than there are processes ({processes}); take fewer")
         self.batch_size = batch_size * processes
         self.rank, self.processes = rank, processes
         self.seed = seed
         self.start = start
-        self.batches_per_epoch = sum(max(1, len(group) // self.batch_size) for group in self.groups)
+        self._counts = [max(1, len(group) // self.batch_size) for group in self.groups]
+        self.batches_per_epoch = sum(self._counts)
 
     def epoch(self, number: int) -> list[list[int]]:
         """The batches of one epoch, of all processes."""
+        return list(self._batches(number, 0))
+
+    def _batches(self, number: int, skip: int) -> Iterator[list[int]]:
+        """The same, one at a time, from the one after `skip` on; a list of them all would be large."""
         random = np.random.default_rng((self.seed, number))
-        batches: list[list[int]] = []
-        for group in self.groups:
-            order = random.permutation(group)
-            count = max(1, len(order) // self.batch_size)
-            batches += [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(count)]
-        return [batches[i] for i in random.permutation(len(batches))]
+        orders = [random.permutation(group) for group in self.groups]
+        ends = list(itertools.accumulate(self._counts))
+        for batch in random.permutation(self.batches_per_epoch)[skip:].tolist():
+            group = bisect.bisect_right(ends, batch)
+            first = (batch - ends[group] + self._counts[group]) * self.batch_size
+            yield orders[group][first : first + self.batch_size].tolist()
 
     def __iter__(self) -> Iterator[list[int]]:
         number, skip = divmod(self.start, self.batches_per_epoch)
         while True:
-            for batch in self.epoch(number)[skip:]:
+            for batch in self._batches(number, skip):
                 own = len(batch) // self.processes
                 yield batch[self.rank * own : (self.rank + 1) * own]
             number, skip = number + 1, 0
@@ -144,9 +189,9 @@ class _Memory:
 class Slices:
     """Slices of stores, read a batch at a time."""
 
-    def __init__(self, stores: Sequence[Store], slices: Sequence[SliceIndex], *, labels: bool) -> None:
+    def __init__(self, stores: Sequence[Store], slices: SliceList, *, labels: bool) -> None:
         self.stores = tuple(stores)
-        self.slices = tuple(slices)
+        self.slices = slices
         self.labels = labels
         self._memory = _Memory()
 

@@ -79,7 +79,7 @@ def _finetune(config: FinetuneConfig, store: Store) -> Path:
     start_info = _initialise(config, network)
     share_statistics(network, device)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    order = BatchOrder([0] * len(indices), config.batch_size, seed=config.seed, rank=rank(), processes=processes())
+    order = BatchOrder(indices.stores(), config.batch_size, seed=config.seed, rank=rank(), processes=processes())
     steps = budget(epochs=config.epochs, steps=config.steps, batches=order.batches_per_epoch, least=LEAST_STEPS)
     recorded = recorded_run(config.out, resume=config.resume)
     slices = Slices([store], indices, labels=True)

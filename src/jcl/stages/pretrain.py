@@ -17,7 +17,7 @@ from jcl import backbones, methods
 from jcl.allocator import keep_memory
 from jcl.checkpoint import Checkpointer
 from jcl.config import PretrainConfig, as_mapping, defaults
-from jcl.data.batches import BatchOrder, SliceBatch, SliceIndex, Slices, list_slices, load_batches
+from jcl.data.batches import BatchOrder, SliceBatch, SliceList, Slices, list_slices, load_batches
 from jcl.data.splits import Split, make_split, take_split, write_split
 from jcl.data.store import Store
 from jcl.deterministic import bit_for_bit
@@ -75,9 +75,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store]) -> Path:
     share_statistics(method, device)
     method.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     trained = cast("methods.Method", method)
-    order = BatchOrder(
-        [s.store for s in slices], config.batch_size, seed=config.seed, rank=rank(), processes=processes()
-    )
+    order = BatchOrder(slices.stores(), config.batch_size, seed=config.seed, rank=rank(), processes=processes())
     steps_per_epoch = max(1, order.batches_per_epoch // config.accumulate)
     steps = budget(epochs=config.epochs, steps=config.steps, batches=steps_per_epoch, least=LEAST_STEPS)
     recorded = recorded_run(config.out, resume=config.resume)
@@ -226,17 +224,16 @@ def _build_method(config: PretrainConfig, backbone: nn.Module) -> nn.Module:
 
 def _announce(
     config: PretrainConfig,
-    slices: Sequence[SliceIndex],
+    slices: SliceList,
     steps_per_epoch: int,
     steps: int,
     device: torch.device,
     execution: str,
 ) -> None:
-    cases = len({(s.store, s.case) for s in slices})
     several = f"{processes()} processes of " if processes() > 1 else ""
     parts = f"{config.accumulate} times " if config.accumulate > 1 else ""
     tell(
-        f"{config.method} on {len(slices)} slices of {cases} volumes: {steps} steps "
+        f"{config.method} on {len(slices)} slices of {len(slices.cases)} volumes: {steps} steps "
         f"({steps / steps_per_epoch:.0f} epochs) of {several}{parts}{config.batch_size} slices, "
         f"{config.backbone} of width {_width(config)}, {device}, {execution}"
     )
