@@ -36,10 +36,9 @@ bench: $(TEST)/.installed ## measure every row of docs/performance.md on this ma
 	$(TEST)/bin/python benchmarks/table.py --out docs/performance.md
 
 smoke: $(TEST)/.installed ## run every benchmark once, small, to see that it works
-	@for script in benchmarks/*.py; do \
-		[ -e "$$script" ] || continue; \
-		echo "$$script --smoke"; $(TEST)/bin/python "$$script" --smoke || exit 1; \
-	done
+	@printf '%s\n' benchmarks/*.py | xargs -P 2 -I @ sh -c \
+		'said=$$(OMP_NUM_THREADS=1 $(TEST)/bin/python @ --smoke 2>&1); code=$$?; \
+		printf "%s --smoke\n%s\n" @ "$$said"; exit $$code'
 
 clean: ## remove the virtual environments and the demo's folder
 	rm -rf $(DEMO) $(TEST) jcl-demo

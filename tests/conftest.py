@@ -18,6 +18,12 @@ import torch
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, for `-n auto`
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: many tests wait for processes that they have started."""
+    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) + 1
+
+
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """The folder of real volumes that $JCL_REALDATA names."""

@@ -91,12 +91,16 @@ def test_ctrl_c_saves_and_says_how_to_go_on(scans: Path, tmp_path: Path):
     recipe = tiny_file(tmp_path, ("[pretrain]\nwidth = 2\nsteps = 3", "[pretrain]\nwidth = 2\nsteps = 100000"))
     out = tmp_path / "bench"
     process = subprocess.Popen(command(recipe, out, scans), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 200
-    while not any(log.read_text() for log in out.glob("tasks/pretrain-*/run/log.jsonl")):  # it trains
-        assert time.monotonic() < deadline, "no training began"
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 200
+        while not any(log.read_text() for log in out.glob("tasks/pretrain-*/run/log.jsonl")):  # it trains
+            assert time.monotonic() < deadline, "no training began"
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.kill()  # it would train for hours
     assert process.returncode == 130
     assert "stopped and saved" in said
     assert "Traceback" not in said

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,12 @@ pytestmark = pytest.mark.realdata
 
 SETS = ["chaos", "hippocampus", "la2018", "mscmr"]
 
-
-@pytest.fixture(scope="session")
-def stores(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Store]:
-    out = tmp_path_factory.mktemp("real")
-    return {name: prepare(PrepareConfig(source=realdata / name, out=out / name)) for name in SETS}
+Stores = Callable[[str], Store]
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_every_volume_is_prepared(stores: dict[str, Store], realdata: Path, name: str) -> None:
-    store = stores[name]
+def test_every_volume_is_prepared(store_of: Stores, realdata: Path, name: str) -> None:
+    store = store_of(name)
     assert not store.refused
     assert not store.verify()
     assert len(store.cases) == len(list((realdata / name / "imagesTr").iterdir()))
@@ -36,9 +33,9 @@ def test_every_volume_is_prepared(stores: dict[str, Store], realdata: Path, name
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_slices_are_those_of_the_source(stores: dict[str, Store], realdata: Path, name: str) -> None:
+def test_slices_are_those_of_the_source(store_of: Stores, realdata: Path, name: str) -> None:
     """Another way to the same: percentiles and scaling by hand, without a change of place."""
-    store = stores[name]
+    store = store_of(name)
     for number in range(0, len(store.cases), max(1, len(store.cases) // 4)):
         record = store.cases[number]
         volume = read_image([realdata / name / "imagesTr" / f"{record.case}.nii.gz"])
@@ -56,8 +53,8 @@ def test_slices_are_those_of_the_source(stores: dict[str, Store], realdata: Path
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_store_is_smaller_than_raw_16_bit(stores: dict[str, Store], name: str) -> None:
-    store = stores[name]
+def test_the_store_is_smaller_than_raw_16_bit(store_of: Stores, name: str) -> None:
+    store = store_of(name)
     raw = sum(record.slices * record.shape[0] * record.shape[1] * 2 for record in store.cases)
     stored = sum(path.stat().st_size for path in store.path.rglob("*") if path.is_file())
     assert stored < (0.8 if name == "hippocampus" else 0.55) * raw
@@ -70,9 +67,9 @@ def centre(store: Store, case: int, structure: str) -> np.ndarray:
     return np.argwhere(labels == value).mean(axis=0)
 
 
-def test_hearts_are_the_same_way_up_whatever_the_files_orientation(stores: dict[str, Store], realdata: Path) -> None:
+def test_hearts_are_the_same_way_up_whatever_the_files_orientation(store_of: Stores, realdata: Path) -> None:
     """Two orientations are mixed; in all, the right ventricle lies left and the apex comes last."""
-    store = stores["mscmr"]
+    store = store_of("mscmr")
     seen: Counter[str] = Counter()
     for case, record in enumerate(store.cases):
         image = sitk.ReadImage(str(realdata / "mscmr" / "imagesTr" / f"{record.case}.nii.gz"))
@@ -89,8 +86,8 @@ def test_hearts_are_the_same_way_up_whatever_the_files_orientation(stores: dict[
     assert len(seen) == 2
 
 
-def test_abdomens_are_upright_and_run_from_feet_to_head(stores: dict[str, Store]) -> None:
-    store = stores["chaos"]
+def test_abdomens_are_upright_and_run_from_feet_to_head(store_of: Stores) -> None:
+    store = store_of("chaos")
     for case, record in enumerate(store.cases):
         liver, spleen = centre(store, case, "liver"), centre(store, case, "spleen")
         right, left = centre(store, case, "right kidney"), centre(store, case, "left kidney")
@@ -100,15 +97,15 @@ def test_abdomens_are_upright_and_run_from_feet_to_head(stores: dict[str, Store]
         assert liver[0] > right[0], record.case  # above the kidney
 
 
-def test_the_front_of_the_hippocampus_is_up(stores: dict[str, Store]) -> None:
-    store = stores["hippocampus"]
+def test_the_front_of_the_hippocampus_is_up(store_of: Stores) -> None:
+    store = store_of("hippocampus")
     for case in range(len(store.cases)):
         assert centre(store, case, "Anterior")[1] < centre(store, case, "Posterior")[1]
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_labels_go_back_to_their_files(stores: dict[str, Store], realdata: Path, tmp_path: Path, name: str) -> None:
-    for record in stores[name].cases[::7]:
+def test_labels_go_back_to_their_files(store_of: Stores, realdata: Path, tmp_path: Path, name: str) -> None:
+    for record in store_of(name).cases[::7]:
         source = realdata / name / "imagesTr" / f"{record.case}.nii.gz"
         label = realdata / name / "labelsTr" / f"{record.case}.nii.gz"
         volume = read_image([source])
@@ -122,9 +119,9 @@ def test_labels_go_back_to_their_files(stores: dict[str, Store], realdata: Path,
         np.testing.assert_allclose(written.GetDirection(), image.GetDirection(), atol=1e-6)
 
 
-def test_one_worker_or_two_make_the_same_bytes(stores: dict[str, Store], realdata: Path, tmp_path: Path) -> None:
+def test_one_worker_or_two_make_the_same_bytes(store_of: Stores, realdata: Path, tmp_path: Path) -> None:
     again = prepare(PrepareConfig(source=realdata / "mscmr", out=tmp_path / "again", workers=1))
-    assert again.digest == stores["mscmr"].digest
+    assert again.digest == store_of("mscmr").digest
 
 
 def test_the_preset_of_the_hippocampus_cuts_nothing_off(realdata: Path, tmp_path: Path) -> None:

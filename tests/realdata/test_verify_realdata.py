@@ -1,5 +1,7 @@
 """Verifying real sets: what they hold, that no two patients look alike, and that one patient saved anew does."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -7,42 +9,46 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import zoom
 
-from jcl.config import PrepareConfig, VerifyConfig
+from jcl.config import VerifyConfig
 from jcl.data.duplicates import ALIKE, THUMBNAIL, Thumbnail, similar_pairs
 from jcl.data.inspection import StoreCheck
+from jcl.data.store import Store
 from jcl.report.verification import conclude
-from jcl.stages.prepare import prepare
 from jcl.stages.verify import verify
 
 pytestmark = pytest.mark.realdata
 
 SETS = ["chaos", "hippocampus", "la2018", "mscmr"]
 
+Checks = Callable[[str], StoreCheck]
+
 
 @pytest.fixture(scope="session")
-def checks(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoreCheck]:
-    base, found = tmp_path_factory.mktemp("verify"), {}
-    for name in SETS:
-        prepare(PrepareConfig(source=realdata / name, out=base / name))
-        check = verify(VerifyConfig(path=base / name, out=base / f"{name}-check", source=realdata / name))
+def check_of(store_of: Callable[[str], Store], realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Checks:
+    """What verifying says of a set, by its name."""
+    base = tmp_path_factory.mktemp("verify")
+
+    @cache
+    def verified(name: str) -> StoreCheck:
+        check = verify(VerifyConfig(path=store_of(name).path, out=base / name, source=realdata / name))
         assert isinstance(check, StoreCheck)
-        found[name] = check
-    return found
+        return check
+
+    return verified
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_real_sets_are_whole(checks: dict[str, StoreCheck], name: str, capsys: pytest.CaptureFixture) -> None:
-    assert checks[name].findings == []
-    out = checks[name].store.path.with_name(f"{name}-check")
-    conclude(checks[name], out)
+def test_real_sets_are_whole(check_of: Checks, name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert check_of(name).findings == []
+    conclude(check_of(name), tmp_path)
     assert "nothing to remark" in capsys.readouterr().out
-    assert len(list(out.glob("contact_sheet*.png"))) == -(-len(checks[name].census) // 60)
+    assert len(list(tmp_path.glob("contact_sheet*.png"))) == -(-len(check_of(name).census) // 60)
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_census_is_that_of_the_label_files(checks: dict[str, StoreCheck], realdata: Path, name: str) -> None:
+def test_census_is_that_of_the_label_files(check_of: Checks, realdata: Path, name: str) -> None:
     """Voxels and ml by another way: the label files themselves, on their own grid, which these sets keep."""
-    check = checks[name]
+    check = check_of(name)
     for each in check.census[::5]:
         label = sitk.ReadImage(str(realdata / name / "labelsTr" / f"{each.record.case}.nii.gz"))
         array, voxel = sitk.GetArrayFromImage(label), float(np.prod(label.GetSpacing()))
@@ -52,9 +58,9 @@ def test_census_is_that_of_the_label_files(checks: dict[str, StoreCheck], realda
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_patients_do_not_look_alike(checks: dict[str, StoreCheck], name: str) -> None:
+def test_patients_do_not_look_alike(check_of: Checks, name: str) -> None:
     """With the volumes of one another and in any flip: the documented margin."""
-    made = np.stack([each.thumbnail for each in checks[name].census])
+    made = np.stack([each.thumbnail for each in check_of(name).census])
     assert made.shape[1:] == THUMBNAIL
     highest = max((r for *_, r in similar_pairs(made, [str(n) for n in range(len(made))], least=0.5)), default=0.0)
     print(f"{name}: {highest:.3f}")
@@ -62,8 +68,8 @@ def test_patients_do_not_look_alike(checks: dict[str, StoreCheck], name: str) ->
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_patient_saved_anew_looks_alike(checks: dict[str, StoreCheck], name: str) -> None:
-    store = checks[name].store
+def test_a_patient_saved_anew_looks_alike(check_of: Checks, name: str) -> None:
+    store = check_of(name).store
     lowest: dict[str, float] = {}
     for case in range(0, len(store.cases), max(1, len(store.cases) // 6)):
         volume = np.stack([store.image(case, n)[0][store.content(case)] for n in range(store.cases[case].slices)])

@@ -57,7 +57,7 @@ def test_run_folder_tells_all(unbroken, pretrained):
 
 
 def test_it_learns_to_find_the_ball(store_path, tmp_path):
-    run = finetune(config(store_path, tmp_path / "run", width=4, steps=150, learning_rate=5e-3))
+    run = finetune(config(store_path, tmp_path / "run", width=4, steps=60, learning_rate=2e-2))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < 0.2 * log[0]["loss"]
     network, info = load_network(run)

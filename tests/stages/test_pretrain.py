@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, JclError, UsageError
 from jcl.runs import read_model
+from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
 
 
@@ -74,9 +76,8 @@ def test_run_folder_tells_all(unbroken, store_path):
     assert list((unbroken / "tensorboard").glob("events*"))
 
 
-def test_it_learns(store_path, tmp_path):
-    run = pretrain(config(store_path, tmp_path / "run", steps=150))
-    log = entries(run)
+def test_it_learns(unbroken):
+    log = entries(unbroken)
     assert log[-1]["loss"] < 0.9 * log[0]["loss"]
 
 
@@ -197,12 +198,30 @@ def test_a_store_that_is_none(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_collapse_is_told(store_path, tmp_path):
+def test_collapse_is_told(store_path, tmp_path, monkeypatch):
     """Weight decay without a contrastive loss against it leaves every slice with the same projection."""
+    monkeypatch.setattr(stage, "WATCHED_FROM", 40)
     settings = {"projection": 8, "blocks": 1, "global_weight": 0.0, "dense_weight": 0.0}
-    shrinking = {"learning_rate": 0.5, "weight_decay": 0.1, "warmup": 0.0}
+    shrinking = {"learning_rate": 0.5, "weight_decay": 0.2, "warmup": 0.0}
     with pytest.warns(UserWarning, match="collapsed"):
-        pretrain(config(store_path, tmp_path / "run", steps=240, method_settings=settings, **shrinking))
+        pretrain(config(store_path, tmp_path / "run", steps=80, method_settings=settings, **shrinking))
+
+
+@pytest.mark.parametrize(("steps", "step"), [(240, 200), (2000, 400)])
+def test_collapse_is_told_once_and_not_while_projections_are_fresh(steps, step):
+    """From step 200 on, or a fifth of the run; nothing is said of a spread that is healthy, or not measured."""
+    watch = stage._Watch(steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch(step - 1, {"loss": 1.0, "feature_std": 0.01})
+        watch(step, {"loss": 1.0, "feature_std": 0.06})
+        watch(step, {"loss": 1.0})
+        watch(step, None)
+    with pytest.warns(UserWarning, match=f"step {step + 1}: the features have collapsed"):
+        watch(step, {"loss": 1.0, "feature_std": 0.01})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch(step + 10, {"loss": 1.0, "feature_std": 0.01})
 
 
 def test_a_loss_that_is_no_number_ends_the_run(store_path, tmp_path):

@@ -19,8 +19,9 @@ from jcl.errors import UsageError
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
 
-SMALL = {"width": 2, "method_settings": {"projection": 8, "blocks": 1}, "batch_size": 4}
+SMALL = {"width": 2, "method_settings": {"projection": 8, "blocks": 1}, "batch_size": 4, "precision": "float32"}
 COMMAND = ["--width", "2", "--method.projection", "8", "--method.blocks", "1", "--batch-size", "4"]
+COMMAND += ["--precision", "float32"]
 
 pytestmark = pytest.mark.slow
 
@@ -58,11 +59,17 @@ def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path):
     assert_near(weights(two), weights(one), 1e-3)  # Adam divides by the size of gradients that are nearly 0
 
 
+@pytest.fixture(scope="module")
+def unbroken(store_path, tmp_path_factory) -> Path:
+    """A run of two processes that nothing stopped."""
+    out = tmp_path_factory.mktemp("unbroken") / "run"
+    return pretrain(PretrainConfig(stores=(store_path,), steps=60, devices="cpu:2", out=out, **SMALL))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, number):
+def test_stopped_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, number):
     """A signal to the process that started the two, or kill -9 of one of them."""
     settings = {"stores": (store_path,), "steps": 60, "devices": "cpu:2", **SMALL}
-    unbroken = pretrain(PretrainConfig(**settings, out=tmp_path / "unbroken"))
     out = tmp_path / "run"
     more = [*COMMAND, "--steps", "60", "--devices", "cpu:2", "--checkpoint-minutes", "0", "--resume"]
     command = [sys.executable, "-m", "jcl", "pretrain", str(store_path), "--out", str(out), *more]
@@ -150,15 +157,13 @@ def nodes():
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes network namespaces")
-def test_two_nodes_train_as_two_processes_of_one(nodes, store_path, tmp_path):
-    settings = ["pretrain", str(store_path), "--steps", "4", *COMMAND, "--precision", "float32"]
+def test_two_nodes_train_as_two_processes_of_one(nodes, unbroken, store_path, tmp_path):
+    settings = ["pretrain", str(store_path), "--steps", "60", *COMMAND]
     out = tmp_path / "nodes"
     launched = torchrun(nodes, *settings, "--out", str(out), address="10.77.0.1", folder=tmp_path)
     codes = [process.wait(timeout=280) for process in launched]
     assert codes == [0, 0], [(tmp_path / f"node{n}.txt").read_text()[-2000:] for n in range(2)]
-    config = PretrainConfig(stores=(store_path,), out=tmp_path / "one", steps=4, precision="float32", **SMALL)
-    one = pretrain(PretrainConfig(**{**vars(config), "devices": "cpu:2"}))
-    assert_near(weights(out), weights(one), 1e-6)
+    assert_near(weights(out), weights(unbroken), 1e-6)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes network namespaces")
@@ -166,7 +171,7 @@ def test_a_node_that_falls_silent_ends_the_run_within_the_time_out(nodes, store_
     """Its cable is cut: no connection is closed, nothing more arrives."""
     out = tmp_path / "run"
     more = [*COMMAND, "--steps", "100000", "--compile", "off", "--timeout-minutes", "0.1"]
-    more += ["--precision", "float32", "--checkpoint-minutes", "0"]
+    more += ["--checkpoint-minutes", "0"]
     arguments = ["pretrain", str(store_path), "--out", str(out), *more]
     launched = torchrun(nodes, *arguments, address="10.77.0.1", folder=tmp_path)
     limit = time.monotonic() + 200
