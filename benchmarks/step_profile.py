@@ -88,7 +88,6 @@ def _timed_step(method: Any, batch: SliceBatch, way: Execution, parts: dict[str,
         return wrapped
 
     method.backbone.encode = timed("encoder, forward", method.backbone.encode)
-    method.backbone.deepest = timed("encoder, forward", method.backbone.deepest)
     method.backbone.decode = timed("decoder, forward", method.backbone.decode)
     for projector in ("auxiliary_instance", "auxiliary_pixel", "dominant_instance", "dominant_pixel"):
         module: nn.Module = getattr(method, projector)

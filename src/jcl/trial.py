@@ -125,9 +125,8 @@ def run_as(
         recompute_activations(backbone)
     if not execution.compiled:
         return
-    for name in ("encode", "deepest", "decode", "forward"):
-        if hasattr(backbone, name):
-            setattr(backbone, name, torch.compile(getattr(backbone, name)))
+    for name in ("encode", "decode", "forward"):
+        setattr(backbone, name, torch.compile(getattr(backbone, name)))
 
 
 def _ways(first: Execution, *, fitting: bool, precision: str, kernels: str) -> list[Execution]:

@@ -1,7 +1,5 @@
 """What every backbone has to do, for each that is there."""
 
-import weakref
-
 import pytest
 import torch
 
@@ -41,30 +39,6 @@ def test_features_and_decoder_have_the_channels_and_sizes_they_say(name):
         decoded = net.decode(features, blocks=blocks)
         assert tuple(decoded.shape) == (2, net.decoder_channels(blocks), 2 * 2**blocks, 2 * 2**blocks)
     assert torch.equal(net.decode(features, blocks=0), features[-1])
-
-
-def test_the_deepest_features_come_alone_and_are_the_same(name):
-    """Where the network has a way of its own to them, the first level is gone when the last one is made."""
-    net = make(name).eval()
-    x = torch.rand(2, 1, 2 * net.stride, 2 * net.stride)
-    with torch.no_grad():
-        features = net.encode(x)
-        assert torch.equal(backbones.encode_deepest(net, x), features[-1])
-    if not hasattr(net, "deepest"):
-        return
-    shape, seen, alive = features[0].shape, [], []
-
-    def note(module: torch.nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor):
-            alive.append(sum(ref() is not None for ref in seen))
-            seen.extend([weakref.ref(output)] if output.shape == shape else [])
-
-    for layer in net.modules():
-        layer.register_forward_hook(note)
-    with torch.no_grad():
-        net.deepest(x)
-    assert seen
-    assert alive[-1] == 0
 
 
 def test_decoding_leaves_the_features_as_they_were(name):

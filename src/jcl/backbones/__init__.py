@@ -20,16 +20,7 @@ from torch.nn import functional as F
 
 from jcl.errors import UsageError
 
-__all__ = [
-    "Backbone",
-    "available",
-    "crop_like",
-    "encode_deepest",
-    "encode_padded",
-    "load",
-    "own_width",
-    "pad_to_multiple",
-]
+__all__ = ["Backbone", "available", "crop_like", "encode_padded", "load", "own_width", "pad_to_multiple"]
 
 
 class Backbone(Protocol):
@@ -48,10 +39,7 @@ class Backbone(Protocol):
     """Channels of each level of `encode`, shallow to deep."""
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        """Features, shallow to deep; the last is the bottleneck.
-
-        A network may also have `deepest(x)`, which gives the last alone and holds nothing else (see `encode_deepest`).
-        """
+        """Features, shallow to deep; the last is the bottleneck."""
         ...
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
@@ -171,15 +159,6 @@ def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor,
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
-
-
-def encode_deepest(network: nn.Module, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-    """The last of `network.encode(x)`, and no other feature longer in memory than it takes to get there.
-
-    In training on kernels, whose layers keep no features for the way back, that is a third of a step's memory.
-    """
-    own = getattr(network, "deepest", None)
-    return cast("Backbone", network).encode(x)[-1] if own is None else own(x)
 
 
 def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c h w"], stride: int) -> list[Tensor]:

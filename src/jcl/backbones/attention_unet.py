@@ -5,8 +5,6 @@ The paper's network is three-dimensional. This is its two-dimensional form as it
 itself, and nothing behind the gated skip.
 """
 
-from collections import deque
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,12 +42,12 @@ class Encoder(nn.Module):
         )
         self.pool = nn.MaxPool2d(2)
 
-    def forward(self, x: Float[Tensor, "b c h w"], keep: int | None = None) -> list[Tensor]:
-        features: deque[Tensor] = deque(maxlen=keep)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        features: list[Tensor] = []
         for stage, block in enumerate(self.blocks):
             x = block(x if stage == 0 else self.pool(x))
             features.append(x)
-        return list(features)
+        return features
 
 
 class UpConv(nn.Sequential):
@@ -131,10 +129,6 @@ class AttentionUNet(nn.Module):
         H and W are h and w, padded to multiples of 16.
         """
         return self.encoder(pad_to_multiple(x, self.stride))
-
-    def deepest(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-        """The last of `encode`, alone: each level is let go of when the next has what it needs of it."""
-        return self.encoder(pad_to_multiple(x, self.stride), keep=1)[0]
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder block number `blocks` (all of them by default); later ones do not run.

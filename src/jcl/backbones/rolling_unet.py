@@ -6,7 +6,6 @@ github.com/Jiaoyang45/Rolling-Unet, less its normalisations that nothing runs.
 """
 
 import math
-from collections import deque
 
 import torch
 from jaxtyping import Float
@@ -174,12 +173,12 @@ class Encoder(nn.Module):
         )
         self.pool = nn.MaxPool2d(2)
 
-    def forward(self, x: Float[Tensor, "b c h w"], keep: int | None = None) -> list[Tensor]:
-        features: deque[Tensor] = deque(maxlen=keep)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        features: list[Tensor] = []
         for number, stage in enumerate(self.stages):
             x = stage(x if number == 0 else self.pool(x))
             features.append(x)
-        return list(features)
+        return features
 
 
 def upsample(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c H W"]:
@@ -269,10 +268,6 @@ class RollingUNet(nn.Module):
         H and W are h and w, padded to multiples of 16.
         """
         return self.encoder(pad_to_multiple(x, self.stride))
-
-    def deepest(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-        """The last of `encode`, alone: each level is let go of when the next has what it needs of it."""
-        return self.encoder(pad_to_multiple(x, self.stride), keep=1)[0]
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder block number `blocks` (all of them by default); later ones do not run.

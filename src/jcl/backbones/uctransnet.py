@@ -3,7 +3,6 @@
 What the paper leaves open is as in the authors' program (github.com/McGregorWwww/UCTransNet).
 """
 
-from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -72,12 +71,12 @@ class Encoder(nn.Module):
             nn.Sequential(nn.MaxPool2d(2), conv_units(before, after)) for before, after in pairwise(channels)
         )
 
-    def forward(self, x: Float[Tensor, "b c h w"], keep: int | None = None) -> list[Tensor]:
-        features: deque[Tensor] = deque(maxlen=keep)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        features: list[Tensor] = []
         for block in self.blocks:
             x = block(x)
             features.append(x)
-        return list(features)
+        return features
 
 
 class UCTransNet(nn.Module):
@@ -122,10 +121,6 @@ class UCTransNet(nn.Module):
         H and W are h and w, padded to multiples of 16.
         """
         return self.encoder(pad_to_multiple(x, self.stride))
-
-    def deepest(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-        """The last of `encode`, alone: each level is let go of when the next has what it needs of it."""
-        return self.encoder(pad_to_multiple(x, self.stride), keep=1)[0]
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder block number `blocks` (all of them by default); later ones do not run.

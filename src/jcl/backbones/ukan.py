@@ -1,7 +1,5 @@
 """U-KAN, a U-Net with Kolmogorov-Arnold layers at its deepest levels (Li et al., AAAI 2025, arXiv:2406.02918)."""
 
-from collections import deque
-
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,12 +99,12 @@ class Encoder(nn.Module):
             kind(before, after) for kind, before, after in zip(kinds, widths, widths[1:], strict=False)
         )
 
-    def forward(self, x: Float[Tensor, "b c h w"], keep: int | None = None) -> list[Tensor]:
-        features: deque[Tensor] = deque(maxlen=keep)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        features: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        return list(features)
+        return features
 
 
 class DecoderBlock(nn.Module):
@@ -160,10 +158,6 @@ class UKAN(nn.Module):
         H and W are h and w, padded to multiples of 32.
         """
         return self.encoder(pad_to_multiple(x, self.stride))
-
-    def deepest(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-        """The last of `encode`, alone: each level is let go of when the next has what it needs of it."""
-        return self.encoder(pad_to_multiple(x, self.stride), keep=1)[0]
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder block number `blocks` (all of them by default); later ones do not run.

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -77,12 +77,11 @@ class BYOL(nn.Module):
 
     def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, from 0 to 8, and the collapse monitor of the online projections (see `Method`)."""
-        z1, z2 = (self.projector(encode_deepest(self.backbone, view)) for view in views)
+        network, teacher = cast("Backbone", self.backbone), cast("Backbone", self.teacher_backbone)
+        z1, z2 = (self.projector(network.encode(view)[-1]) for view in views)
         q1, q2 = (gather(self.predictor(z)) for z in (z1, z2))
         with torch.no_grad():
-            target1, target2 = (
-                gather(self.teacher_projector(encode_deepest(self.teacher_backbone, view))) for view in views
-            )
+            target1, target2 = (gather(self.teacher_projector(teacher.encode(view)[-1])) for view in views)
         loss = 4 + 2 * negative_cosine(q1, target2) + 2 * negative_cosine(q2, target1)
         return {"loss": loss, **collapse_monitor(gather(z1.detach()), gather(z2.detach()))}
 

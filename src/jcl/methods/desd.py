@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -134,7 +134,7 @@ class DeSD(nn.Module):
     @torch.no_grad()
     def _teach(self, views: Tensor, progress: float) -> Float[Tensor, "two_n k"]:
         """The teacher's distribution for each view, centred and sharpened."""
-        _, logits = self.teacher_head(encode_deepest(self.teacher, views))
+        _, logits = self.teacher_head(cast("Backbone", self.teacher).encode(views)[-1])
         self._batch_centre = gather(logits).mean(0)
         warm = min(1.0, progress / self.temperature_warmup) if self.temperature_warmup else 1.0
         first = self.first_teacher_temperature

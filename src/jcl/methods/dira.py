@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jcl.backbones import Backbone, crop_like, encode_deepest
+from jcl.backbones import Backbone, crop_like
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -118,7 +118,7 @@ class DiRA(nn.Module):
         features = network.encode(query)
         q = gather(self.projector(features[-1]))
         with torch.no_grad():
-            k = gather(self.teacher_projector(encode_deepest(self.teacher, key)))
+            k = gather(self.teacher_projector(cast("Backbone", self.teacher).encode(key)[-1]))
         restored = crop_like(self.restorer(network.decode(features)), target).float()
         losses = {
             "discriminative": contrast(q, k, temperature=self.temperature),

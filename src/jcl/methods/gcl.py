@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -132,7 +132,7 @@ class GCL(nn.Module):
         return number(self, "phase")
 
     def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
-        z = self.global_projector(encode_deepest(self.backbone, views))
+        z = self.global_projector(cast("Backbone", self.backbone).encode(views)[-1])
         first, second = (gather(block) for block in z.chunk(2))
         parts = partition(gather(batch.positions), self.partitions)
         positives, negatives = global_masks(parts, across=self.positives == "partition")

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest, pad_to_multiple
+from jcl.backbones import Backbone, pad_to_multiple
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.dense import dense_byol, dense_mse
@@ -250,9 +250,9 @@ class JCL(nn.Module):
         is_frozen = self._trained() == "decoder"
         with frozen(self.backbone, network.parts(0)) if is_frozen else nullcontext():
             if self.connection != "shared" and not is_frozen:
-                return encode_deepest(self.auxiliary_encoder, full), network.encode(small)
+                return cast("Backbone", self.auxiliary_encoder).encode(full)[-1], network.encode(small)
             if full.shape != small.shape:
-                return encode_deepest(self.backbone, full), network.encode(small)
+                return network.encode(full)[-1], network.encode(small)
             features = network.encode(torch.cat([full, small]))
             return features[-1][: len(full)], [level[len(full) :] for level in features]
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -132,12 +132,12 @@ class MoCo(nn.Module):
 def encode_in_runs(backbone: nn.Module, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
     """Bottleneck of a batch in groups of rows that follow each other: of 0 1 2 3, (0 1) and (2 3)."""
     parts = images.tensor_split(min(groups, len(images)))
-    return torch.cat([encode_deepest(backbone, part) for part in parts])
+    return torch.cat([cast("Backbone", backbone).encode(part)[-1] for part in parts])
 
 
 def encode_dealt_out(backbone: nn.Module, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
     """Bottleneck of a batch in groups dealt out as cards are: of 0 1 2 3, (0 2) and (1 3)."""
     groups = min(groups, len(images))
     rows = torch.arange(len(images), device=images.device)
-    features = torch.cat([encode_deepest(backbone, images[first::groups]) for first in range(groups)])
+    features = torch.cat([cast("Backbone", backbone).encode(images[first::groups])[-1] for first in range(groups)])
     return features[torch.cat([rows[first::groups] for first in range(groups)]).argsort()]

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -74,7 +74,7 @@ class PCL(nn.Module):
 
     def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""
-        z = self.projector(encode_deepest(self.backbone, views[0]))
+        z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
         first, second = (gather(block) for block in z.chunk(2))
         rows = torch.cat([first, second])
         positives = positive_pairs(gather(batch.positions), self.threshold)

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -68,7 +68,7 @@ class SimCLR(nn.Module):
 
     def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss and the collapse monitor (see `Method`)."""
-        z = self.projector(encode_deepest(self.backbone, views[0]))
+        z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
         first, second = (gather(rows) for rows in z.chunk(2))
         rows = torch.cat([first, second])
         other_view = torch.eye(len(rows), dtype=torch.bool, device=rows.device).roll(len(first), 0)

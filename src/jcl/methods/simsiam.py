@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -72,7 +72,8 @@ class SimSiam(nn.Module):
 
     def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, from -1 to 1, and the collapse monitor (see `Method`)."""
-        z1, z2 = (self.projector(encode_deepest(self.backbone, view)) for view in views)
+        network = cast("Backbone", self.backbone)
+        z1, z2 = (self.projector(network.encode(view)[-1]) for view in views)
         p1, p2 = (gather(self.predictor(z)) for z in (z1, z2))
         z1, z2 = gather(z1.detach()), gather(z2.detach())
         loss = negative_cosine(p1, z2) / 2 + negative_cosine(p2, z1) / 2

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -83,7 +83,7 @@ class SimTriplet(nn.Module):
 
     def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, its two terms (inter-sample: per slice of the batch), `paired`, and the collapse monitor."""
-        z = self.projector(encode_deepest(self.backbone, views[0]))
+        z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
         p1, p2 = (gather(block) for block in self.predictor(z).chunk(2))
         z1, z2 = (gather(block) for block in z.detach().chunk(2))
         near, found = neighbours(gather(batch.positions), gather(batch.volumes), self.neighbourhood)

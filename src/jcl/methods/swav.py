@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from jcl.backbones import Backbone, encode_deepest
+from jcl.backbones import Backbone
 from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
 from jcl.distributed import gather
@@ -115,7 +115,8 @@ class SwAV(nn.Module):
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss and the collapse monitor (see `Method`)."""
-        pooled = torch.cat([encode_deepest(self.backbone, view).mean(dim=(2, 3)) for view in views])
+        network = cast("Backbone", self.backbone)
+        pooled = torch.cat([network.encode(view)[-1].mean(dim=(2, 3)) for view in views])
         z = [unit(gather(rows)) for rows in self.projector(pooled).chunk(2 + self.small_crops)]
         prototypes = self.prototypes.detach() if number(self, "progress") < self.frozen_until else self.prototypes
         scores = [_scores(rows, prototypes) for rows in z]
