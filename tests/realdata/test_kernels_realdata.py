@@ -42,8 +42,8 @@ def test_voxels_and_scores(name, realdata, tmp_path, switch):
     prepare(PrepareConfig(source=tmp_path / "scans", out=tmp_path / "store", spacing=SPACING[name], workers=1))
     run = finetune(
         FinetuneConfig(
-            store=tmp_path / "store", init="none", folds=2, out=tmp_path / "fine", width=16, steps=60,
-            learning_rate=1e-2, precision="float32", kernels="on",
+            store=tmp_path / "store", init="none", folds=2, out=tmp_path / "fine", width=16, steps=260,
+            learning_rate=3e-3, precision="float32", kernels="on",
         )
     )  # fmt: skip
     found: dict[str, tuple[list[np.ndarray], list[float]]] = {}
