@@ -15,20 +15,8 @@ from jcl.optim import set_learning_rate, sgd
 from jcl.trial import Execution, run_as
 
 KINDS = {
-    "convolution, backward": (
-        "convolution_backward",
-        "slow_conv2d_backward",
-        "ConvolutionBackward",
-        "_ColumnsBackward",
-    ),
-    "convolution, forward": (
-        "mkldnn_convolution",
-        "Convolution",
-        "_Columns",
-        "convolution",
-        "conv2d",
-        "conv_transpose2d",
-    ),
+    "convolution, backward": ("convolution_backward", "conv2d_backward", "ConvolutionBackward", "_ColumnsBackward"),
+    "convolution, forward": ("convolution", "Convolution", "_Columns", "conv2d", "conv_transpose2d"),
     "batch normalisation": ("batch_norm", "_Normalisation"),
     "leaky ReLU": ("leaky_relu",),
     "pooling": ("max_pool2d", "_Pooling"),

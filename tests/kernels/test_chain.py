@@ -199,6 +199,15 @@ def test_what_a_chain_cannot_do_the_layers_do():
         assert_near(fast.train()(small), plain.train()(small).double())
 
 
+def test_what_the_layers_refuse_a_chain_refuses():
+    fast = chained(units(LANES, LANES, LANES))
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        fast(torch.randn(1, LANES, 1, 1))
+    for net in (fast, units(LANES, LANES, LANES)):
+        with pytest.raises(ValueError, match="dimensions|4D"):
+            net(torch.randn(LANES, 24, 24)[None, None])
+
+
 def test_only_convolutions_with_their_normalisations_are_chained():
     def conv() -> nn.Conv2d:
         return nn.Conv2d(LANES, LANES, 3, padding=1)
@@ -213,6 +222,8 @@ def test_only_convolutions_with_their_normalisations_are_chained():
         nn.Sequential(conv(), nn.BatchNorm2d(LANES), nn.ReLU(), nn.Dropout()),
         nn.Sequential(conv(), nn.BatchNorm2d(LANES), conv()),
         nn.Sequential(conv(), nn.BatchNorm2d(LANES), nn.Sigmoid()),
+        nn.Sequential(nn.Conv2d(LANES, LANES, 3, padding=1, stride=2), nn.BatchNorm2d(LANES)),
+        nn.Sequential(nn.Conv2d(LANES, LANES, 1), nn.BatchNorm2d(LANES)),
         nn.Sequential(),
         Named(conv(), nn.BatchNorm2d(LANES)),
     ):

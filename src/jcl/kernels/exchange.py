@@ -35,7 +35,7 @@ def use_kernels(network: nn.Module) -> None:
     lanes: int = load_library().jcl_lanes()
     for part in list(network.modules()):
         for name, child in list(part.named_children()):
-            if type(child) is nn.Conv2d and _is_plain(child, lanes):
+            if type(child) is nn.Conv2d and _is_plain(child) and _goes_by(child, lanes):
                 child.__class__ = Convolution
             elif type(child) is nn.MaxPool2d and _halves(child):
                 child.__class__ = Pooling
@@ -56,11 +56,16 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-def _is_plain(layer: nn.Conv2d, lanes: int) -> bool:
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is a 3 x 3 convolution that keeps height and width."""
+    if not isinstance(layer, nn.Conv2d):
+        return False
     kind = (layer.kernel_size, layer.stride, layer.dilation, layer.groups, layer.padding_mode)
-    padded = layer.padding in ((1, 1), "same")
-    multiples = layer.in_channels % lanes == 0 and layer.out_channels % lanes == 0
-    return kind == ((3, 3), (1, 1), (1, 1), 1, "zeros") and padded and multiples
+    return kind == ((3, 3), (1, 1), (1, 1), 1, "zeros") and layer.padding in ((1, 1), "same")
+
+
+def _goes_by(layer: nn.Conv2d, lanes: int) -> bool:
+    return layer.in_channels % lanes == 0 and layer.out_channels % lanes == 0
 
 
 def _is_usual(layer: nn.Module, lanes: int) -> bool:
@@ -83,7 +88,7 @@ def _is_chain(part: nn.Sequential) -> bool:
     layers = [layer for layer in part if not isinstance(layer, nn.Identity)]
     pairs = list(zip(layers[::2], layers[1::2], strict=False))
     fitting = all(
-        isinstance(layer, nn.Conv2d) and getattr(layer, "slope", 1) == 1 and isinstance(norm, Normalisation)
+        _is_plain(layer) and getattr(layer, "slope", 1) == 1 and isinstance(norm, Normalisation)
         for layer, norm in pairs
     )
     own = [name for name in vars(type(part)) if not name.startswith("__")]

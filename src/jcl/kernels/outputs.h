@@ -9,10 +9,9 @@
 
    A bias is added (or none, NULL), and values below zero are multiplied by the slope.
    moments [block][2][channels]: mean of a block's outputs and sum of squared distances from it, for a normalisation
-   behind; the outputs stay as they are.
+   behind, and counts [block] of them; the outputs stay as they are.
    sums, of the same shape, where the outputs are the gradient of what a normalisation `of` x made: they become that
-   before its activation, and `sums` those of them, and of their products with x - mean.
-   counts [block]: outputs of a block in each channel. */
+   before its activation, and `sums` those of them, and of their products with x - mean. */
 typedef struct {
     const float *bias;
     float slope;
@@ -120,7 +119,7 @@ static void keep_totals(const Panel *of, const Totals *totals, ptrdiff_t block) 
     int kind = kind_of(of->ending);
     if (kind == PLAIN) return;
     float *to = (kind == MOMENTS ? of->ending->moments : of->ending->sums) + 2 * block * of->channels + of->column;
-    of->ending->counts[block] = totals->count;
+    if (kind == MOMENTS) of->ending->counts[block] = totals->count;
     for (ptrdiff_t p = 0; p * LANES < of->width; p++) {
         vec first = totals->first[p], second = totals->second[p];
         if (kind == MOMENTS) {

@@ -41,7 +41,8 @@ def measured(
     x: Float32[Tensor, "b i h w"], weight: Float32[Tensor, "o i 3 3"], before: Affine | None = None
 ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
     """The convolution of x, normalised `before` that, and the moments of the result."""
-    parts, counts = _room(x, weight.shape[0])
+    parts = _room(x, weight.shape[0])
+    counts = torch.empty(len(parts))
     ending = library.Ending(slope=1.0, moments=parts.data_ptr(), counts=counts.data_ptr())
     return _run(x, weight, ending, before=before), moments_from_parts(parts, counts)
 
@@ -53,8 +54,8 @@ def gradient_before(
 
     With its sum by channel, and that of its products with x - mean.
     """
-    parts, counts = _room(gradient, weight.shape[1])
-    ending = library.Ending(slope=1.0, sums=parts.data_ptr(), counts=counts.data_ptr(), x=x.data_ptr(), of=of.reference)
+    parts = _room(gradient, weight.shape[1])
+    ending = library.Ending(slope=1.0, sums=parts.data_ptr(), x=x.data_ptr(), of=of.reference)
     return _run(gradient, weight, ending, turned=True), parts.sum(0, dtype=torch.float64)
 
 
@@ -95,11 +96,10 @@ def _weights(weight: Tensor, *, turned: bool = False) -> library.Weights:
     return library.Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, turned)
 
 
-def _room(x: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """For the sums of each block of tiles of a convolution of x, and for the number of outputs in it."""
+def _room(x: Tensor, channels: int) -> Tensor:
+    """For two sums a channel of each block of tiles of a convolution of x."""
     b, _, h, w = x.shape
-    blocks = load_library().jcl_convolve_blocks(b, h, w)
-    return torch.empty(blocks, 2, channels), torch.empty(blocks)
+    return torch.empty(load_library().jcl_convolve_blocks(b, h, w), 2, channels)
 
 
 def _scratch(size: int) -> ctypes.c_void_p:
