@@ -93,8 +93,8 @@ class Chain(nn.Sequential):
         layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
         links = [(layers[number], cast("Normalisation", layers[number + 1])) for number in range(0, len(layers), 2)]
         alone = _is_float32(input) and not any(map(_is_watched, self))
-        usual = input.ndim == 4 and input.numel() > input.shape[1]  # else the layers say what is wrong
-        if not (alone and usual and all(norm.training for _, norm in links)):
+        several = input.numel() > input.shape[1]  # else the layers say that one value has no variance
+        if not (alone and several and all(norm.training for _, norm in links)):
             return super().forward(input)
         convolution, norm = links[0]
         x, moments = _measured(convolution, input)
