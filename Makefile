@@ -7,9 +7,9 @@ DEMO := .venv-demo
 TEST := .venv-test
 INPUTS := pyproject.toml constraints.txt
 # The tests with real volumes run where $JCL_REALDATA names a folder of them.
-MARKS := not gpu$(if $(JCL_REALDATA),, and not realdata)
+MARKS := not gpu$(if $(JCL_REALDATA),, and not realdata)$(if $(JCL_LONG),, and not long)
 
-.PHONY: help demo test lint format bench smoke clean
+.PHONY: help demo test chromium lint format bench smoke clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -18,9 +18,19 @@ help: ## show this list
 demo: $(DEMO)/.installed ## the whole path on generated volumes: a few minutes on two cores
 	$(DEMO)/bin/jcl demo --out jcl-demo
 
-test: lint ## lint, type check and all tests (slow ones too; real volumes where $JCL_REALDATA names them)
+test: lint chromium ## lint, type check and all tests (slow ones too; real volumes where $JCL_REALDATA names them; JCL_LONG=1: more)
 	$(TEST)/bin/python -c 'import importlib.util as u; assert not u.find_spec("torchvision"), "torchvision came along"'
 	$(TEST)/bin/pytest -n auto --dist worksteal -m "$(MARKS)"
+
+# The report's page is tested in it. Only root is not asked first; AS_ROOT=sudo lets others install it too.
+chromium:
+	@for program in chromium chromedriver; do command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && { [ "$$(id -u)" -eq 0 ] || [ -n "$(AS_ROOT)" ]; }; then \
+		echo "installing Chromium, in which the report's page is tested"; \
+		{ $(AS_ROOT) apt-get update -qq && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } || \
+		echo "Chromium cannot be installed here; the tests of the report's page will be skipped" >&2; \
+	fi
 
 lint: $(TEST)/.installed
 	$(TEST)/bin/ruff check

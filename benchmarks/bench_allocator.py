@@ -20,12 +20,12 @@ HERE = Path(__file__).parent
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 OWN = {"GLIBC_TUNABLES": "glibc.malloc.perturb=0"}
-"""A setting of the user's that changes nothing, with which `jcl.allocator` leaves memory alone."""
+"""A setting of the user's that changes nothing, with which `jcl.parallel.allocator` leaves memory alone."""
 
 SETTINGS = {
     "plain": {"THP_MEM_ALLOC_ENABLE": "0", **OWN},
     "large pages": {"THP_MEM_ALLOC_ENABLE": "1", **OWN},
-    "kept (jcl.allocator)": {"THP_MEM_ALLOC_ENABLE": "0"},
+    "kept (jcl.parallel.allocator)": {"THP_MEM_ALLOC_ENABLE": "0"},
     "kept, on large pages": {"THP_MEM_ALLOC_ENABLE": "1"},
 }
 """Variables of the environment by setting; the first is what the others are compared with."""

@@ -18,7 +18,8 @@ from measuring import entry, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
-from jcl.losses import dense_info_nce, info_nce, position_mask
+from jcl.losses.contrastive import info_nce, position_mask
+from jcl.losses.dense import dense_info_nce
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jcl import backbones
-from jcl.allocator import keep_memory
-from jcl.device import autocast
-from jcl.optim import adam, set_learning_rate
-from jcl.trial import Execution, run_as
-from jcl.views import AffineRanges, random_affine, warp_with_labels
+from jcl.augment.spatial import AffineRanges, random_affine, warp_with_labels
+from jcl.distributed.device import autocast
+from jcl.parallel.allocator import keep_memory
+from jcl.training.autotune import Execution, apply_execution
+from jcl.training.optim import adam, set_learning_rate
 
 CLASSES = 4
 GOAL = 2.5
@@ -48,7 +48,7 @@ def our_step(size: int, count: int, width: int, way: Execution) -> Callable[[], 
     """A step as `jcl finetune` does it."""
     keep_memory()
     network = build(width).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    run_as(network, way)
+    apply_execution(network, way)
     optimizer, generator = adam(network.parameters()), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 5e-4)
     images, labels = labelled(size, count)

@@ -18,8 +18,8 @@ from measuring import device, write_json
 from torch import Tensor
 from torch.nn import functional as F
 
-from jcl.allocator import keep_memory
 from jcl.kernels.convolution import convolve
+from jcl.parallel.allocator import keep_memory
 
 PARTS = ("forward", "gradient of the input", "gradient of the weights")
 

@@ -29,7 +29,7 @@ import torch
 from bench_store import BATCH, forget, write_ours
 from measuring import Child, memory, reset_peak, ways_to_run, write_json
 
-from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
+from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
 from jcl.data.store import Store
 
 HERE = Path(__file__).parent
@@ -45,8 +45,8 @@ def read(path: Path, batches: int) -> dict[str, float]:
     torch.set_num_threads(1)
     before = reset_peak()
     store = Store.open(path)
-    slices = Slices([store], list_slices([store], [None], labelled=False), labels=False)
-    loaded = load_batches(slices, BatchOrder([0] * len(slices), BATCH, seed=0), workers=1)
+    slices = SliceDataset([store], list_slices([store], [None], labelled=False), labels=False)
+    loaded = load_batches(slices, BatchSampler([0] * len(slices), BATCH, seed=0), workers=1)
     next(loaded)  # the thread starts
     rates: list[float] = []
     for _ in range(max(1, batches // PART)):

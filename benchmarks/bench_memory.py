@@ -2,7 +2,7 @@
 
     python benchmarks/bench_memory.py [--sizes 128 256] [--json FILE] [--smoke]
 
-16 slices a step, U-Net of width 32, the defaults of JCL, as `jcl pretrain` runs it. Each way runs in a process of its
+16 slices per step, U-Net of width 32, the defaults of JCL, as `jcl pretrain` runs it. Each way runs in a process of its
 own; what counts is how far its resident memory rises above what it was before, after a step of a tiny network, with
 which PyTorch has loaded what it needs. `--accumulate 4` computes the gradient of 4 slices at a time, each part with
 contrasts of its own, so its result is not that of the others. The floor is what no way can do without: weights, their
@@ -25,11 +25,11 @@ import torch
 from measuring import device, memory, reset_peak, ways_to_run, write_json
 
 from jcl import backbones, methods
-from jcl.allocator import keep_memory
 from jcl.data.batches import SliceBatch
-from jcl.device import autocast
-from jcl.optim import set_learning_rate, sgd
-from jcl.trial import run_as
+from jcl.distributed.device import autocast
+from jcl.parallel.allocator import keep_memory
+from jcl.training.autotune import apply_execution
+from jcl.training.optim import set_learning_rate, sgd
 
 WAYS = {
     "plain": (False, 1),
@@ -54,7 +54,7 @@ def make_step(way: str, run: str, size: int, count: int, width: int) -> tuple[Ca
     torch.manual_seed(0)
     method: Any = methods.load("jcl")(backbones.load("unet")(in_channels=1, classes=2, width=width))
     method.to(memory_format=torch.channels_last)
-    run_as(method.backbone, execution, method=method, recompute=recompute)
+    apply_execution(method.backbone, execution, method=method, recompute=recompute)
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)
     batch = batch_of(size, count // parts)

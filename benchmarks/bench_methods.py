@@ -20,10 +20,10 @@ import torch
 from measuring import memory, reset_peak, ways_to_run
 
 from jcl import backbones, methods
-from jcl.allocator import keep_memory
 from jcl.data.batches import SliceBatch
-from jcl.optim import set_learning_rate, sgd
-from jcl.trial import run_as
+from jcl.parallel.allocator import keep_memory
+from jcl.training.autotune import apply_execution
+from jcl.training.optim import set_learning_rate, sgd
 
 
 def make_step(name: str, size: int, batch: int, width: int) -> tuple[Any, Callable[[float], None]]:
@@ -32,7 +32,7 @@ def make_step(name: str, size: int, batch: int, width: int) -> tuple[Any, Callab
     method: Any = methods.load(name)(backbones.load("unet")(in_channels=1, classes=2, width=width))
     method.to(memory_format=torch.channels_last)
     ways = ways_to_run("auto")
-    run_as(method.backbone, ways.get("kernels", ways["float32"]), method=method)
+    apply_execution(method.backbone, ways.get("kernels", ways["float32"]), method=method)
     optimizer = sgd(method.parameters(), weight_decay=0.0)
     set_learning_rate(optimizer, method.learning_rate)
     images, volumes = torch.rand(batch, 1, size, size), torch.arange(batch) // 4
@@ -97,7 +97,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", name, *flags]
         rows[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print(f"{settings}, one thread, torch {torch.__version__}")
-    print("| method | ms a step | MiB | parameters trained, M | kept, M |")
+    print("| method | ms per step | MiB | parameters trained, M | kept, M |")
     print("|---|---|---|---|---|")
     for name, row in sorted(rows.items(), key=lambda item: item[1]["ms"]):
         print(f"| `{name}` | {row['ms']:.0f} | {row['MiB']:.0f} | {row['trained']:.1f} | {row['kept']:.1f} |")

@@ -105,7 +105,7 @@ def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) 
         seconds, reference = timed(lambda: with_monai(*hot))
         theirs.append(seconds)
     apart = float(np.abs(table - reference).max())
-    size, told = " x ".join(map(str, truth.shape[::-1])), f"values differ by {apart:.0e} at most"
+    size, shown = " x ".join(map(str, truth.shape[::-1])), f"values differ by {apart:.0e} at most"
     ratio = statistics.median(theirs) / statistics.median(ours)
     print(
         f"{name:<22} jcl {statistics.median(ours):7.3f} s   monai {statistics.median(theirs):7.2f} s"
@@ -113,7 +113,7 @@ def compare(name: str, prediction: np.ndarray, truth: np.ndarray, repeats: int) 
         flush=True,
     )
     return apart <= 1e-4, {
-        "row": "9", "name": f"Dice, Jaccard, HD95, ASD of {size}, {CLASSES} classes, {name}, beside MONAI; {told}",
+        "row": "9", "name": f"Dice, Jaccard, HD95, ASD of {size}, {CLASSES} classes, {name}, beside MONAI; {shown}",
         "theirs": statistics.median(theirs), "ours": statistics.median(ours), "floor": None, "unit": "s",
         "ratio": ratio, "goal": f">= {GOAL:g}",
     }  # fmt: skip

@@ -34,11 +34,11 @@ from jcl.backbones.unet import UNet
 from jcl.config import EvaluateConfig, PredictConfig
 from jcl.data import phantom
 from jcl.data.datasets import CaseSource, DatasetSpec
-from jcl.data.preparation import Job, make_recipe, prepare_case
+from jcl.data.preparation import Job, make_preparation, prepare_case
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store, write_manifest
-from jcl.device import resolve_precision
-from jcl.runs import save_model, start_run
+from jcl.distributed.device import resolve_precision
+from jcl.training.run_folder import save_model, start_run
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -72,7 +72,7 @@ def make_case(folder: Path, size: int, slices: int, width: int) -> tuple[int, UN
         sitk.WriteImage(image, str(folder / f"{name}.nii.gz"), useCompression=True)
     labels = dict(enumerate(phantom.STRUCTURES, start=1))
     spec = DatasetSpec(name="folder", labels=labels)
-    recipe = {**make_recipe(spec, labels, size_given=False), "padded": [size, size]}
+    recipe = {**make_preparation(spec, labels, size_given=False), "padded": [size, size]}
     (folder / "store" / "cases").mkdir(parents=True)
     files = CaseSource(case="a", patient="a", images=(folder / "image.nii.gz",), label=folder / "label.nii.gz")
     write_manifest(folder / "store", recipe, [prepare_case(Job(folder, folder / "store", files, recipe))], [])

@@ -23,7 +23,7 @@ ROUNDS = 3
 
 
 def slices_per_second(store: Path, out: Path, processes: int, threads: int, steps: int) -> float:
-    """The median of what the run's log tells, but for its first lines."""
+    """The median of what the run's log holds, but for its first lines."""
     devices = "cpu" if processes == 1 else f"cpu:{processes}"
     command = [sys.executable, "-m", "jcl", "pretrain", str(store), "--out", str(out), "--steps", str(steps)]
     command += ["--batch-size", str(BATCH // processes), "--devices", devices, "--precision", "float32"]

@@ -8,12 +8,13 @@
 - batch: the same with 4 to 64 slices of 128 pixels a side.
 - set: stores of a thousand to a hundred thousand small slices, each used in a process of its own: opening and listing,
   the order of an epoch, reading a batch, memory above the start.
-- processes: `jcl pretrain` with `--devices cpu:N`, a thread each, the same 16 slices a step, 128 pixels a side.
+- processes: `jcl pretrain` with `--devices cpu:N`, a thread each, the same 16 slices per step, 128 pixels a side.
 - prepare: `jcl prepare --workers N` on generated CTs, the start of the program included.
 
-All five take some twenty minutes on two cores; how long each is told first. The slope is that of a straight line
-through the logarithms of all points: 1 is linear, 2 quadratic, 0 flat. What a curve starts from (a program's start, the
-weights of a network) makes it flatter at its beginning, so the slope between the last two points is told beside it.
+All five take some twenty minutes on two cores; how long each takes is printed first. The slope is that of a straight
+line through the logarithms of all points: 1 is linear, 2 quadratic, 0 flat. What a curve starts from (a program's
+start, the weights of a network) makes it flatter at its beginning, so the slope between the last two points is printed
+beside it.
 Processes and workers cannot gain beyond the number of cores.
 """
 
@@ -37,7 +38,7 @@ from measuring import device, memory, reset_peak, write_json
 from scaling_figure import Curve, draw
 
 from jcl.data import phantom
-from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
+from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
 from jcl.data.store import Store, write_case, write_manifest
 
 HERE = Path(__file__).parent
@@ -63,7 +64,7 @@ def by_size(smoke: bool) -> list[Curve]:
     """A step over the side of its slices, whose area is what counts."""
     sizes, batch, width = ((64, 128), 2, 4) if smoke else ((64, 128, 256, 512), 4, 32)
     found = steps([(size, batch) for size in sizes], width, 1 if smoke else 2)
-    across = f"side of a slice, pixels ({batch} slices a step)"
+    across = f"side of a slice, pixels ({batch} slices per step)"
     return step_curves("the size of slices", across, sizes, found, wanted=2)
 
 
@@ -71,7 +72,7 @@ def by_batch(smoke: bool) -> list[Curve]:
     """A step over the number of its slices."""
     batches, size, width = ((2, 4), 64, 4) if smoke else ((4, 8, 16, 32, 64), 128, 32)
     found = steps([(size, batch) for batch in batches], width, 1 if smoke else 2)
-    return step_curves("the batch", f"slices a step ({size} x {size})", batches, found, wanted=1)
+    return step_curves("the batch", f"slices per step ({size} x {size})", batches, found, wanted=1)
 
 
 def step_curves(
@@ -101,9 +102,9 @@ def use_store(path: Path, batches: int) -> dict[str, float]:
     before = reset_peak()
     laps = [time.process_time()]
     store = Store.open(path)
-    slices = Slices([store], list_slices([store], [None], labelled=False), labels=False)
+    slices = SliceDataset([store], list_slices([store], [None], labelled=False), labels=False)
     laps.append(time.process_time())
-    order = BatchOrder([0] * len(slices), 16, seed=0)
+    order = BatchSampler([0] * len(slices), 16, seed=0)
     next(iter(order))
     laps.append(time.process_time())
     for _ in itertools.islice(load_batches(slices, order), batches):
@@ -210,8 +211,8 @@ def main() -> None:
         print(json.dumps(use_store(given.store, given.batches)))
         return
     if not given.smoke:
-        told = ", ".join(f"{part} {MINUTES[part]} min" for part in given.only)
-        print(f"about {sum(MINUTES[part] for part in given.only)} minutes on two cores: {told}", flush=True)
+        shown = ", ".join(f"{part} {MINUTES[part]} min" for part in given.only)
+        print(f"about {sum(MINUTES[part] for part in given.only)} minutes on two cores: {shown}", flush=True)
     curves: list[Curve] = []
     for part in given.only:
         begun = time.perf_counter()

@@ -4,8 +4,8 @@
 
 Each figure is the fastest of many calls, in processor time of one thread: the machine may do other things too. Reading
 the frame from the system's cache, its SHA-256, zstd, joining low and high bytes, and intensities as float32; then
-`Store.image` and `jcl.data.batches.Slices.read`, which is what the loader's threads do, a slice of a batch of 16. The
-floor is zstd alone and the bytes of the result at the rate at which memory is copied.
+`Store.image` and `jcl.data.batches.SliceDataset.read`, which is what the loader's threads do, a slice of a batch of 16.
+The floor is zstd alone and the bytes of the result at the rate at which memory is copied.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 import zstandard
 
 from jcl.data import phantom
-from jcl.data.batches import Slices, list_slices
+from jcl.data.batches import SliceDataset, list_slices
 from jcl.data.slicefile import ENTRY, HEADER
 from jcl.data.store import Store, write_case, write_manifest
 
@@ -57,7 +57,7 @@ def measure(store: Store, repeats: int) -> list[float]:
     unpacker = zstandard.ZstdDecompressor()
     planes = np.frombuffer(unpacker.decompress(frames[0]), np.uint8)
     codes, result = np.zeros(pixels, np.uint16), np.zeros(pixels, np.float32)
-    batch = Slices([store], list_slices([store], [None], labelled=False), labels=False)
+    batch = SliceDataset([store], list_slices([store], [None], labelled=False), labels=False)
 
     def join(_: int) -> None:
         joined = planes[pixels:].astype(np.uint16)

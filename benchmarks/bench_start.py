@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jcl.cli import COMMANDS
+from jcl.cli.main import COMMANDS
 
 HEAVY = ("torch", "numpy", "scipy", "SimpleITK", "matplotlib", "pydicom", "rich")
 HELP_SECONDS = 0.3
@@ -50,7 +50,7 @@ def main() -> None:
     names = ["prepare"] if given.smoke else list(COMMANDS)
     codes = {"python alone": "pass", "import torch": "import torch", "import jcl": "import jcl"}
     for arguments in (["--help"], *([name, "--help"] for name in names)):
-        codes[f"jcl {' '.join(arguments)}"] = f"from jcl.cli import main; main({arguments!r})"
+        codes[f"jcl {' '.join(arguments)}"] = f"from jcl.cli.main import main; main({arguments!r})"
     taken = {name: start(code, repeats) for name, code in codes.items()}
     python, torch = (taken[name][0] for name in ("python alone", "import torch"))
     rows: list[dict[str, Any]] = []

@@ -29,12 +29,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jcl import backbones, methods
-from jcl.allocator import keep_memory
 from jcl.data.batches import SliceBatch
-from jcl.device import autocast
-from jcl.losses import position_mask
-from jcl.optim import set_learning_rate, sgd
-from jcl.trial import Execution, run_as
+from jcl.distributed.device import autocast
+from jcl.losses.contrastive import position_mask
+from jcl.parallel.allocator import keep_memory
+from jcl.training.autotune import Execution, apply_execution
+from jcl.training.optim import set_learning_rate, sgd
 
 GOALS = {128: ("2a", 4.0), 256: ("2b", 7.0), 512: ("2c", 12.0)}
 """Row of the list of wishes and how much faster ours should be, by size."""
@@ -60,7 +60,7 @@ def our_step(size: int, count: int, width: int, way: Execution) -> Callable[[], 
     """A step as `jcl pretrain` does it."""
     keep_memory()
     method: Any = build(width).to(memory_format=torch.channels_last)
-    run_as(method.backbone, way, method=method)
+    apply_execution(method.backbone, way, method=method)
     optimizer, generator, batch = optimizer_of(method), torch.Generator().manual_seed(0), slices(size, count)
 
     def step() -> None:

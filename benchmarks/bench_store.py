@@ -33,7 +33,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from jcl.data import phantom
-from jcl.data.batches import BatchOrder, Slices, list_slices, load_batches
+from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
 from jcl.data.slicefile import SliceFile
 from jcl.data.store import Store, write_case, write_manifest
 
@@ -188,9 +188,9 @@ def batches_of(name: str, path: Path, count: int, workers: int) -> Iterator[Any]
     if name == OURS:
         store = Store.open(path)
         slices = list_slices([store], [None], labelled=False)
-        order = BatchOrder([0] * min(count, len(slices)), BATCH, seed=0)
-        return load_batches(Slices([store], slices, labels=False), order, workers=workers)
-    order = BatchOrder([0] * count, BATCH, seed=0)
+        order = BatchSampler([0] * min(count, len(slices)), BATCH, seed=0)
+        return load_batches(SliceDataset([store], slices, labels=False), order, workers=workers)
+    order = BatchSampler([0] * count, BATCH, seed=0)
     context = "spawn" if workers else None
     return iter(
         DataLoader(Reading(name, path), batch_sampler=order, num_workers=workers, multiprocessing_context=context)
@@ -256,7 +256,7 @@ def size_of(path: Path) -> int:
 
 
 def flip_bytes(name: str, folder: Path, codes: Sequence[np.ndarray]) -> str:
-    """What reading does when one byte of the pixels' file has changed: how often it is told, how often not."""
+    """What reading does when one byte of the pixels' file has changed: how often it is detected, how often not."""
     path = folder / "flipped"
     remove(path)
     if name == OURS:
@@ -275,15 +275,17 @@ def flip_bytes(name: str, folder: Path, codes: Sequence[np.ndarray]) -> str:
     file = max(
         [path] if path.is_file() else (f for f in path.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size
     )
-    content, told, silent = file.read_bytes(), 0, 0
+    content, detected, silent = file.read_bytes(), 0, 0
     for at in np.random.default_rng(0).integers(0, len(content), FLIPS):
         file.write_bytes(content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :])
         try:
             silent += any(not np.array_equal(a, b) for a, b in zip(read_all(), whole, strict=True))
         except Exception:
-            told += 1
+            detected += 1
     remove(path)
-    return f"{told} told, {silent} silently wrong" + (f", {FLIPS - told - silent} no matter" * (told + silent < FLIPS))
+    return f"{detected} detected, {silent} silently wrong" + (
+        f", {FLIPS - detected - silent} no matter" * (detected + silent < FLIPS)
+    )
 
 
 def remove(path: Path) -> None:
@@ -337,7 +339,7 @@ def report(folder: Path, options: argparse.Namespace) -> None:
         "store",
         f"slices/s, {each} workers",
         "the same from disk, 1",
-        f"CPU ms a slice, {each}",
+        f"CPU ms per slice, {each}",
         f"MiB, {each} workers",
     ]
     print(f"| {' | '.join([*heads, 'of raw 16 bit', f'{FLIPS} bytes flipped'])} |\n{'|---' * (len(heads) + 2)}|")

@@ -1,4 +1,4 @@
-"""Four augmented views of a slice: each image by itself, as loaders usually do it, beside `jcl.views`.
+"""Four augmented views of a slice: each image by itself, as loaders usually do it, beside `jcl.augment.spatial`.
 
     python benchmarks/bench_views.py [--smoke]
 
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from jcl.views import AffineRanges, IntensityRanges, jitter, random_affine, warp
+from jcl.augment.intensity import IntensityRanges, jitter
+from jcl.augment.spatial import AffineRanges, random_affine, warp
 
 VIEWS = 4
 
@@ -96,10 +97,12 @@ def main() -> None:
     rows: dict[str, float] = {}
     for name, once in loops.items():
         rows[name] = median_ms(lambda once=once: [once(image, random) for _ in range(VIEWS)], min(repeats, 9))
-    rows["jcl.views.warp"] = median_ms(lambda: warped(views), repeats)
-    rows["jcl.views.warp, batch of 16"] = median_ms(lambda: warped(batch), repeats) * VIEWS / len(batch)
+    rows["jcl.augment.spatial.warp"] = median_ms(lambda: warped(views), repeats)
+    rows["jcl.augment.spatial.warp, batch of 16"] = median_ms(lambda: warped(batch), repeats) * VIEWS / len(batch)
     ranges = IntensityRanges()
-    rows["jcl.views.jitter (no counterpart)"] = median_ms(lambda: jitter(views, ranges, generator=generator), repeats)
+    rows["jcl.augment.intensity.jitter (no counterpart)"] = median_ms(
+        lambda: jitter(views, ranges, generator=generator), repeats
+    )
     rows["copy of the images (floor)"] = median_ms(lambda: views.clone(), repeats)
     slow = rows["SciPy, three steps"]
     print(f"{VIEWS} views of a {size} x {size} slice, torch {torch.__version__}\n")
@@ -107,7 +110,7 @@ def main() -> None:
     for name, took in rows.items():
         print(f"| {name} | {took:.2f} | {slow / took:.1f} x |")
     if options.json:
-        ours = rows["jcl.views.warp"]
+        ours = rows["jcl.augment.spatial.warp"]
         row = {
             "row": "3",
             "name": f"{VIEWS} views of a {size} x {size} slice, one core, against three steps of SciPy",

@@ -27,9 +27,10 @@ import torch
 
 from jcl.config import PretrainConfig
 from jcl.data import phantom
-from jcl.data.batches import BatchOrder, SliceBatch, Slices, list_slices, load_batches
+from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
 from jcl.data.store import Store, write_case, write_manifest
 from jcl.stages import pretrain as stage
+from jcl.training import session
 
 WARMUP = 3
 Load = Callable[..., Iterator[SliceBatch]]
@@ -48,7 +49,7 @@ def make_store(path: Path, size: int, slices: int) -> None:
     write_manifest(path, {"channels": 1, "padded": [size, size], "classes": []}, records, [])
 
 
-def when_asked(slices: Slices, order: BatchOrder, **_: object) -> Iterator[SliceBatch]:
+def when_asked(slices: SliceDataset, order: BatchSampler, **_: object) -> Iterator[SliceBatch]:
     """What the loader does without reading ahead."""
     return (slices.read(indices) for indices in order)
 
@@ -60,7 +61,7 @@ class Watched:
         self.load, self.workers = load, workers
         self.times: list[tuple[float, float]] = []
 
-    def __call__(self, slices: Slices, order: BatchOrder, **_: object) -> Iterator[SliceBatch]:
+    def __call__(self, slices: SliceDataset, order: BatchSampler, **_: object) -> Iterator[SliceBatch]:
         batches = self.load(slices, order, workers=self.workers)
         while True:
             asked = time.perf_counter()
@@ -86,12 +87,12 @@ WAYS: dict[str, tuple[Load, int]] = {
 def run_pretraining(store: Path, out: Path, load: Load, workers: int, steps: int) -> tuple[float, float, float]:
     """`jcl pretrain` with a watched loader."""
     watched = Watched(load, workers)
-    kept, stage.load_batches = stage.load_batches, watched
+    kept, session.load_batches = session.load_batches, watched
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             stage.pretrain(PretrainConfig(stores=(store,), out=out, steps=steps + WARMUP + 1))
     finally:
-        stage.load_batches = kept
+        session.load_batches = kept
     return watched.row()
 
 
@@ -100,7 +101,7 @@ def run_stand_in(path: Path, load: Load, workers: int, steps: int, seconds: floa
     watched = Watched(load, workers)
     with contextlib.closing(Store.open(path)) as store:
         slices = list_slices([store], [None], labelled=False)
-        batches = watched(Slices([store], slices, labels=False), BatchOrder([0] * len(slices), 16, seed=0))
+        batches = watched(SliceDataset([store], slices, labels=False), BatchSampler([0] * len(slices), 16, seed=0))
         for _ in range(steps + WARMUP + 1):
             next(batches)
             time.sleep(seconds)

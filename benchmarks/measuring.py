@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jcl.device import resolve_precision
+from jcl.distributed.device import resolve_precision
 from jcl.kernels.exchange import have_kernels
-from jcl.trial import Execution
+from jcl.training.autotune import Execution
 
 
 def memory(field: str = "VmHWM") -> float:

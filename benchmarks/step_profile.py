@@ -10,16 +10,16 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from jcl.data.batches import SliceBatch
-from jcl.device import autocast
-from jcl.optim import set_learning_rate, sgd
-from jcl.trial import Execution, run_as
+from jcl.distributed.device import autocast
+from jcl.training.autotune import Execution, apply_execution
+from jcl.training.optim import set_learning_rate, sgd
 
 KINDS = {
     "convolution, backward": ("convolution_backward", "conv2d_backward", "ConvolutionBackward", "_ColumnsBackward"),
-    "convolution, forward": ("convolution", "Convolution", "_Columns", "conv2d", "conv_transpose2d"),
-    "batch normalisation": ("batch_norm", "_Normalisation"),
+    "convolution, forward": ("convolution", "_Columns", "conv2d", "conv_transpose2d"),
+    "batch normalisation": ("batch_norm", "normalisation", "moments"),
     "leaky ReLU": ("leaky_relu",),
-    "pooling": ("max_pool2d", "_Pooling"),
+    "pooling": ("max_pool2d", "pooling"),
     "copies, concatenation, filling": ("copy_", "cat", "fill_", "clone", "contiguous", "_to_copy"),
     "products of matrices": ("mm", "bmm", "addmm"),
     "views": ("grid_sampler_2d", "avg_pool2d"),
@@ -32,7 +32,7 @@ def print_profile(method: Any, batch: SliceBatch, way: Execution) -> None:
     """Two tables of shares, from one step after another that warms up."""
     method.to(memory_format=torch.channels_last)
     parts: dict[str, float] = defaultdict(float)
-    run_as(method.backbone, way, method=method)
+    apply_execution(method.backbone, way, method=method)
     step = _timed_step(method, batch, way, parts)
     step()
     parts.clear()

@@ -37,7 +37,7 @@ BEGIN, END = "<!-- the table begins -->", "<!-- the table ends -->"
 
 
 def measure(rows: list[str], data: Path | None, folder: Path) -> None:
-    """Run the scripts of these rows; what one that fails has written is removed, and told."""
+    """Run the scripts of these rows; what one that fails has written is removed, and named."""
     for row in rows:
         script, *more = SCRIPTS[row]
         if "{data}" in more and data is None:

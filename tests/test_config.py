@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jcl.backbones import own_width
+from jcl.backbones import default_width
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping, as_toml, load
 from jcl.errors import UsageError
 
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 def test_defaults_are_those_of_the_paper():
     config = load(PretrainConfig, None, GIVEN)
     assert (config.method, config.batch_size, config.backbone) == ("jcl", 16, "unet")
-    assert own_width("unet") == 32
+    assert default_width("unet") == 32
     fine = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o"})
     assert (fine.batch_size, fine.learning_rate) == (5, 5e-4)
 
@@ -45,6 +45,7 @@ def test_flags_override_the_file(tmp_path: Path):
     [
         {},
         {"method_settings": {"temperature": 0.2, "views": "paper", "flag": True, "list": [1, 2]}},
+        {"method_settings": {"text": "two\nlines\tand \x07", "list": ["a", float("inf")], "huge": 1e300}},
         {"out": 'a "quoted" \\ path/ünïcode', "learning_rate": 1e-05, "steps": 10, "resume": True},
     ],
 )
@@ -62,13 +63,13 @@ def test_mapping_holds_plain_values_only():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sede": 1}, "unknown setting 'sede'"),
-        ({"seed": "one"}, "seed: 'one' is no int"),
-        ({"seed": 1.5}, "seed: 1.5 is no int"),
-        ({"seed": True}, "seed: True is no int"),
-        ({"resume": 1}, "resume: 1 is no bool"),
-        ({"epochs": "all"}, "epochs: 'all' is no int"),
-        ({"stores": "a"}, "stores: a list is needed"),
+        ({"sede": 1}, "unknown key 'sede'; did you mean seed?"),
+        ({"seed": "one"}, "seed: 'one' is not an int"),
+        ({"seed": 1.5}, "seed: 1.5 is not an int"),
+        ({"seed": True}, "seed: True is not an int"),
+        ({"resume": 1}, "resume: 1 is not a bool"),
+        ({"epochs": "all"}, "epochs: 'all' is not an int"),
+        ({"stores": "a"}, "stores: 'a' is not a list of paths"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(values: dict, message: str):
@@ -76,6 +77,18 @@ def test_what_cannot_be_used_is_refused_by_name(values: dict, message: str):
         load(PretrainConfig, None, {**GIVEN, **values})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_value_is_named_with_the_file_that_has_it(tmp_path: Path):
+    path = write(tmp_path, 'precision = "half"\n')
+    with pytest.raises(UsageError, match=r"settings\.toml: precision: 'half' is not one of auto, float32, bfloat16$"):
+        load(PretrainConfig, path, GIVEN)
+    with pytest.raises(
+        UsageError, match=r"settings\.toml: unknown key 'sede'; did you mean seed\? \(known: accum.*\)$"
+    ):
+        load(PretrainConfig, write(tmp_path, "sede = 1\n"), GIVEN)
+    with pytest.raises(UsageError, match=r"^seed: 1\.5 is not an int$"):
+        load(PretrainConfig, write(tmp_path, "seed = 1\n"), {**GIVEN, "seed": 1.5})
 
 
 def test_missing_settings_are_all_named():
@@ -93,3 +106,18 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, text: str):
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UsageError, match="nowhere"):
         load(PretrainConfig, tmp_path / "nowhere.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; at least 1 is needed"),
+        ({"width": 0}, "width is 0; at least 1 is needed"),
+        ({"steps": -1}, "steps is -1; at least 1 is needed"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; a number is needed"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0; above 0 is needed"),
+    ],
+)
+def test_numbers_that_cannot_be_meant(given: dict[str, float], words: str):
+    with pytest.raises(UsageError, match=words):
+        load(PretrainConfig, None, {**GIVEN, **given})

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
 from jcl.metrics import METRICS, bootstrap_interval, score_case, summarise
 
@@ -278,3 +279,63 @@ def test_bootstrap_draws_patients():
     assert bootstrap_interval(np.repeat(values, 5), np.repeat(names, 5).tolist()) == pytest.approx(alone)
     assert bootstrap_interval(np.append(values, np.nan), [*names, "x"]) == alone
     assert bootstrap_interval(values, ["p"] * 12) is None
+
+
+# Voxels that are ignored
+
+
+def slow_surface_of_counted(mask: np.ndarray, ignored: np.ndarray) -> list[tuple[int, ...]]:
+    """Voxels of the mask with a face neighbour that is outside of it and counts, or beyond the border."""
+    found = []
+    for place in map(tuple, np.argwhere(mask).tolist()):
+        for axis, step in itertools.product(range(mask.ndim), (-1, 1)):
+            there = (*place[:axis], place[axis] + step, *place[axis + 1 :])
+            inside = all(0 <= at < size for at, size in zip(there, mask.shape, strict=True))
+            if not inside or not (mask[there] or ignored[there]):
+                found.append(place)
+                break
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ignored_voxels_are_in_no_mask_and_make_no_surface(seed: int):
+    """As MONAI's metrics came to have it: https://github.com/Project-MONAI/MONAI/issues/8734."""
+    random = np.random.default_rng(seed)
+    prediction, truth = (ndimage.zoom(random.integers(0, 2, (3, 4, 4)), 2, order=0) for _ in range(2))
+    ignored = ndimage.zoom(random.random((3, 4, 4)) < 0.3, 2, order=0)
+    changed = np.where(ignored, random.integers(0, 2, truth.shape), truth)
+    found = score_case(prediction, truth, classes=1, spacing=SPACING, ignored=ignored)["1"]
+    assert found == score_case(prediction, changed, classes=1, spacing=SPACING, ignored=ignored)["1"]
+    p, t = (prediction > 0) & ~ignored, (truth > 0) & ~ignored
+    assert found["dice"] == pytest.approx(2 * (p & t).sum() / (p.sum() + t.sum()))
+    surfaces = [slow_surface_of_counted(mask, ignored) for mask in (p, t)]
+    there, back = (
+        [min(math.dist(np.multiply(a, SPACING), np.multiply(b, SPACING)) for b in target) for a in origin]
+        for origin, target in (surfaces, surfaces[::-1])
+    )
+    assert found["asd"] == pytest.approx(sum(there + back) / len(there + back))
+    assert found["hd95"] == pytest.approx(max(slow_percentile(there, 0.95), slow_percentile(back, 0.95)))
+
+
+def test_a_labelled_slice_between_ignored_ones_is_scored_by_its_outlines():
+    truth = np.zeros((5, 12, 12), int)
+    truth[1:4, 3:9, 3:9] = 1
+    prediction = np.roll(truth, 2, axis=2)
+    ignored = np.ones(truth.shape, bool)
+    ignored[2] = False
+    found = score_case(prediction, truth, classes=1, spacing=(5.0, 1.0, 1.0), ignored=ignored)
+    assert found == score_case(prediction[2], truth[2], classes=1, spacing=(1.0, 1.0))
+    assert found["1"]["hd95"] == 2
+
+
+def test_masks_that_ignored_voxels_empty_or_cut_off():
+    truth = np.zeros((3, 6, 6), int)
+    truth[:, :3] = 1
+    everywhere = np.ones(truth.shape, bool)
+    assert score_case(truth, truth, classes=1, spacing=SPACING, ignored=everywhere)["1"] == dict.fromkeys(METRICS)
+    inside = np.ones(truth.shape, bool)
+    inside[1, 1, 1:3] = False  # all that counts is within the structure, so nothing shows where it ends
+    found = score_case(truth, truth, classes=1, spacing=SPACING, ignored=inside)["1"]
+    assert found == {"dice": 1, "jaccard": 1, "hd95": 0, "asd": 0}
+    with pytest.raises(ValueError, match=r"ignored has shape \(3, 6\)"):
+        score_case(truth, truth, classes=1, spacing=SPACING, ignored=np.ones((3, 6), bool))

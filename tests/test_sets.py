@@ -13,7 +13,7 @@ from jcl.stages.evaluate import evaluate
 from jcl.stages.finetune import finetune
 from jcl.stages.prepare import prepare
 from jcl.stages.pretrain import pretrain
-from sets import WRITERS, slices_of
+from support.sets import WRITERS, slices_of
 
 PATIENTS = {
     "chd": ["ct_1001", "ct_1002", "ct_1128"],
@@ -58,7 +58,7 @@ def test_every_data_set_is_laid_out() -> None:
 @pytest.mark.parametrize("name", VOLUMES)
 def test_labels_are_right_in_voxels_counted_by_hand(tmp_path: Path, name: str) -> None:
     store = make(name, tmp_path)
-    assert not store.refused
+    assert not store.skipped
     assert sorted({record.patient for record in store.cases}) == PATIENTS[name]
     # a box of 8 x 8 pixels is 4 x 4 where the spacing doubles, and stays where it is kept
     spacing = load_spec(name).spacing

@@ -11,44 +11,35 @@ Submodules are imported when they are first used, so `import jcl` alone is quick
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jcl._lazy import attach
+
 if TYPE_CHECKING:
-    from jcl import adapter as adapter
+    from jcl import augment as augment
     from jcl import backbones as backbones
     from jcl import config as config
     from jcl import data as data
     from jcl import errors as errors
-    from jcl import heads as heads
     from jcl import losses as losses
     from jcl import methods as methods
     from jcl import metrics as metrics
+    from jcl import ssl as ssl
     from jcl import stages as stages
-    from jcl import views as views
-    from jcl.loading import load as load
+    from jcl.inference.segmenter import load as load
 
 __version__ = "0.1.0"
 
-SUBMODULES = (
-    "adapter",
-    "backbones",
-    "config",
-    "data",
-    "errors",
-    "heads",
-    "losses",
-    "methods",
-    "metrics",
-    "stages",
-    "views",
-)
+find_submodule, list_names = attach(__name__)
+
+MOVED = {"adapter": "jcl.backbones", "heads": "jcl.ssl.heads", "views": "jcl.augment"}
+"""Where the attributes of version 0.1.0 are now, for networks and scripts of users that still name them."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     if name == "load":
-        return importlib.import_module(f"{__name__}.loading").load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return importlib.import_module("jcl.inference.segmenter").load
+    return importlib.import_module(MOVED[name]) if name in MOVED else find_submodule(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *SUBMODULES, "load"])
+    hidden = ("Any", "TYPE_CHECKING", "attach", "find_submodule", "importlib", "list_names")
+    return sorted({*list_names(), "load"}.difference(hidden))

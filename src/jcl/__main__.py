@@ -1,6 +1,29 @@
-"""`python -m jcl`, and the command `jcl`."""
+"""`python -m jcl`, and the command `jcl`: what holds for the whole process lies around the command line."""
 
-from jcl.cli import main
+import errno
+import os
+import sys
+
+from jcl.signals import answer_from_now_on, handled, raise_once
+
+
+def main() -> int:
+    """Run the command of `sys.argv`; returns its exit code (see `jcl.cli.main`)."""
+    answer_from_now_on()
+    from jcl.cli.main import PRINTS, main  # not above: a signal may come while it is imported
+    from jcl.parallel.output import steady_output
+
+    output = steady_output()
+    with handled(raise_once):
+        code = main()
+    # An interruption that went through code compiled from text, as of a dataclass, would have CPython end by SIGINT.
+    exec("")
+    sys.stdout.flush()
+    if code == 0 and output.lost not in (0, errno.EPIPE) and (sys.argv[1:2] or [""])[0] in PRINTS:
+        print(f"jcl: error: the output was lost ({os.strerror(output.lost)})", file=sys.stderr)
+        return 3
+    return code
+
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -4,19 +4,25 @@ A field's `help` is what `jcl COMMAND --help` prints. A field without a default 
 """
 
 import dataclasses
-import tomllib
-import types
-import typing
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from jcl.errors import UsageError
+from jcl import schema
+from jcl.errors import UsageError, foreign_code
+from jcl.limits import check_numbers
 
 Config = TypeVar("Config")
 
+Fold = int | Literal["none"]
+"""Number of a fold, from 0; or none, where nobody is left out to be tested."""
+
 RAY = "work on a Ray cluster: HOST:PORT, `auto` for the one that this machine is part of, or `local` to start one here"
+
+
+TRUST = "build also a network or method of one's own (package.module:Class) that a file names: this imports the module"
 
 
 def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
@@ -43,33 +49,60 @@ class PrepareConfig:
         "slices are padded to this many pixels a side (else the data set's, or the largest)", None
     )
     fit: bool = option("scale each slice so that its longer side is --size (pictures without a spacing)", False)
-    channels: int | None = option("values a voxel: 3 for colour (else the data set's, or 1)", None)
+    channels: int | None = option("values per voxel: 3 for colour (else the data set's, or 1)", None)
     labels: str | None = option(
         "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)",
         None,
         metavar="VALUE=NAME,…",
     )
+    ignore: int | None = option(
+        "label value of voxels that nobody has decided on: left out of loss and scores (else nnU-Net's `ignore` label)",
+        None,
+        metavar="VALUE",
+    )
+    sparse: bool = option("slices of a labelled volume without any structure are not labelled: they are ignored", False)
     patient: str | None = option("expression whose first group in a case's name is its patient", None, metavar="REGEX")
-    workers: int | None = option("processes (else one a core); with --ray, cases at a time (else as it has room)", None)
+    workers: int | None = option("processes (else one per core); with --ray, cases at a time (else as fit)", None)
     ray: str | None = option(RAY, None, metavar="ADDRESS")
-    strict: bool = option("stop at the first bad case instead of setting it aside", False)
+    strict: bool = option("stop at the first bad case instead of skipping it", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """Check a store or a run, and show what a store holds."""
+    """Check a store, a run or a model, and show what a store holds."""
 
-    path: Path = positional("prepared store, or run folder")
+    path: Path = positional("prepared store, run folder, or folder that export made for the hub")
     out: Path | None = option("folder for cases.csv, findings.json and the contact sheet (else none is written)", None)
     source: Path | None = option("folder of scans that the store was made of, to compare with", None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class TrainingConfig:
+    """The settings that pre-training and fine-tuning share; those without a text have one of their own in each."""
+
+    out: Path = option("the run folder to write")
+    epochs: int | None
+    steps: int | None = option("optimisation steps, instead of epochs", None)
+    batch_size: int
+    folds: int = option("number of folds by patient", 5)
+    seed: int
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    kernels: str = option("convolutions of our own on a CPU, in float32", "auto", choices=("auto", "on", "off"))
+    compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
+    deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
+    devices: str = option("auto (one), cpu, mps, a number of GPUs, or cpu:2 for two processes", "auto")
+    timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
+    workers: int = option("loader threads, which read ahead", 1)
+    checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
+    resume: bool = option("go on where an interrupted run stopped", False)
+    trust_code: bool = option(TRUST, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainingConfig):
     """Pre-train encoder and decoder on unlabelled slices."""
 
     stores: tuple[Path, ...] = positional("prepared stores; each batch comes from one of them")
-    out: Path = option("the run folder to write")
     method: str = option("pre-training method (`jcl methods` lists them with their settings)", "jcl")
     method_settings: dict[str, Any] = option(
         "a setting of the method, as --method.temperature 0.2", {}, prefix="method"
@@ -77,33 +110,26 @@ class PretrainConfig:
     backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int | None = option("channels of the network's first level (else those of its paper)", None)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
-    steps: int | None = option("optimisation steps, instead of epochs", None)
     batch_size: int = option("slices in a batch of each process", 16)
     accumulate: int = option("batches whose gradients make one step; each has its own contrasts", 1)
     learning_rate: float | None = option("peak learning rate (else the method's own)", None)
     warmup: float = option("share of the steps in which the rate rises to its peak", 0.1)
     weight_decay: float = option("weight decay", 1e-5)
     recompute: bool = option("keep fewer activations and compute them again: less memory, more time", False)
-    fold: int | None = option("leave out the test patients of this fold (0 to folds-1)", None)
-    folds: int = option("number of folds by patient", 5)
+    fold: Fold | None = option(
+        "leave out the test patients of this fold (0 to folds-1): those of `jcl finetune` (else none)",
+        None,
+        metavar="K|none",
+    )
     split: Path | None = option(
         "split file, or a fixed split (`jcl splits`); only its training patients are used", None
     )
     split_seed: int = option("seed of the folds; keep it, so that runs can be compared", 0)
     seed: int = option("seed of weights, batches and views", 0)
-    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    kernels: str = option("convolutions of our own on a CPU, in float32", "auto", choices=("auto", "on", "off"))
-    compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
-    deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
-    devices: str = option("auto (one), cpu, a number of GPUs, or cpu:2 for two processes", "auto")
-    timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
-    workers: int = option("loader threads, which read ahead", 1)
-    checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
-    resume: bool = option("go on where an interrupted run stopped", False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(TrainingConfig):
     """Train a segmentation network on few labelled patients."""
 
     store: Path = positional("prepared store with labels")
@@ -115,10 +141,13 @@ class FinetuneConfig:
         "mean",
         choices=("mean", "repeat"),
     )
-    out: Path = option("the run folder to write")
     patients: int | None = option("number of labelled patients to train on (else all of the fold)", None)
-    fold: int = option("fold whose patients are the test cases", 0)
-    folds: int = option("number of folds by patient", 5)
+    fold: Fold | None = option(
+        "fold whose patients are the test cases, or none to train on all (else that of the pre-training, or 0)",
+        None,
+        metavar="K|none",
+    )
+    allow_seen: bool = option("test also on patients whose images the pre-training saw, as the paper does", False)
     split: Path | None = option(
         "split file, or a fixed split of the JCL authors (`jcl splits`), instead of folds", None
     )
@@ -128,7 +157,6 @@ class FinetuneConfig:
     )
     width: int | None = option("channels of the first level (else of the initial run, or of the paper)", None)
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
-    steps: int | None = option("optimisation steps, instead of epochs", None)
     batch_size: int = option("slices in a batch", 5)
     learning_rate: float = option("first learning rate of Adam; it falls to a hundredth of it", 5e-4)
     rotation: float = option("augmentation: degrees to either side", 30.0)
@@ -136,41 +164,37 @@ class FinetuneConfig:
     translation: float = option("augmentation: shift as a share of the side", 0.1)
     label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
     seed: int = option("seed of new weights, batches and augmentation", 0)
-    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    kernels: str = option("convolutions of our own on a CPU, in float32", "auto", choices=("auto", "on", "off"))
-    compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
-    deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
-    devices: str = option("auto (one), cpu, a number of GPUs, or cpu:2 for two processes", "auto")
-    timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
-    workers: int = option("loader threads, which read ahead", 1)
-    checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
-    resume: bool = option("go on where an interrupted run stopped", False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class InferenceConfig:
+    """The settings that evaluation and prediction share."""
+
+    batch_size: int = option("slices at a time", 16)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, mps, or 1 for one GPU", "auto")
+    trust_code: bool = option(TRUST, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(InferenceConfig):
     """Score a fine-tuned run on its test patients."""
 
     run: Path = positional("run folder of a fine-tuning")
     store: Path | None = option("store to score on (else the one of the run)", None)
     unit: str = option("score whole volumes, or each slice by itself", "case", choices=("case", "slice"))
     out: Path = option("JSON file to write, RESULTS.json say")
-    batch_size: int = option("slices at a time", 16)
-    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
+class PredictConfig(InferenceConfig):
     """Segment new scans; each result has its source's geometry and format (NIfTI for DICOM)."""
 
     run: Path = positional("run folder of a fine-tuning, or a folder that export made for the hub")
     source: Path = positional("a scan, or a folder of scans; DICOM too")
     out: Path = option("folder to write the segmentations to")
     dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
-    batch_size: int = option("slices at a time", 16)
-    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    devices: str = option("auto, cpu, or 1 for one GPU", "auto")
+    rtstruct: bool = option("write an RTSTRUCT (contours) beside the NIfTI file of each DICOM series", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +206,7 @@ class ExportConfig:
     out: Path = option("file (onnx) or folder (all others) to write")
     results: Path | None = option("RESULTS.json of `jcl evaluate`, for the scores in the model card (monai, hub)", None)
     push: str | None = option("also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO")
+    trust_code: bool = option(TRUST, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +220,8 @@ class BenchmarkConfig:
     ray: str | None = option(RAY, None, metavar="ADDRESS")
     threads: int = option("threads of each run", 1)
     retries: int = option("times that a failed run is tried again", 1)
-    dry_run: bool = option("prepare the data, say what would be run, and stop", False)
+    dry_run: bool = option("prepare the data, list the trainings that would be run, and stop", False)
+    trust_code: bool = option(TRUST, False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +230,14 @@ class ReportConfig:
 
     folder: Path = positional("folder of a benchmark, finished or not")
     out: Path = option("page to write, REPORT.html say; tables as .md, .csv and .tex go beside it")
+    trust_code: bool = option(TRUST, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Examine this machine: what it has, how fast it is, what is missing and what is set wrongly."""
+
+    json: bool = option("print it as JSON", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,19 +253,24 @@ def load(kind: type[Config], path: Path | None, overrides: Mapping[str, Any]) ->
 
     Raises:
         UsageError: the file is missing or no TOML, a key is unknown or missing, or a value does
-            not have its field's type.
+            not have its field's type or is a number that cannot be meant.
     """
-    values = {**(_read_toml(path) if path else {}), **overrides}
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    where = f" in {path}" if path else ""
-    for name in values:
-        if name not in fields:
-            raise UsageError(f"unknown setting {name!r}{where}; known: {', '.join(sorted(fields))}")
-    missing = [name for name, f in fields.items() if name not in values and _required(f)]
-    if missing:
-        raise UsageError(f"missing: {', '.join(missing)}")
-    return kind(**{name: _convert(value, hints[name], name) for name, value in values.items()})
+    values = schema.check_table(kind, schema.read_toml(path), str(path)) if path else {}
+    if path:
+        _check_code(values, overrides, path)
+    settings = schema.build(kind, {**values, **overrides})
+    check_numbers(settings)
+    return settings
+
+
+def _check_code(values: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> None:
+    """Raises UsageError where a file says which code is imported, or allows it: only the user does, by typing it."""
+    if values.get("trust_code"):
+        raise UsageError(f"{path}: trust_code is not for files; type --trust-code")
+    for key, what in (("backbone", "network"), ("method", "method")):
+        name = None if key in overrides else values.get(key)
+        if isinstance(name, str) and ":" in name and not overrides.get("trust_code"):
+            raise foreign_code(path, what, name)
 
 
 def as_mapping(config: Any) -> dict[str, Any]:
@@ -245,7 +284,7 @@ def as_toml(config: Any) -> str:
     tables: list[str] = []
     for name, value in as_mapping(config).items():
         if isinstance(value, dict):
-            entries = typing.cast("dict[str, Any]", value)
+            entries = cast("dict[str, Any]", value)
             tables += [f"[{name}]", *(f"{key} = {_toml(entry)}" for key, entry in entries.items())]
         else:
             lines.append(f"# {name} =" if value is None else f"{name} = {_toml(value)}")
@@ -254,61 +293,20 @@ def as_toml(config: Any) -> str:
 
 def defaults(kind: type[Any]) -> dict[str, Any]:
     """The settings of a stage that need not be given, as plain values."""
-    found: dict[str, Any] = {}
-    for f in dataclasses.fields(kind):
-        if not _required(f):
-            found[f.name] = _plain(f.default if f.default is not dataclasses.MISSING else {})
-    return found
-
-
-def _required(f: dataclasses.Field[Any]) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from error
-
-
-def _convert(value: Any, hint: Any, name: str) -> Any:
-    """`value` as the type `hint`: text becomes a path, an int a float; else the type has to be right."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(value, next(a for a in arguments if a is not type(None)), name)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UsageError(f"{name}: a list is needed, not {value!r}")
-        return tuple(_convert(item, arguments[0], name) for item in typing.cast("list[Any]", value))
-    if origin is dict and isinstance(value, dict):
-        return dict(typing.cast("dict[str, Any]", value))
-    if hint is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and (hint is not int or not isinstance(value, bool)):
-        return value
-    raise UsageError(f"{name}: {value!r} is no {getattr(hint, '__name__', hint)}")
+    optional = [f for f in dataclasses.fields(kind) if not schema.is_required(f)]
+    return {f.name: _plain({} if f.default is dataclasses.MISSING else f.default) for f in optional}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
-        return [_plain(item) for item in typing.cast("tuple[Any, ...]", value)]
+        return [_plain(item) for item in cast("tuple[Any, ...]", value)]
     return value
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in typing.cast("list[Any]", value)) + "]"
-    return repr(value)
+        return "[" + ", ".join(_toml(item) for item in cast("list[Any]", value)) + "]"
+    # JSON writes text, numbers and bools as TOML does, but not inf and nan
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

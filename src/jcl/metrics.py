@@ -7,6 +7,9 @@ Rules for empty masks, so that a missed structure can never improve a score:
 | empty | empty | not counted (None) | not counted (None) |
 | empty | not empty | 0 | diagonal of the volume |
 | not empty | empty | 0 | diagonal of the volume |
+
+Voxels that are ignored are in no mask: a mask is empty where all its voxels are. Where a mask borders on ignored voxels
+it has no surface, since nobody has decided whether it ends there.
 """
 
 import operator
@@ -14,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from numpy.typing import ArrayLike
 from scipy import spatial
 from torch import Tensor
@@ -34,6 +37,7 @@ def score_case(
     *,
     classes: Sequence[str] | int,
     spacing: Sequence[float],
+    ignored: Bool[np.ndarray, "*shape"] | None = None,
 ) -> dict[str, Scores]:
     """Scores of each foreground class of one case.
 
@@ -47,19 +51,24 @@ def score_case(
     A surface voxel has a face neighbour (an edge neighbour in 2-D) outside of its mask, or lies at
     the border of the array. Distances run between voxel centres.
 
+    Ignored voxels belong to no mask and to no surface, and a voxel is not a surface voxel for having one as its
+    neighbour. So in a slice whose neighbours above and below are ignored, surfaces are outlines. A mask without any
+    surface in this sense has that towards the ignored voxels.
+
     Args:
         prediction: integer labels (d, h, w), or (h, w) for a slice; 0 is background.
         truth: integer labels of the same shape.
         classes: names of the foreground classes (label k + 1 is `classes[k]`), or how many there
             are; their names are then "1", "2", ...
         spacing: distance between voxels along each axis of the arrays, in mm.
+        ignored: where nothing is scored, whatever the arrays have there.
 
     Returns:
         For each class, in the order of `classes`, the value of each of `METRICS`: dice and jaccard
         from 0 to 1, hd95 and asd in mm.
 
     Raises:
-        ValueError: the shapes differ or have not 2 or 3 axes, an array is no integer array or has
+        ValueError: the shapes differ or have not 2 or 3 axes, an array is not of integers or has
             labels beyond the classes, or `spacing` is not one positive number an axis.
 
     Example:
@@ -69,16 +78,16 @@ def score_case(
         0.75
     """
     names = _class_names(classes)
-    predicted = _check_labels(prediction, "prediction", names)
-    true = _check_labels(truth, "truth", names)
+    predicted = _check_labels(_without(prediction, ignored), "prediction", names)
+    true = _check_labels(_without(truth, ignored), "truth", names)
     if predicted.shape != true.shape:
         raise ValueError(f"prediction has shape {predicted.shape}, truth has {true.shape}")
     steps = _check_spacing(spacing, true.ndim)
     missed = float(np.linalg.norm(steps * true.shape))
-    predicted, true = _crop(predicted, true)
+    predicted, true, ignored = _crop(predicted, true, ignored)
     sizes = [np.bincount(labels[labels > 0], minlength=len(names) + 1) for labels in (predicted, true)]
     overlaps = np.bincount(true[(predicted == true) & (true > 0)], minlength=len(names) + 1)
-    surfaces = _surfaces(predicted, len(names)), _surfaces(true, len(names))
+    surfaces = _surfaces(predicted, len(names), ignored), _surfaces(true, len(names), ignored)
     scores: dict[str, Scores] = {}
     for value, name in enumerate(names, start=1):
         total, overlap = int(sizes[0][value] + sizes[1][value]), int(overlaps[value])
@@ -102,7 +111,7 @@ def summarise(cases: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str,
     denominator; None for fewer than two).
 
     Args:
-        cases: one entry a case (or slice): {"patient": name, "classes": {class: `Scores`}}.
+        cases: one entry per case (or slice): {"patient": name, "classes": {class: `Scores`}}.
         seed: seed of the bootstrap.
 
     Returns:
@@ -157,9 +166,16 @@ def bootstrap_interval(
 
 
 def _crop(
-    predicted: Integer[np.ndarray, "*shape"], true: Integer[np.ndarray, "*shape"]
-) -> tuple[Integer[np.ndarray, "*box"], Integer[np.ndarray, "*box"]]:
-    """Both arrays in the bounding box of all that is foreground in either (as they are if there is none)."""
+    predicted: Integer[np.ndarray, "*shape"],
+    true: Integer[np.ndarray, "*shape"],
+    ignored: Bool[np.ndarray, "*shape"] | None,
+) -> tuple[Integer[np.ndarray, "*box"], Integer[np.ndarray, "*box"], Bool[np.ndarray, "*box"] | None]:
+    """The arrays in the bounding box of all that is foreground in either (as they are if there is none).
+
+    With ignored voxels they stay as they are: the border of the box may be one to them.
+    """
+    if ignored is not None:
+        return predicted, true, ignored
     for axis in range(true.ndim):
         others = tuple(other for other in range(true.ndim) if other != axis)
         used = np.flatnonzero(predicted.any(axis=others) | true.any(axis=others))
@@ -167,10 +183,12 @@ def _crop(
             break
         window = (slice(None),) * axis + (slice(used[0], used[-1] + 1),)
         predicted, true = predicted[window], true[window]
-    return predicted, true
+    return predicted, true, None
 
 
-def _surfaces(labels: Integer[np.ndarray, "*shape"], count: int) -> list[Integer[np.ndarray, "n axes"]]:
+def _surfaces(
+    labels: Integer[np.ndarray, "*shape"], count: int, ignored: Bool[np.ndarray, "*shape"] | None
+) -> list[Integer[np.ndarray, "n axes"]]:
     """Indices of the surface voxels of each of the labels 1 to `count`.
 
     They are those with a face neighbour of another label, or at the border; found for all labels in
@@ -180,6 +198,9 @@ def _surfaces(labels: Integer[np.ndarray, "*shape"], count: int) -> list[Integer
     for axis in range(labels.ndim):
         along, edge_along = np.moveaxis(labels, axis, 0), np.moveaxis(edge, axis, 0)
         differs = along[1:] != along[:-1]
+        if ignored is not None:
+            open_ = np.moveaxis(ignored, axis, 0)
+            differs &= ~(open_[1:] | open_[:-1])
         edge_along[1:] |= differs
         edge_along[:-1] |= differs
         edge_along[[0, -1]] = True
@@ -187,7 +208,11 @@ def _surfaces(labels: Integer[np.ndarray, "*shape"], count: int) -> list[Integer
     places = np.argwhere(edge)
     values = labels[edge]
     order = np.argsort(values, kind="stable")
-    return np.split(places[order], np.searchsorted(values[order], np.arange(2, count + 1)))
+    found = np.split(places[order], np.searchsorted(values[order], np.arange(2, count + 1)))
+    if ignored is None or all(len(some) or not (labels == value).any() for value, some in enumerate(found, 1)):
+        return found
+    towards = _surfaces(labels, count, None)
+    return [some if len(some) else other for some, other in zip(found, towards, strict=True)]
 
 
 def _surface_scores(here: Float[np.ndarray, "n axes"], there: Float[np.ndarray, "m axes"]) -> Scores:
@@ -203,6 +228,16 @@ def _surface_scores(here: Float[np.ndarray, "n axes"], there: Float[np.ndarray, 
     )
     hd95 = max(np.percentile(forth, 95), np.percentile(back, 95))
     return {"hd95": float(hd95), "asd": float(np.concatenate([forth, back]).mean())}
+
+
+def _without(labels: ArrayLike | Tensor, ignored: Bool[np.ndarray, "*shape"] | None) -> ArrayLike | Tensor:
+    """The labels with background where they are ignored."""
+    if ignored is None:
+        return labels
+    array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+    if array.shape != ignored.shape:
+        raise ValueError(f"ignored has shape {ignored.shape}, the labels have {array.shape}")
+    return np.where(ignored, array.dtype.type(0), array)
 
 
 def _class_names(classes: Sequence[str] | int) -> list[str]:

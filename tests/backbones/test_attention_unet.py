@@ -27,7 +27,7 @@ def parameters_by_hand(width: int, in_channels: int, classes: int) -> int:
 
 
 def biases_by_hand(width: int) -> int:
-    """Those of the published network in front of its batch normalisations, one a channel."""
+    """Those of the published network in front of its batch normalisations, one per channel."""
     widths = [width, 2 * width, 4 * width, 8 * width, 16 * width]
     return 2 * sum(widths) + sum(2 * w + w + 2 * (w // 2) + 1 for w in widths[:-1])
 

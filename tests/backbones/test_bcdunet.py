@@ -17,7 +17,7 @@ PUBLISHED_LAYERS = {
 }
 """Keras' summary of the authors' `BCDU_net_D3` (github.com/rezazad68/BCDU-Net), 20,659,717 in all.
 
-Of a batch normalisation's four values a channel two are running statistics, which PyTorch does not count.
+Of a batch normalisation's four values per channel two are running statistics, which PyTorch does not count.
 """
 
 STATISTICS = {"decoder.0": 512, "decoder.1": 256, "decoder.2": 128}

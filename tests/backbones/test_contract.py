@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jcl import backbones
-from jcl.parts import copy_parts
+from jcl.backbones._surgery import copy_submodules
 
 
 def make(name: str, **settings: int) -> torch.nn.Module:
@@ -66,13 +66,15 @@ def test_a_partial_decoder_builds_nothing_of_the_others(name):
     net = make(name)
     x = torch.rand(3, 1, 2 * net.stride, 2 * net.stride)
     for blocks in range(net.blocks + 1):
-        assert trained_by(net, net.decode(net.encode(x), blocks=blocks)) == below(net, net.parts(blocks)), blocks
+        assert trained_by(net, net.decode(net.encode(x), blocks=blocks)) == below(net, net.submodule_names(blocks)), (
+            blocks
+        )
 
 
 def test_encoding_runs_on_a_copy_of_its_parts_alone(name):
     net = make(name).eval()
     x = torch.rand(2, 1, net.stride, net.stride)
-    copied = copy_parts(net, net.parts(0))
+    copied = copy_submodules(net, net.submodule_names(0))
     assert all(map(torch.equal, net.encode(x), copied.encode(x)))
 
 
@@ -85,7 +87,7 @@ def test_the_same_weights_segment_the_same(name):
 
 def test_all_but_a_small_head_can_be_pre_trained(name):
     net = make(name)
-    rest = {key for key, _ in net.named_parameters()} - below(net, net.parts(net.blocks))
+    rest = {key for key, _ in net.named_parameters()} - below(net, net.submodule_names(net.blocks))
     assert rest
     assert sum(net.get_parameter(key).numel() for key in rest) < 0.05 * sum(p.numel() for p in net.parameters())
 

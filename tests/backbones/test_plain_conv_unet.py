@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jcl.backbones._transfer import transfer
 from jcl.backbones.plain_conv_unet import PlainConvUNet
-from jcl.transfer import transfer
 
 CONTENT = json.loads((Path(__file__).parents[1] / "oracles" / "plain_conv_unet.json").read_text())
 ALIASES = (("decoder.encoder.", "encoder."), ("all_modules.0.", "conv."), ("all_modules.1.", "norm."))
@@ -61,7 +61,7 @@ def test_same_weights_same_output(network, weights):
 
 
 def test_the_published_networks_weights_are_taken(network, weights):
-    report = transfer(network, weights, network.parts(4))
+    report = transfer(network, weights, network.submodule_names(4))
     assert set(report.fresh) == {"decoder.seg_layers.3.weight", "decoder.seg_layers.3.bias"}
     assert torch.equal(network.encoder.stages[4][0].convs[1].norm.bias, weights["encoder.stages.4.0.convs.1.norm.bias"])
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from jcl.backbones._surgery import reset_parameters
 from jcl.backbones.rolling_unet import (
     HEIGHT,
     WIDTH,
@@ -17,7 +18,6 @@ from jcl.backbones.rolling_unet import (
     RollingUNet,
     roll_channels,
 )
-from jcl.parts import draw_anew
 
 
 def parameters_by_hand(w: int, in_channels: int, classes: int) -> int:
@@ -195,6 +195,6 @@ def test_weights_begin_as_in_the_authors_program(layer, deviation, again):
     torch.manual_seed(0)
     made = layer()
     if again:
-        draw_anew(made)
+        reset_parameters(made)
     assert made.weight.std().item() == pytest.approx(deviation, rel=0.031)
     assert not made.bias.any()

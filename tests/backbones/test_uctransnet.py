@@ -104,13 +104,15 @@ def test_just_the_parts_run(blocks):
     for name, layer in layers.items():
         layer.register_forward_hook(lambda module, inputs, output, name=name: ran.add(name))
     net.decode(net.encode(torch.rand(2, 1, 32, 32)), blocks=blocks)
-    assert ran == {name for name in layers if f"{name}.".startswith(tuple(f"{part}." for part in net.parts(blocks)))}
+    assert ran == {
+        name for name in layers if f"{name}.".startswith(tuple(f"{part}." for part in net.submodule_names(blocks)))
+    }
 
 
 def test_what_the_parts_of_a_partial_decoder_leave_out():
     """The last layer and the reconstruction of the two shallow levels, and the last two decoder blocks."""
     net = UCTransNet(width=4)
-    parts = tuple(f"{part}." for part in net.parts(2))
+    parts = tuple(f"{part}." for part in net.submodule_names(2))
     left_out = {name.rsplit(".", 1)[0] for name, _ in net.named_parameters() if not name.startswith(parts)}
     beginnings = {
         *(f"transformer.layers.3.levels.{level}" for level in (0, 1)),

@@ -48,7 +48,7 @@ def test_partial_decoder_builds_nothing_of_the_others(blocks):
     net = UNet(width=2)
     net.decode(net.encode(torch.rand(2, 1, 32, 32)), blocks=blocks).sum().backward()
     trained = {name for name, p in net.named_parameters() if p.grad is not None}
-    parts = tuple(f"{part}." for part in net.parts(blocks))
+    parts = tuple(f"{part}." for part in net.submodule_names(blocks))
     assert trained == {name for name, _ in net.named_parameters() if name.startswith(parts)}
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark_folder import Bench, make_bench
-from scans import write_volumes
+from support.benchmark_folder import Bench, make_bench
+from support.scans import write_volumes
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ import pytest
 
 from jcl.benchmark import benchmark as module
 from jcl.benchmark.benchmark import benchmark
-from jcl.benchmark.folder import DONE, PLAN, RESULTS
+from jcl.benchmark.folder import DONE, LOG, PLAN, RESULTS
 from jcl.benchmark.stores import prepare_stores
 from jcl.config import BenchmarkConfig
 from jcl.errors import JclError, UsageError
-from jcl.report.grid import read_benchmark
-from tinyrecipes import tiny, tiny_file
+from jcl.report.stats.results import read_benchmark
+from support.clusters import wait_for
+from support.tinyrecipes import tiny, tiny_file
 
 
 def command(recipe: Path, out: Path, scans: Path, *more: str) -> list[str]:
@@ -33,6 +34,11 @@ def scores(out: Path) -> dict[str, list]:
 
 def marks(out: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in out.glob(f"tasks/*/{DONE}")}
+
+
+def printed(out: Path) -> int:
+    """Characters in the logs of all tasks: it grows while there is work."""
+    return sum(path.stat().st_size for path in out.glob(f"tasks/*/{LOG}"))
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +73,16 @@ def test_a_dry_run_runs_nothing(scans: Path, tmp_path: Path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_again_and_again_it_gives_the_same_table(unbroken: Path, scans: Path, tmp_path: Path):
-    """kill -9 at random moments; what was done is not done again, and the scores are those of the unbroken one."""
+    """kill -9 at random moments of its work; what was done is not redone, and the scores are the unbroken one's."""
     out, chance = tmp_path / "bench", random.Random(0)
     done: dict[str, bytes] = {}
-    for _ in range(4):
+    for _ in range(3):
+        before = printed(out)
         with subprocess.Popen(command(tiny_file(tmp_path), out, scans), stderr=subprocess.DEVNULL) as process:
-            time.sleep(chance.uniform(4, 12))
+            wait_for(lambda before=before: printed(out) > before, 200)
+            time.sleep(chance.uniform(0, 2))
             process.kill()
         now = marks(out)
         assert {name: now[name] for name in done} == done

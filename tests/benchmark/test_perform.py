@@ -6,17 +6,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from benchmark_folder import make_bench
 from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
-from jcl.benchmark.perform import Outcome, perform
-from jcl.checkpoint import read_json
-from jcl.runs import load_network
+from jcl.benchmark.perform import Outcome, run_task
+from jcl.files import read_json
+from jcl.training.run_folder import load_network
+from support.benchmark_folder import make_bench
 
 
 def test_a_pretraining_and_a_finetuning_from_it(bench, capsys):
     first, second = bench.task("ball-jcl"), bench.task("ball-jcl-m2-f1-s0")
     for task in (first, second):
-        outcome = perform(bench.out, task, bench.stores, 1)
+        outcome = run_task(bench.out, task, bench.stores, 1)
         assert (outcome.status, outcome.error) == ("done", None)
         folder = task_folder(bench.out, task.id)
         assert {p.name for p in folder.iterdir()} - {RESULTS} == {TASK, RUN, LOG, DONE, LOCK}
@@ -39,9 +39,9 @@ def test_a_pretraining_and_a_finetuning_from_it(bench, capsys):
 
 def test_a_task_that_is_done_is_not_done_again(bench):
     task = bench.task("ball-random-m1-f0-s0")
-    assert perform(bench.out, task, bench.stores, 1).seconds > 0
+    assert run_task(bench.out, task, bench.stores, 1).seconds > 0
     before = (task_folder(bench.out, task.id) / DONE).read_bytes()
-    assert perform(bench.out, task, bench.stores, 1) == Outcome("done")
+    assert run_task(bench.out, task, bench.stores, 1) == Outcome("done")
     assert (task_folder(bench.out, task.id) / DONE).read_bytes() == before
 
 
@@ -50,35 +50,35 @@ def test_a_task_that_another_process_works_on_is_left_to_it(bench):
     folder = task_folder(bench.out, task.id)
     folder.mkdir(parents=True)
     with FileLock(folder / LOCK):
-        assert perform(bench.out, task, bench.stores, 1) == Outcome("busy")
+        assert run_task(bench.out, task, bench.stores, 1) == Outcome("busy")
     assert [path.name for path in folder.iterdir()] == [LOCK]
 
 
 def test_a_failure_is_written_down_and_gone_when_it_succeeds(bench):
     task = bench.task("ball-jcl-m1-f0-s0")  # its pre-training is not there
-    outcome = perform(bench.out, task, bench.stores, 1)
+    outcome = run_task(bench.out, task, bench.stores, 1)
     folder = task_folder(bench.out, task.id)
     assert outcome.status == "failed"
-    assert "not a run folder" in (outcome.error or "")
+    assert "no such folder" in (outcome.error or "")
     record = read_json(folder / FAILED)
     assert record["error"] == outcome.error
     assert "Traceback" in record["traceback"]
     assert not (folder / DONE).exists()
-    perform(bench.out, bench.task("ball-jcl"), bench.stores, 1)
-    assert perform(bench.out, task, bench.stores, 2).status == "done"
+    run_task(bench.out, bench.task("ball-jcl"), bench.stores, 1)
+    assert run_task(bench.out, task, bench.stores, 2).status == "done"
     assert not (folder / FAILED).exists()
     assert read_json(folder / DONE)["attempt"] == 2
 
 
 def test_a_store_that_is_gone_is_a_failure(bench):
     shutil.rmtree(bench.out / "stores" / "ball")
-    outcome = perform(bench.out, bench.task("ball-jcl"), bench.stores, 1)
+    outcome = run_task(bench.out, bench.task("ball-jcl"), bench.stores, 1)
     assert outcome.status == "failed"
     assert "stores/ball" in (outcome.error or "")
 
 
 def test_a_setting_that_cannot_be_used_is_not_worth_another_attempt(scans: Path, tmp_path: Path):
     bench = make_bench(scans, tmp_path, ('method = "moco"', 'method = "moco"\nmethod_settings = { queue = -1 }'))
-    outcome = perform(bench.out, bench.task("ball-moco"), bench.stores, 1)
+    outcome = run_task(bench.out, bench.task("ball-moco"), bench.stores, 1)
     assert (outcome.status, outcome.final) == ("failed", True)
     assert "queue is -1" in (outcome.error or "")

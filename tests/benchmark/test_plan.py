@@ -6,7 +6,8 @@ import pytest
 
 from jcl.benchmark import plan as planning
 from jcl.benchmark.plan import Task, make_plan
-from tinyrecipes import plan_of, tiny
+from jcl.errors import UsageError
+from support.tinyrecipes import plan_of, tiny
 
 
 def by_label(tasks: tuple[Task, ...]) -> dict[str, Task]:
@@ -89,6 +90,16 @@ def test_what_changes_no_result_makes_no_new_task(tmp_path: Path, old: str, new:
     assert (jcl[0] == jcl[1]) == same
 
 
+def test_every_task_has_a_key_of_its_own_and_a_seed_is_part_of_it(tmp_path: Path):
+    """Not only the name of its folder: the key is what a result is known by."""
+    plan = plan_of(tmp_path, ("run_folds = [0, 1]", "run_folds = [0, 1]\nseeds = [0, 1]"))
+    of_one = [t.key for t in plan.tasks if t.kind == "finetune" and t.label.startswith("ball-jcl-m1-f0")]
+    assert len(set(of_one)) == len(of_one) == 2
+    keys = [t.key for p in (plan, plan_of(tmp_path, ("run_folds", "pretrain_seed = 1\nrun_folds"))) for t in p.tasks]
+    pretrainings = [t.key for t in plan.tasks if t.kind == "pretrain"]
+    assert all(keys.count(key) == 1 for key in pretrainings)
+
+
 def test_other_data_make_new_tasks(tmp_path: Path):
     changed = {"ball": planning.StoreInfo(name="ball", path="stores/ball", digest="1" * 64, class_names=("ball",))}
     before, after = plan_of(tmp_path), make_plan(tiny(tmp_path), changed)
@@ -104,6 +115,22 @@ def test_new_code_of_a_method_makes_its_own_runs_new_and_no_other(tmp_path: Path
     changed = {a.label for a, b in zip(before.tasks, after.tasks, strict=True) if a.id != b.id}
     assert changed == {task.label for task in before.tasks if "moco" in task.label}
     assert len(changed) == 5
+
+
+def test_a_method_of_ones_own_is_a_row_whose_runs_depend_on_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "own_method_of_plan.py"
+    module.write_text("from jcl.methods.simclr import SimCLR\n\nclass Mine(SimCLR):\n    pass\n")
+    own = ('method = "moco"', 'method = "own_method_of_plan:Mine"')
+    before = plan_of(tmp_path, own)
+    assert any(task.settings["method"] == "own_method_of_plan:Mine" for task in before.tasks if task.kind == "pretrain")
+    true = planning.code_digest
+    monkeypatch.setattr(planning, "code_digest", lambda m: true(m) + "!" * ("own_method_of_plan" in m))
+    after = plan_of(tmp_path, own)
+    changed = {a.label for a, b in zip(before.tasks, after.tasks, strict=True) if a.id != b.id}
+    assert changed == {task.label for task in before.tasks if "moco" in task.label}
+    with pytest.raises(UsageError, match="Yours"):
+        plan_of(tmp_path, ('method = "moco"', 'method = "own_method_of_plan:Yours"'))
 
 
 def test_a_folders_name_is_readable_and_safe(tmp_path: Path):

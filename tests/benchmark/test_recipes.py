@@ -10,7 +10,7 @@ import pytest
 from jcl.benchmark.paper import paper_cell
 from jcl.benchmark.plan import Plan, StoreInfo, make_plan
 from jcl.benchmark.recipe import Recipe, built_in, read_recipe
-from jcl.catalogue import show_recipes
+from jcl.cli.listing import show_recipes
 from jcl.config import PrepareConfig, load
 from jcl.data.splits import read_official_split
 from jcl.errors import UsageError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clusters import environment, tasks_of, wait_for
 from jcl.benchmark.folder import DONE, LOG, PLAN
-from tinyrecipes import tiny_file
+from support.clusters import environment, tasks_of, wait_for
+from support.tinyrecipes import tiny_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -212,7 +212,7 @@ def test_patients_by_expression(tmp_path: Path) -> None:
     lay_out(tmp_path, "p1_v1.nii", "p1_v2.nii", "p2_v1.nii")
     spec = load_spec("folder")
     assert [patient for _, patient, _, _ in shown(tmp_path, spec, r"^(p\d)")] == ["p1", "p1", "p2"]
-    bad = {"^p": "has no group", "(x)": "finds no patient in the case name 'p1_v1'", "(": "no regular expression"}
+    bad = {"^p": "has no group", "(x)": "finds no patient in the case name 'p1_v1'", "(": "not a regular expression"}
     for regex, words in bad.items():
         with pytest.raises(UsageError, match=words):
             find_cases(tmp_path, spec, regex)
@@ -329,22 +329,26 @@ def test_a_spec_of_ones_own(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ("x = ", "not a TOML file"),
-        ("sise = 3", "unknown key 'sise'"),
-        ("size = 'a'", "size = 'a'; it has to be of the type int"),
-        ("spacing = 'a'", "could not convert"),
-        ("title = 3", "type str"),
+        ("sise = 3", r"unknown key 'sise'; did you mean size\? \(known: channels, clip, "),
+        ("size = 'a'", "size: 'a' is not an int"),
+        ("spacing = 'a'", "spacing: 'a' is not a number"),
+        ("title = 3", "title: 3 is not a string"),
         ("layout = 'dicom'", "one of auto, folder, msd, files"),
         ("normalisation = 'max'", "one of minmax, zscore"),
         ("other_labels = 'drop'", "one of error, background"),
         ("clip = [99, 1]", "two rising percentiles"),
         ("layout = 'files'", "at least one pattern"),
+        ("images = ['(?P<case>a)']", 'images, label: they need layout = "files"'),
+        ("layout = 'msd'\nlabel = '(?P<case>a)'", 'images, label: they need layout = "files"'),
+        ("layout = 'files'\nimages = '(?P<case>a)'", "is not a list of strings"),
+        ("[labels]\n1 = 2", "labels.1: 2 is not a string"),
         ("layout = 'files'\nimages = ['a']", "needs a group"),
         ("layout = 'files'\nimages = ['(']", "subpattern"),
         ("layout = 'files'\nimages = ['(?P<case>a)']\nlabel = 'b'", "needs a group"),
         ("patient = '('", "subpattern"),
         ("[labels]\n0 = 'background'", "0 is the background"),
-        ("[labels]\nliver = 1", "invalid literal"),
-        ("labels = 3", "no attribute"),
+        ("[labels]\nliver = 1", "labels: 'liver' is not an int"),
+        ("labels = 3", "labels: 3 is not a table"),
     ],
 )
 def test_bad_specs(tmp_path: Path, content: str, words: str) -> None:

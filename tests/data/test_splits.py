@@ -14,7 +14,9 @@ from jcl.data.datasets import spec_names
 from jcl.data.splits import (
     Split,
     check_split,
+    draw_split,
     few_patients,
+    labelled_part,
     make_split,
     official_splits,
     read_official_split,
@@ -77,6 +79,46 @@ def test_another_process_with_another_hash_seed_makes_the_same_split() -> None:
             env={"PYTHONPATH": str(Path(__file__).parents[2] / "src"), "PYTHONHASHSEED": hash_seed},
         )  # fmt: skip
         assert done.stdout.strip() == repr(make_split(PATIENTS, fold=0, seed=1))
+
+
+@given(NAMES, st.integers(0, 2**31), st.integers(2, 5))
+def test_where_all_have_labels_folds_are_what_they_always_were(patients: list[str], seed: int, folds: int) -> None:
+    for fold in range(folds):
+        drawn = draw_split(dict.fromkeys(patients, True), fold=fold, folds=folds, seed=seed)
+        assert drawn == make_split(patients, fold=fold, folds=folds, seed=seed)
+        assert draw_split(dict.fromkeys(patients, False), fold=fold, folds=folds, seed=seed) == drawn
+
+
+@given(NAMES, st.data(), st.integers(2, 5))
+def test_folds_are_of_those_with_labels_and_the_others_train(patients: list[str], data, folds: int) -> None:
+    """What a fine-tuning can test on, and all that its pre-training may see."""
+    labelled = {patient: data.draw(st.booleans()) for patient in patients}
+    having = {patient for patient, has in labelled.items() if has}
+    if len(having) < 2:
+        return
+    tests: list[str] = []
+    for fold in range(min(folds, len(having))):
+        split = draw_split(labelled, fold=fold, folds=folds)
+        assert set(split.train) | set(split.test) == set(patients)
+        fine = labelled_part(split, labelled)
+        assert fine == make_split(having, fold=fold, folds=min(folds, len(having)))
+        tests += split.test
+    assert sorted(tests) == sorted(having)
+
+
+def test_as_few_as_there_may_be() -> None:
+    """scikit-learn's `n_splits=5 > n_samples` met users of nnU-Net with two cases and with one:
+    https://github.com/MIC-DKFZ/nnUNet/issues/154, https://github.com/MIC-DKFZ/nnUNet/issues/1933."""
+    two = {"a": True, "b": True, "c": False}
+    tests = [draw_split(two, fold=fold).test for fold in (0, 1)]
+    assert sorted(tests) == [("a",), ("b",)]
+    with pytest.raises(UsageError, match="fold is 2; with 2 folds"):
+        draw_split(two, fold=2)
+    with pytest.raises(UsageError, match=r"a is the only patient with labels.*--fold none"):
+        draw_split({"a": True, "c": False}, fold=0)
+    assert draw_split({"a": True, "c": False}, fold="none") == Split(("a", "c"))
+    with pytest.raises(UsageError, match="fold is 'all'"):
+        draw_split(two, fold="all")
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jcl.data import store as store_module
-from jcl.data.imagefile import WriteError
 from jcl.data.manifest import FORMAT, read_sealed, write_sealed
 from jcl.data.slicefile import SliceFile, write_slices
 from jcl.data.store import Store, read_case, write_case, write_manifest
 from jcl.errors import DataError
+from jcl.files import WriteError
 
 SHAPES = [(5, 30, 40), (3, 32, 48), (4, 17, 21)]
 CLASSES = ["liver", "spleen"]
@@ -380,7 +380,7 @@ def test_a_case_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     code = (
         "import resource, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from jcl.data.imagefile import WriteError\nfrom jcl.data.store import write_case\n"
+        "from jcl.files import WriteError\nfrom jcl.data.store import write_case\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "image = np.random.default_rng(0).random((1, 8, 64, 64), np.float32)\n"
         "arguments = dict(case='a', patient='a', spacing=(1.0, 1.0, 1.0), source={}, classes=0)\n"

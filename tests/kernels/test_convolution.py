@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from jcl.kernels.convolution import convolve
-from jcl.kernels.library import load_library
+from support.onkernels import lanes
 
-LANES = load_library().jcl_lanes()
+LANES = lanes()
 
 NEAR = 3e-5
 """Of the largest value. Tiles round some ten times more coarsely than float32's 6e-8 a product; a coefficient of the

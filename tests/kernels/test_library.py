@@ -1,6 +1,7 @@
 """The kernels are compiled once, beside each other if need be, and what stands in the way is told."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,19 +10,32 @@ from pathlib import Path
 import pytest
 
 from jcl.kernels import library
+from jcl.kernels.exchange import have_kernels
 from jcl.kernels.library import KernelError
 
 LOAD = "from jcl.kernels.library import load_library; print(load_library().jcl_lanes())"
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
+def empty(tmp_path, monkeypatch) -> Path:
     """An empty cache, and no library in this process."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JCL_KERNELS", raising=False)
     monkeypatch.delenv("CC", raising=False)
     library.load_library.cache_clear()
+    library._say.cache_clear()
     yield tmp_path / "jcl" / "kernels"
     library.load_library.cache_clear()
+    library._say.cache_clear()
+
+
+@pytest.fixture
+def cache(empty, tmp_path_factory, monkeypatch) -> Path:
+    """An empty cache, and a compiler that does not take its time to optimise."""
+    if not shutil.which("cc"):
+        pytest.skip("tests of the kernels: no C compiler here (cc, gcc, clang); on Debian: apt install gcc")
+    monkeypatch.setenv("CC", str(compiler(tmp_path_factory.mktemp("quick"), 'exec cc "$@" -O0')))
+    return empty
 
 
 def compiler(folder: Path, script: str) -> Path:
@@ -40,8 +54,7 @@ def test_compiled_once_and_kept(cache, monkeypatch):
     library.load_library.cache_clear()
     library.load_library()
     assert kept.stat().st_mtime_ns == before
-    # another compiler, or another source, is another file
-    monkeypatch.setenv("CC", str(compiler(cache.parent, 'echo mine >/dev/null; exec cc "$@"')))
+    # other flags are another file
     monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-DOTHER"))
     library.load_library.cache_clear()
     library.load_library()
@@ -79,15 +92,42 @@ def test_no_home_to_write_to_is_no_trouble(cache, monkeypatch):
         ('[ "$1" = --version ] || { echo "x.c: error: no headers" >&2; exit 1; }', "error: no headers"),
     ],
 )
-def test_a_compiler_that_fails_is_told_and_leaves_nothing(cache, monkeypatch, script, wanted):
-    monkeypatch.setenv("CC", str(compiler(cache.parent.parent, script)))
+def test_a_compiler_that_fails_is_told_and_leaves_nothing(empty, monkeypatch, script, wanted):
+    monkeypatch.setenv("CC", str(compiler(empty.parent.parent, script)))
     with pytest.raises(KernelError, match=wanted) as told:
         library.load_library()
     assert "\n" not in str(told.value)
-    assert not cache.exists() or not list(cache.iterdir())
+    assert not empty.exists() or not list(empty.iterdir())
 
 
-def test_no_compiler_another_system_and_switched_off(cache, monkeypatch):
+def test_words_of_the_compilers_command_make_another_file(cache, monkeypatch):
+    """Such as `gcc -mno-avx512f`: what it compiles must not be taken for what the compiler alone does."""
+    library.load_library()
+    monkeypatch.setenv("CC", f"{os.environ['CC']} -DLANES=4")
+    library.load_library.cache_clear()
+    assert library.load_library().jcl_lanes() == 4
+    assert len(list(cache.glob("*.so"))) == 2
+
+
+def test_where_they_cannot_be_had_one_line_says_so_and_how_to_get_them(empty, monkeypatch, capsys):
+    monkeypatch.setattr(library.shutil, "which", lambda name: None)
+    assert [have_kernels(), have_kernels()] == [False, False]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "no C compiler here (cc, gcc, clang)" in told
+    assert "apt install gcc" in told
+
+
+@pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows"])
+def test_nothing_is_said_where_they_are_not_wanted_or_not_for_the_system(empty, monkeypatch, capsys, system):
+    monkeypatch.setattr(library.platform, "system", lambda: system)
+    if system == "Linux":
+        monkeypatch.setenv("JCL_KERNELS", "off")
+    assert not have_kernels()
+    assert capsys.readouterr().err == ""
+
+
+def test_no_compiler_another_system_and_switched_off(empty, monkeypatch):
     monkeypatch.setenv("CC", "/nowhere/cc")
     with pytest.raises(KernelError, match="no C compiler here"):
         library.load_library()
@@ -105,7 +145,7 @@ def test_no_compiler_another_system_and_switched_off(cache, monkeypatch):
 
 def test_a_full_disk_is_told(cache, monkeypatch):
     """The compiler's own message, by a limit on the size of files that is too small for what it writes."""
-    monkeypatch.setenv("CC", str(compiler(cache.parent.parent, 'ulimit -f 1; exec cc "$@"')))
+    monkeypatch.setenv("CC", str(compiler(cache.parent.parent, 'ulimit -f 1; exec cc "$@" -O0')))
     with pytest.raises(KernelError):
         library.load_library()
     assert not list(cache.glob("*.so"))

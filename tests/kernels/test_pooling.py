@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jcl.kernels.library import load_library
 from jcl.kernels.pooling import pool
+from support.onkernels import lanes
 
-LANES = load_library().jcl_lanes()
+LANES = lanes()
 
 
 @pytest.mark.parametrize("size", [(2, 2), (6, 8), (7, 5), (33, 20)])

@@ -8,7 +8,7 @@ from torch import nn
 
 from jcl.backbones.unet import UNet
 from jcl.methods.byol import BYOL
-from jcl.optim import set_learning_rate, sgd
+from jcl.training.optim import set_learning_rate, sgd
 from oracles.answers import PRECISIONS, Features, as_images, check, check_finite, given, hard_features, linear, slices
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from jcl import backbones, methods
+from jcl.backbones._transfer import transfer
 from jcl.data.batches import SliceBatch
-from jcl.optim import set_learning_rate, sgd
-from jcl.transfer import transfer
+from jcl.training.optim import set_learning_rate, sgd
 
 SETTINGS = {
     "jcl": {"projection": 16},
@@ -93,7 +93,7 @@ def test_gradients_on_exactly_the_parts_that_are_trained(method):
         method.zero_grad()
         losses_of(method, batch())["loss"].backward()
         with_gradient |= {n for n, p in method.backbone.named_parameters() if p.grad is not None and p.grad.any()}
-    parts = tuple(f"{part}." for part in method.transfers)
+    parts = tuple(f"{part}." for part in method.pretrained_modules)
     assert with_gradient == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
 
 
@@ -160,7 +160,7 @@ def test_resumes_bit_for_bit(method):
 
 def test_transfer_fits_a_fresh_backbone(method):
     fresh = type(method.backbone)(in_channels=1, classes=7, width=4)
-    report = transfer(fresh, method.backbone.state_dict(), method.transfers)
+    report = transfer(fresh, method.backbone.state_dict(), method.pretrained_modules)
     assert report.loaded
     assert not report.adapted
 

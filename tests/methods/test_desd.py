@@ -10,7 +10,7 @@ from jcl.backbones.unet import UNet
 from jcl.errors import UsageError
 from jcl.methods import desd
 from jcl.methods.desd import DeSD
-from training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
+from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
 
 def make(**settings) -> DeSD:

@@ -10,7 +10,7 @@ from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods.dira import DiRA, cut_out, shuffle_window
-from training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
+from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
 
 def make(**settings) -> DiRA:

@@ -11,8 +11,8 @@ from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods.gcl import GCL, global_masks, local_masks, partition, regions
-from jcl.optim import sgd
-from training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices, train
+from jcl.training.optim import sgd
+from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices, train
 
 
 def make(*, stage: int = 0, **settings) -> GCL:
@@ -138,7 +138,7 @@ def test_stage_one_trains_the_encoder_alone():
     trained = {n.split(".")[1] for n, p in method.backbone.named_parameters() if p.grad is not None}
     assert trained == {"blocks"}
     assert {n.split(".")[0] for n, p in method.backbone.named_parameters() if p.grad is not None} == {"encoder"}
-    assert method.transfers == ("encoder", "decoder.0", "decoder.1")
+    assert method.pretrained_modules == ("encoder", "decoder.0", "decoder.1")
 
 
 def test_stage_two_begins_at_half_and_stays():

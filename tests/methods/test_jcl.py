@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
-from jcl.losses import dense_info_nce, equivariance, info_nce, position_mask
+from jcl.losses.contrastive import info_nce, position_mask
+from jcl.losses.dense import dense_info_nce, equivariance
 from jcl.methods.jcl import JCL
 
 
@@ -112,7 +113,7 @@ def test_both_branches_meet_at_a_sixteenth(blocks):
     assert all(torch.isfinite(v) for v in losses.values())
     losses["loss"].backward()
     trained = {n for n, p in method.backbone.named_parameters() if p.grad is not None}
-    parts = tuple(f"{part}." for part in method.transfers)
+    parts = tuple(f"{part}." for part in method.pretrained_modules)
     assert trained == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
     assert all(p.grad is not None for n, p in method.named_parameters() if not n.startswith("backbone."))
 

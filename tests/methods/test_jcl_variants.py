@@ -23,7 +23,7 @@ from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods.jcl import JCL
-from jcl.optim import set_learning_rate, sgd
+from jcl.training.optim import set_learning_rate, sgd
 
 __all__ = [  # pytest runs them for the fixture `method` of this file
     "test_a_few_steps_lower_the_loss",
@@ -127,7 +127,7 @@ def test_what_is_off_is_not_computed(variant, losses, encoded, decoder_blocks):
     seen = passes_of(method)
     assert seen.pop("backbone.encoder") == [(rows, 1, side, side) for rows, side in encoded]
     assert sorted(seen) == [f"backbone.decoder.{index}" for index in range(decoder_blocks)]
-    assert method.transfers == ("encoder", *(f"decoder.{index}" for index in range(decoder_blocks)))
+    assert method.pretrained_modules == ("encoder", *(f"decoder.{index}" for index in range(decoder_blocks)))
     heads = {n.split(".")[0] for n, _ in method.named_parameters()} - {"backbone"}
     assert any("pixel" in head for head in heads) == ("dense" in losses)
     assert any("instance" in head for head in heads) == ("global" in losses)
@@ -175,7 +175,7 @@ def test_an_independent_encoder_starts_elsewhere_and_is_trained_but_does_not_go_
     for name, _ in shared.named_parameters():
         assert f"backbone.encoder.{name}" in trained
         assert f"auxiliary_encoder.encoder.{name}" in trained
-    assert method.transfers == ("encoder", "decoder.0", "decoder.1")
+    assert method.pretrained_modules == ("encoder", "decoder.0", "decoder.1")
 
 
 @pytest.mark.parametrize("connection", ["independent", "ema"])

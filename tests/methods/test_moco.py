@@ -10,7 +10,7 @@ from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods.moco import MoCo, encode_dealt_out, encode_in_runs
-from jcl.optim import set_learning_rate, sgd
+from jcl.training.optim import set_learning_rate, sgd
 from oracles.answers import PRECISIONS, Features, as_images, check, check_finite, given, hard_features, linear, slices
 
 

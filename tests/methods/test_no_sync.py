@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jcl import backbones, methods
 from jcl.data.batches import SliceBatch
-from jcl.optim import set_learning_rate, sgd
+from jcl.training.optim import set_learning_rate, sgd
 
 WAITING = {
     "_local_scalar_dense",

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from jcl.backbones.unet import UNet
-from jcl.losses import info_nce, position_mask
+from jcl.losses.contrastive import info_nce, position_mask
 from jcl.methods.simclr import SimCLR
 from oracles.answers import PRECISIONS, Features, as_images, check, check_finite, given, hard_features, slices
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from jcl.backbones.unet import UNet
-from jcl.data.batches import BatchOrder, SliceBatch
+from jcl.data.batches import BatchSampler, SliceBatch
 from jcl.methods.simtriplet import SimTriplet, neighbours
-from training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
+from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
 
 def make(**settings) -> SimTriplet:
@@ -54,7 +54,7 @@ def test_neighbours_never_cross_volumes():
 def test_an_eighth_of_the_slices_find_a_neighbour():
     """What the docstring says: 20 volumes of 20 slices, 16 a batch."""
     positions, volumes = torch.arange(1, 21).repeat(20) / 20, torch.arange(20).repeat_interleave(20)
-    order = BatchOrder([0] * 400, 16, seed=0)
+    order = BatchSampler([0] * 400, 16, seed=0)
     shares = [neighbours(positions[b], volumes[b], 0.1)[1].float().mean() for e in range(20) for b in order.epoch(e)]
     assert torch.stack(shares).mean().item() == pytest.approx(1 / 8, abs=0.01)
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from jcl.augment.spatial import AffineRanges
 from jcl.backbones.unet import UNet
 from jcl.errors import UsageError
 from jcl.methods.swav import SwAV, sinkhorn, small_crop, swapped_prediction
-from jcl.optim import set_learning_rate, sgd
-from jcl.saved_number import set_number
-from jcl.views import AffineRanges
+from jcl.ssl.host_buffer import set_host_scalar
+from jcl.training.optim import set_learning_rate, sgd
 from oracles.answers import CONTENT, PRECISIONS, Features, check, check_finite, given, hard_features, slices
 
 
@@ -20,7 +20,7 @@ def on_features(prototypes: torch.Tensor, *, queue: int = 0, **settings) -> SwAV
     method.projector = nn.Identity()
     del method.prototypes
     method.prototypes = prototypes  # no parameter, but a leaf of the test's own
-    set_number(method, "progress", 0.5)
+    set_host_scalar(method, "progress", 0.5)
     return method
 
 

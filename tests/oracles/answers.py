@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 
 CONTENT = json.loads(Path(__file__).with_name("lightly.json").read_text())
@@ -14,7 +15,7 @@ LEAVES = ("first", "second", "small", "prototypes")
 PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 
 
-class Features(nn.Module):
+class Features(Backbone):
     """The bottleneck is the input; there is nothing to train."""
 
     stride = 1
@@ -26,7 +27,7 @@ class Features(nn.Module):
     def encode(self, x: Tensor) -> list[Tensor]:
         return [x]
 
-    def parts(self, blocks: int) -> tuple[str, ...]:
+    def submodule_names(self, blocks: int) -> tuple[str, ...]:
         return ()
 
 

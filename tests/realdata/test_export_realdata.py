@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import jcl
-from exporters.test_monai import run_bundle
 from jcl.config import ExportConfig, FinetuneConfig, PredictConfig, PrepareConfig
 from jcl.data.resampling import prepare_volume
 from jcl.data.volumes import read_image
@@ -17,6 +16,8 @@ from jcl.stages.export import export
 from jcl.stages.finetune import finetune
 from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
+from support.bundles import run_bundles
+from support.effort import LONG
 
 pytestmark = pytest.mark.realdata
 
@@ -45,13 +46,15 @@ def trained(request, realdata, tmp_path_factory) -> tuple[Path, list[Path]]:
     return run, [base / "scans" / "imagesTr" / file.name for file in chosen]
 
 
+@pytest.mark.parametrize("trained", ["mscmr", *["la2018"] * LONG], indirect=True)
 def test_onnx_on_every_slice(trained, tmp_path):
+    """Of one set where time is short: PyTorch follows the same layers for both."""
     run, scans = trained
     path = export(ExportConfig(run=run, to="onnx", out=tmp_path / "model.onnx"))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     segmenter = jcl.load(run)
     for scan in scans:
-        image, _ = prepare_volume(read_image([scan]), segmenter.recipe)
+        image, _ = prepare_volume(read_image([scan]), segmenter.preparation)
         for slices in np.split(image.swapaxes(0, 1), range(16, image.shape[1], 16)):
             with torch.no_grad():
                 wanted = segmenter.network(torch.from_numpy(np.ascontiguousarray(slices))).numpy()
@@ -62,7 +65,7 @@ def test_onnx_on_every_slice(trained, tmp_path):
 def test_monai_on_every_voxel(trained, tmp_path):
     run, scans = trained
     bundle = export(ExportConfig(run=run, to="monai", out=tmp_path / "bundle"))
-    run_bundle(bundle, scans[0].parent, tmp_path / "theirs")
+    run_bundles((bundle, scans[0].parent, tmp_path / "theirs"))
     ours = predict(PredictConfig(run=run, source=scans[0].parent, out=tmp_path / "ours", precision="float32"))
     for path in ours:
         own, other = nibabel.load(path), nibabel.load(tmp_path / "theirs" / path.name)

@@ -8,7 +8,7 @@ import pytest
 
 from jcl.config import PredictConfig
 from jcl.stages.predict import predict
-from thresholds import make_recipe_of, threshold_network, write_run
+from support.thresholds import make_recipe_of, threshold_network, write_run
 
 pytestmark = pytest.mark.realdata
 

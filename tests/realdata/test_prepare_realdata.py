@@ -24,7 +24,7 @@ Stores = Callable[[str], Store]
 @pytest.mark.parametrize("name", SETS)
 def test_every_volume_is_prepared(store_of: Stores, realdata: Path, name: str) -> None:
     store = store_of(name)
-    assert not store.refused
+    assert not store.skipped
     assert not store.verify()
     assert len(store.cases) == len(list((realdata / name / "imagesTr").iterdir()))
     assert all(record.labelled for record in store.cases)
@@ -46,7 +46,7 @@ def test_slices_are_those_of_the_source(store_of: Stores, realdata: Path, name: 
         np.testing.assert_allclose(found, expected, atol=1.3e-4)
         labels = read_label(realdata / name / "labelsTr" / f"{record.case}.nii.gz", volume)
         kept = np.stack([store.label(number, at)[rows, columns] for at in range(record.slices)])
-        values = np.array([0, *store.recipe["class_values"]])
+        values = np.array([0, *store.preparation["class_values"]])
         np.testing.assert_array_equal(values[kept], labels)
         counts = [int((labels == value).sum()) for value in values[1:]]
         assert list(store.counted(number).values()) == counts
@@ -127,5 +127,5 @@ def test_one_worker_or_two_make_the_same_bytes(store_of: Stores, realdata: Path,
 def test_the_preset_of_the_hippocampus_cuts_nothing_off(realdata: Path, tmp_path: Path) -> None:
     config = PrepareConfig(source=realdata / "hippocampus", out=tmp_path / "store", dataset="msd_hippocampus")
     store = prepare(config)
-    assert not store.refused
+    assert not store.skipped
     assert store.size == (64, 48)

@@ -9,11 +9,11 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import zoom
 
+from jcl.checks.duplicates import ALIKE, THUMBNAIL, Thumbnail, similar_pairs
+from jcl.checks.store_checks import StoreCheck
+from jcl.cli.verification import conclude
 from jcl.config import VerifyConfig
-from jcl.data.duplicates import ALIKE, THUMBNAIL, Thumbnail, similar_pairs
-from jcl.data.inspection import StoreCheck
 from jcl.data.store import Store
-from jcl.report.verification import conclude
 from jcl.stages.verify import verify
 
 pytestmark = pytest.mark.realdata
@@ -52,7 +52,7 @@ def test_census_is_that_of_the_label_files(check_of: Checks, realdata: Path, nam
     for each in check.census[::5]:
         label = sitk.ReadImage(str(realdata / name / "labelsTr" / f"{each.record.case}.nii.gz"))
         array, voxel = sitk.GetArrayFromImage(label), float(np.prod(label.GetSpacing()))
-        values = check.store.recipe["class_values"]
+        values = check.store.preparation["class_values"]
         assert each.voxels == tuple(int((array == value).sum()) for value in values)
         assert each.millilitres == pytest.approx([(array == value).sum() * voxel / 1000 for value in values], rel=1e-4)
 

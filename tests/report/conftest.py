@@ -2,7 +2,7 @@
 
 import pytest
 
-from keptmodels import write_benchmark
+from support.keptmodels import write_benchmark
 
 
 @pytest.fixture(scope="session")

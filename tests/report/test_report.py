@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from browser import complaints, open_browser, requests
 from jcl.benchmark.benchmark import benchmark
 from jcl.config import BenchmarkConfig, ReportConfig
 from jcl.errors import DataError, JclError, UsageError
-from jcl.report import figures
+from jcl.report.figures import draw as figures
 from jcl.report.report import report
-from scans import write_volumes
+from support.browser import complaints, open_browser, requests
+from support.scans import write_volumes
 
 SCORES = {"A": {"dice": 0.5, "jaccard": 0.4, "hd95": 3.0, "asd": 1.0}}
 
@@ -132,7 +132,7 @@ title = "Balls"
 methods = ["Random", "JCL", "MoCo"]
 pretrain_on = ["balls"]
 finetune_on = "balls"
-patients = [1, 2]
+patients = [1]
 """
 
 
@@ -145,12 +145,12 @@ def test_every_figure_of_a_real_benchmark_with_a_failed_row_is_in_the_page_and_w
     (tmp_path / "recipe.toml").write_text(RECIPE)
     bench, out = tmp_path / "bench", tmp_path / "report.html"
     settings = {"recipe": tmp_path / "recipe.toml", "data": tmp_path / "data", "workers": 0, "retries": 0}
-    with pytest.raises(JclError, match="1 of 14 runs failed"):
+    with pytest.raises(JclError, match="1 of 8 runs failed"):
         benchmark(BenchmarkConfig(out=bench, **settings))
     capsys.readouterr()
     page = run(bench, out)
     assert "could not be drawn" not in capsys.readouterr().err
-    assert "Incomplete: 9 of 14 trainings are done; 1 failed, 4 could not begin." in page
+    assert "Incomplete: 5 of 8 trainings are done; 1 failed, 2 could not begin." in page
     with open_browser(tmp_path / "profile") as driver:
         driver.get(out.as_uri())
         assert complaints(driver) == []

@@ -1,26 +1,25 @@
 """Evaluation with a network that is known: scores are those of thresholded volumes, of the test patients alone."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jcl.checkpoint import read_json
 from jcl.config import EvaluateConfig, PredictConfig, PrepareConfig
 from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.data.volumes import read_image, read_label
 from jcl.errors import DataError, UsageError
+from jcl.files import read_json
 from jcl.metrics import score_case
 from jcl.stages.evaluate import evaluate
 from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
-from scans import write_volumes
-from thresholds import threshold_network, write_run
+from support.scans import write_volumes
+from support.thresholds import threshold_network, write_run
 
 SPLIT = Split(("p0", "p1"), ("p2",), ("p3", "p5"))
 THRESHOLD = 0.8
@@ -29,7 +28,7 @@ THRESHOLD = 0.8
 
 def make_run(folder: Path, store: Store, *, split: Split = SPLIT, threshold: float = THRESHOLD) -> Path:
     network = threshold_network(threshold)
-    return write_run(folder, network, store.recipe, store=str(store.path), digest=store.digest, split=split)
+    return write_run(folder, network, store.preparation, store=str(store.path), digest=store.digest, split=split)
 
 
 def settings(run: Path, out: Path, **more) -> EvaluateConfig:
@@ -57,7 +56,7 @@ def expected_scores(store: Store, case: str) -> dict:
 
 def test_scores_of_the_test_patients(run, store, tmp_path):
     results = evaluate(settings(run, tmp_path / "new folder" / "results.json"))
-    assert json.loads((tmp_path / "new folder" / "results.json").read_text()) == results
+    assert read_json(tmp_path / "new folder" / "results.json") == results
     assert [(entry["case"], entry["patient"]) for entry in results["cases"]] == [("p3", "p3"), ("p5", "p5")]
     for entry in results["cases"]:
         assert entry["classes"] == {"ball": pytest.approx(expected_scores(store, entry["case"])["ball"])}
@@ -69,7 +68,7 @@ def test_scores_of_the_test_patients(run, store, tmp_path):
     low, high = results["interval"]["dice"]
     assert min(dice) - 1e-9 <= low <= results["mean"]["dice"] <= high <= max(dice) + 1e-9
     assert results["unit"] == "case"
-    assert results["run"] == str(run)
+    assert results["run"] == run.name
     assert results["store_digest"] == store.digest
     assert results["split"] == {"train": ["p0", "p1"], "validation": ["p2"], "test": ["p3", "p5"]}
     assert {"jcl", "torch"} <= set(results["versions"])
@@ -131,7 +130,7 @@ def reseal(path: Path, change) -> None:
 
 def test_a_moved_store_is_named(run, copied, tmp_path):
     results = evaluate(settings(run, tmp_path / "r.json", store=copied))
-    assert results["store"] == str(copied)
+    assert results["store"] == copied.name
     assert len(results["cases"]) == 2
 
 
@@ -232,7 +231,7 @@ def test_no_slice_at_a_time(run, tmp_path):
 
 
 def test_results_are_read_by_the_report(run, tmp_path):
-    from jcl.report.tables import read_results, score_table
+    from jcl.cli.tables import read_results, score_table
 
     results = evaluate(settings(run, tmp_path / "r.json"))
     assert read_json(tmp_path / "r.json")["mean"] == results["mean"]

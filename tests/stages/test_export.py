@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from exported import LABELS, random_network, write_random_run
-from jcl import cli
-from jcl.checkpoint import read_json
+from jcl.cli import main as cli
 from jcl.config import ExportConfig
 from jcl.errors import DataError, UsageError
+from jcl.files import read_json
 from jcl.stages import export as stage
 from jcl.stages.export import export
+from support.exported import LABELS, random_network, write_random_run
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_run_that_cannot_be_used(run, tmp_path, to):
     (copy / "model.json").unlink()
     with pytest.raises(DataError, match="not finished; go on with the same command and --resume"):
         export(ExportConfig(run=copy, to=to, out=tmp_path / "out"))
-    with pytest.raises(DataError, match="not a run folder"):
+    with pytest.raises(DataError, match="no such folder"):
         export(ExportConfig(run=tmp_path / "nothing", to=to, out=tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jcl.checkpoint import read_json
 from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.data.splits import Split, write_split
 from jcl.errors import DataError, UsageError
-from jcl.runs import load_network, read_model
+from jcl.files import read_json
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
-from scans import write_volumes
+from jcl.training.run_folder import load_network, read_model
+from support.scans import write_volumes
+from support.shared import made_once
 
 
 def config(store: Path, out: Path, **settings) -> FinetuneConfig:
@@ -26,20 +27,22 @@ def config(store: Path, out: Path, **settings) -> FinetuneConfig:
 
 @pytest.fixture(scope="module")
 def pretrained(store_path, tmp_path_factory) -> Path:
-    small = PretrainConfig(
-        stores=(store_path,),
-        out=tmp_path_factory.mktemp("pretrained") / "run",
-        width=2,
-        steps=12,
-        batch_size=4,
-        method_settings={"projection": 8},
-    )
-    return pretrain(small)
+    small = {
+        "stores": (store_path,),
+        "fold": 0,
+        "folds": 3,
+        "width": 2,
+        "steps": 12,
+        "batch_size": 4,
+        "method_settings": {"projection": 8},
+    }
+    return made_once(tmp_path_factory, "pretrained-to-finetune", lambda out: pretrain(PretrainConfig(**small, out=out)))
 
 
 @pytest.fixture(scope="module")
 def unbroken(store_path, pretrained, tmp_path_factory) -> Path:
-    return finetune(config(store_path, tmp_path_factory.mktemp("unbroken") / "run", init=str(pretrained), patients=2))
+    settings = {"init": str(pretrained), "patients": 2}
+    return made_once(tmp_path_factory, "finetuned", lambda out: finetune(config(store_path, out, **settings)))
 
 
 def test_run_folder_tells_all(unbroken, pretrained):
@@ -88,12 +91,12 @@ def test_subsets_nest_and_the_test_patients_stay(store_path, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_resumed_equals_unbroken(unbroken, store_path, pretrained, tmp_path, workers):
+def test_killed_and_resumed_equals_unbroken(unbroken, store_path, pretrained, tmp_path):
+    """Killed with workers that read ahead, gone on with without."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "jcl", "finetune", str(store_path), "--init", str(pretrained), "--out", str(out)]
     command += ["--folds", "3", "--patients", "2", "--steps", "16", "--checkpoint-minutes", "0", "--resume"]
-    process = subprocess.Popen([*command, "--workers", str(workers)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 120
     while not any(int(p.name[5:]) >= 5 for p in (out / "checkpoints").glob("step-*")):
         assert process.poll() is None, process.stderr.read()
@@ -102,7 +105,7 @@ def test_killed_and_resumed_equals_unbroken(unbroken, store_path, pretrained, tm
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (out / "model.json").exists()
-    finetune(config(store_path, out, init=str(pretrained), patients=2, resume=True, workers=workers))
+    finetune(config(store_path, out, init=str(pretrained), patients=2, resume=True, workers=0))
     assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
 
 

@@ -11,19 +11,20 @@ import safetensors.torch
 import SimpleITK as sitk
 import torch
 
-from jcl import cli
 from jcl.backbones.plain_conv_unet import PlainConvUNet
 from jcl.backbones.unet import UNet
-from jcl.checkpoint import read_json, write_weights
+from jcl.cli import main as cli
 from jcl.config import PrepareConfig
-from jcl.runs import load_network, read_model
+from jcl.files import read_json
 from jcl.stages.prepare import prepare
-from scans import write_volumes
+from jcl.training.checkpoint import write_weights
+from jcl.training.run_folder import load_network, read_model
+from support.scans import write_volumes
 
 NETS = """
 from jcl.backbones.unet import UNet
 
-def make(*, in_channels, classes, width):
+def make(*, in_channels, classes, width) -> UNet:
     return UNet(in_channels=in_channels, classes=classes, width=width)
 """
 
@@ -99,10 +100,14 @@ HUGE = {"w": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62
     [
         ("w.pth", pickle.dumps({"network_weights": {}}), "a pickle, which can run code when it is opened"),
         ("w.safetensors", b"PK\x03\x04", "a pickle"),
-        ("w.safetensors", header(HUGE) + b"1234", "not a readable safetensors file"),
+        ("w.safetensors", header(HUGE) + b"1234", "a safetensors file with a damaged header"),
         ("w.safetensors", struct.pack("<Q", 2**62) + b"{}", "not a safetensors file, or cut short"),
-        ("w.safetensors", None, "cannot be read (No such file or directory)"),
-        ("w.safetensors", safetensors.torch.save({"w": torch.ones(9)})[:-5], "not a readable safetensors file"),
+        ("w.safetensors", None, "cannot be read (no such file)"),
+        (
+            "w.safetensors",
+            safetensors.torch.save({"w": torch.ones(9)})[:-5],
+            "a safetensors file with a damaged header",
+        ),
         ("w.safetensors", safetensors.torch.save({"w": torch.ones(9)}), "Their names are as w; its are as encoder."),
     ],
 )
@@ -152,12 +157,13 @@ def mynets(tmp_path, monkeypatch):
 def test_a_network_of_ones_own_from_start_to_end(store_path, tmp_path, mynets, said):
     """Pre-training, fine-tuning and loading, by the name that run.json records."""
     command = ["pretrain", str(store_path), "--out", "pre", "--method", "simclr", "--steps", "1", "--batch-size", "4"]
+    command += ["--fold", "0", "--folds", "3"]
     assert cli.main([*command, "--backbone", mynets, "--width", "2"]) == 0
     assert read_json(tmp_path / "pre" / "run.json")["backbone"]["name"] == mynets
-    assert finetune(store_path, Path("fine"), "--init", "pre") == 0
+    assert finetune(store_path, Path("fine"), "--init", "pre", "--trust-code") == 0
     assert "60 tensors loaded" in said(0)  # five stages, two convolutions and normalisations of 1 + 5 tensors each
     assert read_json(tmp_path / "fine" / "run.json")["backbone"]["name"] == mynets
-    network, _ = load_network(tmp_path / "fine")
+    network, _ = load_network(tmp_path / "fine", trust_code=True)
     assert isinstance(network, UNet)
 
 

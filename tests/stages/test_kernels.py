@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from jcl.checkpoint import read_json
 from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.errors import UsageError
+from jcl.files import read_json
 from jcl.kernels import library
-from jcl.kernels.library import load_library
-from jcl.runs import read_model
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
+from jcl.training.run_folder import read_model
+from support.onkernels import lanes
 
-WIDTH = load_library().jcl_lanes()
+WIDTH = lanes()
 
 
 def run(kind: str, store: Path, out: Path, **settings) -> Path:

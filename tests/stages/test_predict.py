@@ -10,11 +10,15 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from dicomfiles import write_series
 from jcl.config import PredictConfig
+from jcl.data.dicom.structures import read_structures
+from jcl.data.sources import SliceFiles
+from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
 from jcl.stages.predict import predict
-from thresholds import make_recipe_of, threshold_network, write_run
+from support.dicomfiles import write_series
+from support.niftifiles import save_placed
+from support.thresholds import make_recipe_of, threshold_network, write_run
 
 THRESHOLD = 0.505
 """Of an intensity scaled to [0, 1]; sources have whole values from 0 to 100, none of which is near it."""
@@ -97,6 +101,26 @@ def test_formats(run, tmp_path, suffix):
     source = save(tmp_path / "in" / f"a b{suffix}", scan(3, 9, 8), spacing=(0.5, 0.75, 3))
     assert predict(settings(run, source, tmp_path / "out")) == [tmp_path / "out" / f"a b{suffix}"]
     check_result(tmp_path / "out" / f"a b{suffix}", source)
+
+
+def test_a_scan_whose_header_says_two_places_is_answered_in_both(run, tmp_path, capsys):
+    """The mask lay beside the scan in MITK, where the scan was shown by its qform.
+
+    https://github.com/spinalcordtoolbox/spinalcordtoolbox/issues/2106
+    """
+    moved, affine = np.diag([-1, -1, 5.0, 1]), np.diag([-1, -1, 5.0, 1])
+    moved[:3, 3] = 9, -7, 20
+    source = save_placed(tmp_path / "in" / "x.nii", scan(3, 9, 8).T, sform=moved, qform=affine, codes=(2, 1))
+    (path,) = predict(settings(run, source, tmp_path / "out"))
+    assert "note: " in (said := capsys.readouterr().err)
+    assert f"{source}: its sform and its qform lie 9 voxels apart; the sform was taken" in said
+    for form in ("get_sform", "get_qform"):
+        for one, other in zip(
+            *(getattr(nibabel.load(p).header, form)(coded=True) for p in (source, path)), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+    values = np.asarray(nibabel.load(source).dataobj)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(path).dataobj), np.where(values > 100 * THRESHOLD, 205, 0))
 
 
 def test_2d_images(run, tmp_path):
@@ -278,7 +302,7 @@ def test_a_full_disk_stops_at_once(run, tmp_path, monkeypatch):
     """It is no fault of the scan, and the next would fail too."""
     for name in ("a", "b"):
         save(tmp_path / "scans" / f"{name}.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
-    from jcl.data.imagefile import write_error
+    from jcl.files import write_error
     from jcl.stages import predict as stage
 
     def full(path, labels, geometry):
@@ -315,6 +339,16 @@ def test_a_dicom_segmentation_points_at_its_series(run, tmp_path, orientation):
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in files]
     voxels = found.get_pixels_by_source_instance(uids, segment_numbers=[1])[..., 0]
     np.testing.assert_array_equal(voxels, array > 100 * THRESHOLD)
+
+
+def test_contours_in_an_rtstruct_enclose_the_same_voxels(run, tmp_path):
+    array = scan(5, 6, 7).astype(np.int16)
+    files = write_series(tmp_path / "study", array, series="a", ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    predict(PredictConfig(run=run, source=tmp_path / "study", out=tmp_path / "out", rtstruct=True))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["study.nii.gz", "study.rtstruct.dcm"]
+    geometry = read_image([SliceFiles(tmp_path / "study", tuple(files))]).geometry
+    found = read_structures(tmp_path / "out" / "study.rtstruct.dcm", geometry.affine, geometry.size, {"Myo": 1})
+    np.testing.assert_array_equal(found, array > 100 * THRESHOLD)
 
 
 def test_one_dicom_file_is_a_scan(run, tmp_path):

@@ -1,4 +1,4 @@
-"""Preparing: what is in the store, what is set aside, and what interruptions, damage and full disks do to it."""
+"""Preparing: what is in the store, what is skipped, and what interruptions, damage and full disks do to it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from jcl.data.resampling import normalise, resample_image
 from jcl.data.store import Store
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
-from jcl.spread import InProcesses
+from jcl.parallel.pool import InProcessPool, ProcessPool
 from jcl.stages import prepare as stage
 from jcl.stages.prepare import prepare
 
@@ -84,7 +84,7 @@ def test_a_store_holds_the_slices_in_order(tmp_path: Path, capsys: pytest.Captur
         (f"scan{number}", f"scan{number}", number < 3) for number in range(4)
     ]
     assert (store.size, store.channels, store.class_names) == ((32, 32), 1, ("spleen", "liver"))
-    assert not store.refused
+    assert not store.skipped
     assert not store.verify()
     volume = read_image([source / "images" / "scan1.nii.gz"])
     expected = normalise(volume.array)
@@ -114,7 +114,7 @@ def test_spacing_size_and_patients(tmp_path: Path) -> None:
 
 
 def test_the_recipe_has_what_prediction_needs(tmp_path: Path) -> None:
-    recipe = run(make_scans(tmp_path / "scans"), tmp_path / "store", labels="1=a,3=b,4=a").recipe
+    recipe = run(make_scans(tmp_path / "scans"), tmp_path / "store", labels="1=a,3=b,4=a").preparation
     assert recipe["labels"] == {"1": "a", "3": "b", "4": "a"}
     assert (recipe["classes"], recipe["class_values"]) == (["a", "b"], [1, 3])
     assert (recipe["clip"], recipe["normalisation"], recipe["spacing"]) == ([1.0, 99.0], "minmax", None)
@@ -140,7 +140,7 @@ def test_a_decathlon_folder_with_channels(tmp_path: Path) -> None:
     content = {"modality": {"0": "T1", "1": "T2"}, "labels": {"0": "background", "1": "bright"}, "name": "Two"}
     (source / "dataset.json").write_text(json.dumps(content))
     store = run(source, tmp_path / "store")
-    assert (store.channels, store.class_names, store.recipe["title"]) == (2, ("bright",), "Two")
+    assert (store.channels, store.class_names, store.preparation["title"]) == (2, ("bright",), "Two")
     assert store.image(0, 0).shape == (2, 32, 32)
     assert store.counted(0) == {"bright": int((parts[0] > 50).sum())}
 
@@ -167,7 +167,7 @@ def test_the_size_of_a_data_set_grows_but_not_one_that_is_given(
     assert "size of 40 was too small for some slices, and grew" in capsys.readouterr().err
     given = run(source, tmp_path / "given", size=40)
     assert given.size == (40, 40)
-    assert [entry.reason for entry in given.refused] == [
+    assert [entry.reason for entry in given.skipped] == [
         "images/wide.nii.gz: its slices have 30 x 50 pixels, more than the size 40; grow --size or raise --spacing"
     ]
 
@@ -215,10 +215,10 @@ def test_bad_cases_are_set_aside_each_with_its_reason(tmp_path: Path, capsys: py
     expected = break_files(source)
     store = run(source, tmp_path / "store", labels="1=a,3=b")
     assert [record.case for record in store.cases] == [f"scan{number}" for number in range(4)]
-    assert {entry.case for entry in store.refused} == set(expected)
+    assert {entry.case for entry in store.skipped} == set(expected)
     said = capsys.readouterr().err
-    assert "10 set aside:" in said
-    for entry in store.refused:
+    assert "10 skipped:" in said
+    for entry in store.skipped:
         assert entry.status == "refused"
         assert entry.reason.startswith(expected[entry.case])
         assert entry.reason in said
@@ -232,10 +232,10 @@ def test_a_case_that_was_mended_is_added(tmp_path: Path) -> None:
     path = source / "images" / "scan2.nii.gz"
     content = path.read_bytes()
     path.write_bytes(content[:-5])
-    assert [entry.case for entry in run(source, tmp_path / "store").refused] == ["scan2"]
+    assert [entry.case for entry in run(source, tmp_path / "store").skipped] == ["scan2"]
     path.write_bytes(content)
     store = run(source, tmp_path / "store")
-    assert not store.refused
+    assert not store.skipped
     assert tree(tmp_path / "store") == tree(run(source, tmp_path / "fresh").path)
 
 
@@ -440,7 +440,11 @@ def test_a_store_inside_its_source_is_not_taken_for_a_scan(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"workers": 0}, "workers is 0"), ({"dataset": "none"}, "no data set is named 'none'"), ({"size": 0}, "size = 0")],
+    [
+        ({"workers": 0}, "workers is 0"),
+        ({"dataset": "none"}, "no data set is named 'none'"),
+        ({"size": 0}, "size is 0"),
+    ],
 )
 def test_wrong_settings(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
@@ -545,7 +549,8 @@ def test_progress_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         progress=lambda done, total, case: told.append((done, total, case)),
     )
     assert told == [(1, 3, "scan0"), (2, 3, "scan1"), (3, 3, "scan2")]
-    monkeypatch.setattr(stage, "PLAIN_SECONDS", 0.0)
+    for name in ("FIRST_SECONDS", "PLAIN_SECONDS"):
+        monkeypatch.setattr(f"jcl.parallel.progress.{name}", 0.0)
     run(source, tmp_path / "b")
     assert re.findall(r"prepare: (\d) of 3 cases", capsys.readouterr().err) == ["1", "2", "3"]
 
@@ -556,7 +561,5 @@ def test_large_cases_are_handed_out_first_to_several_processes(tmp_path: Path) -
         (tmp_path / f"{name}.nii").write_bytes(bytes(size))
         files = CaseSource(case=name, patient=name, images=(tmp_path / f"{name}.nii",), label=None)
         jobs.append(Job(tmp_path, tmp_path / "out", files, {}))
-    spread = InProcesses(1)
-    assert [job.files.case for job in stage._in_turn(jobs, spread)] == ["a", "b", "c"]
-    spread.workers = 2
-    assert [job.files.case for job in stage._in_turn(jobs, spread)] == ["b", "c", "a"]
+    assert [job.files.case for job in stage._in_turn(jobs, InProcessPool())] == ["a", "b", "c"]
+    assert [job.files.case for job in stage._in_turn(jobs, ProcessPool([int, int]))] == ["b", "c", "a"]

@@ -1,4 +1,4 @@
-"""DICOM studies through prepare and predict: what is set aside, and where the results lie."""
+"""DICOM studies through prepare and predict: what is skipped, and where the results lie."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from dicomfiles import voxels, write_series
 from jcl.config import PrepareConfig
 from jcl.data.store import Store
 from jcl.stages.prepare import prepare
+from support.dicomfiles import voxels, write_series
 
 
 def run(source: Path, out: Path, **options: object) -> Store:
@@ -35,7 +35,7 @@ def test_series_are_cases_and_patients_those_of_the_files(studies: Path, tmp_pat
     store = run(studies, tmp_path / "store")
     found = {record.case: record.patient for record in store.cases}
     assert found == {"anna_t1": "A", "anna_t2": "A", "ben_4": "B", "ben_7": "B"}
-    (refused,) = store.refused
+    (refused,) = store.skipped
     assert (refused.case, refused.patient) == ("carl", "C")
     assert "carl" in refused.reason
     assert str(studies) not in refused.reason
@@ -86,7 +86,7 @@ def test_a_file_that_is_cut_after_the_scan_sets_its_case_aside(tmp_path: Path) -
     dataset.save_as(files[2])
     store = run(tmp_path / "scans", tmp_path / "store")
     assert [record.case for record in store.cases] == ["b"]
-    assert "a/3.dcm" in store.refused[0].reason
+    assert "a/3.dcm" in store.skipped[0].reason
 
 
 def test_two_series_where_a_data_set_has_one_set_their_case_aside(tmp_path: Path) -> None:
@@ -96,5 +96,5 @@ def test_two_series_where_a_data_set_has_one_set_their_case_aside(tmp_path: Path
     store = run(tmp_path, tmp_path / "store", dataset="chaos")
     assert [record.case for record in store.cases] == ["1"]
     assert (
-        store.refused[0].reason == "MR/2/T2SPIR/DICOM_anon: its DICOM files hold 2 series, where one series is needed"
+        store.skipped[0].reason == "MR/2/T2SPIR/DICOM_anon: its DICOM files hold 2 series, where one series is needed"
     )

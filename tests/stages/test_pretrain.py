@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from jcl.checkpoint import read_json
 from jcl.config import PretrainConfig
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, JclError, UsageError
-from jcl.runs import read_model
+from jcl.files import read_json
 from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
+from jcl.training.run_folder import read_model
+from support.shared import made_once
 
 
 def config(store: Path, out: Path, **settings) -> PretrainConfig:
@@ -48,7 +49,7 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(store_path, tmp_path_factory) -> Path:
-    return pretrain(config(store_path, tmp_path_factory.mktemp("unbroken") / "run"))
+    return made_once(tmp_path_factory, "pretrained", lambda out: pretrain(config(store_path, out)))
 
 
 def test_run_folder_tells_all(unbroken, store_path):
@@ -89,30 +90,29 @@ def test_same_seed_same_weights_other_seed_others(unbroken, store_path, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, workers):
-    """kill -9 at whatever step it has come to, twice; threads as in the unbroken run."""
+def test_killed_and_resumed_equals_unbroken(unbroken, store_path, tmp_path):
+    """kill -9 at whatever step it has come to, without workers and with them; threads as in the unbroken run."""
     out = tmp_path / "run"
     threads = torch.get_num_threads()
-    for step in (3, 14):
+    for workers, step in ((0, 3), (2, 14)):
         process = run_command(store_path, out, "--workers", str(workers), "--checkpoint-minutes", "0")
         wait_for_step(process, out, step)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert not (out / "model.json").exists()
     torch.set_num_threads(threads)
-    pretrain(config(store_path, out, resume=True, workers=workers))
+    pretrain(config(store_path, out, resume=True))
     assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
     assert [line["step"] for line in entries(out)][-1] == 24
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path, number):
+def test_a_signal_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path):
+    """SIGTERM does the same (tests/training/test_interrupt.py)."""
     out = tmp_path / "run"
     process = run_command(store_path, out, "--checkpoint-minutes", "0")
     wait_for_step(process, out, 2)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     message = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert "--resume" in message.splitlines()[-1]
@@ -144,7 +144,7 @@ def test_each_phase_has_a_schedule_of_its_own(store_path, tmp_path):
 
 def test_a_folder_that_is_no_run_is_left_alone(store_path, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UsageError, match="no run folder"):
+    with pytest.raises(UsageError, match="not a run folder"):
         pretrain(config(store_path, tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -1,5 +1,6 @@
 """Trainings in several processes, on one machine and on two: as in one process, and as hard to lose."""
 
+import math
 import os
 import re
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from jcl.checkpoint import read_json, read_weights
 from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.errors import UsageError
+from jcl.files import read_json
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
+from jcl.training.checkpoint import read_weights
+from support.shared import made_once
 
 SMALL = {"width": 2, "method_settings": {"projection": 8, "blocks": 1}, "batch_size": 4, "precision": "float32"}
 COMMAND = ["--width", "2", "--method.projection", "8", "--method.blocks", "1", "--batch-size", "4"]
@@ -37,35 +40,46 @@ def assert_near(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor],
 
 
 def test_pre_training_in_two_processes_is_that_in_one(store_path, tmp_path):
-    """Same slices in each step, no augmentation: a batch of 4 in each of two, or of 8 in one."""
+    """Same slices in each step, no augmentation: a batch of 4 in each of two, or of 8 in one.
+
+    How far two runs are apart for rounding alone depends on the processor and grows from step to step; after two
+    steps it is a small part of how far half a batch leads.
+    """
     still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0}
-    settings = {"width": 2, "method_settings": {"projection": 8, "blocks": 1, **still}, "steps": 6, "warmup": 0.0}
+    settings = {"width": 2, "method_settings": {"projection": 8, "blocks": 1, **still}, "steps": 2, "warmup": 0.0}
     settings |= {"stores": (store_path,), "precision": "float32", "learning_rate": 0.01}
     two = pretrain(PretrainConfig(**settings, out=tmp_path / "two", batch_size=4, devices="cpu:2"))
     one = pretrain(PretrainConfig(**settings, out=tmp_path / "one", batch_size=8))
     assert read_json(two / "run.json")["processes"] == 2
-    assert_near(weights(two), weights(one), 1e-4)
     halved = pretrain(PretrainConfig(**settings, out=tmp_path / "halved", batch_size=4))
-    with pytest.raises(AssertionError):
-        assert_near(weights(two), weights(halved), 1e-4)
+    assert distance(weights(two), weights(one)) < 0.01 * distance(weights(halved), weights(one))
+
+
+def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
+    """Of all weights and statistics as one vector."""
+    assert first.keys() == second.keys()
+    return math.sqrt(sum(float((value.double() - second[name]).square().sum()) for name, value in first.items()))
 
 
 def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path):
-    still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "steps": 6, "precision": "float32", "width": 2}
-    two = finetune(
-        FinetuneConfig(store=store_path, init="none", out=tmp_path / "two", batch_size=2, devices="cpu:2", **still)
-    )
-    one = finetune(FinetuneConfig(store=store_path, init="none", out=tmp_path / "one", batch_size=4, **still))
-    assert_near(weights(two), weights(one), 1e-3)  # Adam divides by the size of gradients that are nearly 0
+    """As for pre-training, and as a whole: Adam divides by the size of gradients that are nearly 0."""
+    still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "steps": 2, "precision": "float32", "width": 2}
+    settings = {"store": store_path, "init": "none", **still}
+    two = finetune(FinetuneConfig(**settings, out=tmp_path / "two", batch_size=2, devices="cpu:2"))
+    one = finetune(FinetuneConfig(**settings, out=tmp_path / "one", batch_size=4))
+    halved = finetune(FinetuneConfig(**settings, out=tmp_path / "halved", batch_size=2))
+    assert distance(weights(two), weights(one)) < 0.05 * distance(weights(halved), weights(one))
 
 
 @pytest.fixture(scope="module")
 def unbroken(store_path, tmp_path_factory) -> Path:
     """A run of two processes that nothing stopped."""
-    out = tmp_path_factory.mktemp("unbroken") / "run"
-    return pretrain(PretrainConfig(stores=(store_path,), steps=60, devices="cpu:2", out=out, **SMALL))
+    settings = {"stores": (store_path,), "steps": 60, "devices": "cpu:2", **SMALL}
+    make = lambda out: pretrain(PretrainConfig(**settings, out=out))  # noqa: E731
+    return made_once(tmp_path_factory, "pretrained-by-two", make)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_stopped_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, number):
     """A signal to the process that started the two, or kill -9 of one of them."""
@@ -93,6 +107,11 @@ def test_stopped_and_resumed_equals_unbroken(unbroken, store_path, tmp_path, num
 
 def children(parent: int) -> list[int]:
     """The processes that train, by the argument that spawning gives them."""
+    return processes_of("spawn_main", f"PPid:\t{parent}\n")
+
+
+def processes_of(word: str, state: str = "") -> list[int]:
+    """Numbers of the processes whose command has the word, and whose state (as /proc has it) the text."""
     found: list[int] = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -100,7 +119,7 @@ def children(parent: int) -> list[int]:
                 status, line = (folder / "status").read_text(), (folder / "cmdline").read_text()
             except OSError:
                 continue
-            if f"PPid:\t{parent}\n" in status and "spawn_main" in line:
+            if state in status and word in line:
                 found.append(int(folder.name))
     return sorted(found)
 
@@ -139,11 +158,12 @@ def test_torchrun_on_one_machine(store_path, tmp_path):
 @pytest.fixture
 def nodes():
     """Two network namespaces that see each other over a cable, as two machines do."""
-    assert shutil.which("ip"), "this test needs iproute2"
-    names = ["jcl-node0", "jcl-node1"]
+    if not shutil.which("ip"):
+        pytest.skip("two machines are two network namespaces, and iproute2 is not here (apt-get install iproute2)")
+    names = [f"jcl-{os.getpid()}-{number}" for number in range(2)]  # tests run side by side: each its own two
     for name in names:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)
-        subprocess.run(["ip", "netns", "add", name], check=True)
+        if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+            pytest.skip("two machines are two network namespaces, which this container may not make")
     cable = ["ip", "link", "add", "jcl0", "netns", names[0], "type", "veth", "peer", "name", "jcl1", "netns", names[1]]
     subprocess.run(cable, check=True)
     for number, name in enumerate(names):
@@ -157,6 +177,7 @@ def nodes():
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes network namespaces")
+@pytest.mark.long
 def test_two_nodes_train_as_two_processes_of_one(nodes, unbroken, store_path, tmp_path):
     settings = ["pretrain", str(store_path), "--steps", "60", *COMMAND]
     out = tmp_path / "nodes"
@@ -179,7 +200,7 @@ def test_a_node_that_falls_silent_ends_the_run_within_the_time_out(nodes, store_
         assert all(process.poll() is None for process in launched), (tmp_path / "node0.txt").read_text()
         assert time.monotonic() < limit
         time.sleep(0.05)
-    subprocess.run(["ip", "-n", "jcl-node1", "link", "set", "jcl1", "down"], check=True)
+    subprocess.run(["ip", "-n", nodes[1][-1], "link", "set", "jcl1", "down"], check=True)
     began = time.monotonic()
     try:
         assert launched[0].wait(timeout=100) != 0
@@ -190,4 +211,5 @@ def test_a_node_that_falls_silent_ends_the_run_within_the_time_out(nodes, store_
         for process in launched:
             process.kill()
             process.wait()
-        subprocess.run(["pkill", "-f", str(out)], check=False)
+        for number in processes_of(str(out)):
+            os.kill(number, signal.SIGKILL)

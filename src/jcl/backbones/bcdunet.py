@@ -15,11 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jcl.backbones import crop_like, pad_to_multiple
+from jcl.backbones._base import Backbone
+from jcl.backbones._layers import run_levels
 
 __all__ = ["BCDUNet"]
 
-STAGES = 3
+LEVELS = 3
 DENSE_BLOCKS = 3
 
 
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
 
     def __init__(self, in_channels: int, width: int, dropout: float) -> None:
         super().__init__()
-        widths = [width * 2**stage for stage in range(STAGES)]
+        widths = [width * 2**level for level in range(LEVELS)]
         self.blocks = nn.ModuleList(
             conv_units(before, after) for before, after in zip([in_channels, *widths], widths, strict=False)
         )
@@ -68,11 +69,7 @@ class Encoder(nn.Module):
         self.bottleneck = DenseBottleneck(widths[-1], dropout)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        features: list[Tensor] = []
-        for block in self.blocks:
-            features.append(block(x))
-            x = self.pool(features[-1])
-        return [*features, self.bottleneck(x)]
+        return run_levels([*self.blocks, self.bottleneck], x, self.pool)
 
 
 def lstm_step(
@@ -163,7 +160,7 @@ def initialise(module: nn.Module) -> None:
             module.inputs.bias.data.view(module.directions, 4, -1)[:, 1] = 1.0
 
 
-class BCDUNet(nn.Module):
+class BCDUNet(Backbone):
     """Encoder of three blocks and a densely connected bottleneck, decoder of three blocks, and a 1x1 head.
 
     Channels are `width`, 2, 4 times it, and 8 times it in the bottleneck (paper: width 64, three dense
@@ -180,8 +177,8 @@ class BCDUNet(nn.Module):
         torch.Size([2, 4, 50, 70])
     """
 
-    stride = 2**STAGES
-    blocks = STAGES
+    stride = 2**LEVELS
+    blocks = LEVELS
 
     def __init__(
         self,
@@ -194,52 +191,16 @@ class BCDUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.feature_channels = tuple(width * 2**stage for stage in range(STAGES + 1))
-        """Channels of each level of `encode`, shallow to deep."""
+        self.feature_channels = tuple(width * 2**level for level in range(LEVELS + 1))
         self.encoder = Encoder(in_channels, width, dropout)
         self.decoder = nn.ModuleList(
             DecoderBlock(
-                width * 2 ** (stage + 1),
-                width * 2**stage,
-                dropout=dropout if stage == STAGES - 1 else 0.0,
+                width * 2 ** (level + 1),
+                width * 2**level,
+                dropout=dropout if level == LEVELS - 1 else 0.0,
                 bidirectional=bidirectional,
             )
-            for stage in reversed(range(STAGES))
+            for level in reversed(range(LEVELS))
         )
         self.head = nn.Conv2d(width, classes, 1)
         self.apply(initialise)
-
-    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        """Features of four levels, shallow to deep: (b, width * 2^l, H / 2^l, W / 2^l).
-
-        H and W are h and w, padded to multiples of 8.
-        """
-        return self.encoder(pad_to_multiple(x, self.stride))
-
-    def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
-        """Output of decoder block number `blocks` (all of them by default); later ones do not run.
-
-        With 0 it is the bottleneck itself. Shape: (b, width * 2^(3-k), H / 2^(3-k), W / 2^(3-k)).
-
-        Raises:
-            ValueError: `blocks` is not between 0 and 3.
-        """
-        count = len(self.decoder) if blocks is None else blocks
-        if not 0 <= count <= len(self.decoder):
-            raise ValueError(f"blocks is {count}; this decoder has 0 to {len(self.decoder)}")
-        *skips, x = features
-        for block in list(self.decoder)[:count]:
-            x = block(x, skips.pop())
-        return x
-
-    def decoder_channels(self, blocks: int) -> int:
-        """Channels that `decode(features, blocks)` returns."""
-        return self.feature_channels[-1 - blocks]
-
-    def parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
-        return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logits at the size of the input."""
-        return crop_like(self.head(self.decode(self.encode(x))), x)

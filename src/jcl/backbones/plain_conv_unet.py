@@ -4,11 +4,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jcl.backbones import crop_like, encode_padded
+from jcl.backbones._base import Backbone, crop_like, encode_padded
+from jcl.backbones._layers import run_levels
 
 __all__ = ["PlainConvUNet"]
 
-STAGES = 5
+LEVELS = 5
 
 
 class ConvUnit(nn.Module):
@@ -38,23 +39,19 @@ class ConvUnits(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Five stages; each but the first begins with a strided convolution."""
+    """Five levels; each but the first begins with a strided convolution."""
 
     def __init__(self, in_channels: int, channels: tuple[int, ...]) -> None:
         super().__init__()
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(ConvUnits(before, after, stride=2 if stage else 1))
-                for stage, (before, after) in enumerate(zip((in_channels, *channels), channels, strict=False))
+                nn.Sequential(ConvUnits(before, after, stride=2 if level else 1))
+                for level, (before, after) in enumerate(zip((in_channels, *channels), channels, strict=False))
             )
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        features: list[Tensor] = []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features
+        return run_levels(self.stages, x)
 
 
 class Decoder(nn.Module):
@@ -68,8 +65,8 @@ class Decoder(nn.Module):
         self.seg_layers = nn.ModuleDict({str(len(steps) - 1): nn.Conv2d(channels[0], classes, 1)})
 
 
-class PlainConvUNet(nn.Module):
-    """Encoder of five stages and decoder of four, as nnU-Net's planner sets `PlainConvUNet` in two dimensions.
+class PlainConvUNet(Backbone):
+    """Encoder of five levels and decoder of four blocks, as nnU-Net's planner sets `PlainConvUNet` in two dimensions.
 
     Channels are `width`, 2, 4, 8, 16 times it; with width 32 they are the planner's 32 to 512. Parameters have the
     names and shapes that the class of that name has in the package dynamic-network-architectures (0.4), less what is
@@ -85,57 +82,34 @@ class PlainConvUNet(nn.Module):
         torch.Size([2, 4, 50, 70])
     """
 
-    stride = 2 ** (STAGES - 1)
-    blocks = STAGES - 1
+    stride = 2 ** (LEVELS - 1)
+    blocks = LEVELS - 1
 
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.feature_channels = tuple(width * 2**stage for stage in range(STAGES))
-        """Channels of each level of `encode`, shallow to deep."""
+        self.feature_channels = tuple(width * 2**level for level in range(LEVELS))
         self.encoder = Encoder(in_channels, self.feature_channels)
         self.decoder = Decoder(classes, self.feature_channels)
         self.apply(_draw)
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        """Features of five levels, shallow to deep: (b, width * 2^l, H / 2^l, W / 2^l).
-
-        H and W are h and w, padded to multiples of 16.
-        """
+        """As in `Backbone`; a bottleneck of a single pixel is normalised with zeros beside it."""
         return encode_padded(self.encoder, x, self.stride)
 
-    def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
-        """Output of decoder stage number `blocks` (all of them by default); later ones do not run.
-
-        With 0 it is the bottleneck itself. Shape: (b, width * 2^(4-k), H / 2^(4-k), W / 2^(4-k)).
-
-        Raises:
-            ValueError: `blocks` is not between 0 and 4.
-        """
-        count = self.blocks if blocks is None else blocks
-        if not 0 <= count <= self.blocks:
-            raise ValueError(f"blocks is {count}; this decoder has 0 to {self.blocks}")
-        *skips, x = features
-        for index in range(count):
-            x = torch.cat([self.decoder.transpconvs[index](x), skips.pop()], dim=1)
-            x = self.decoder.stages[index](x)
-        return x
-
-    def decoder_channels(self, blocks: int) -> int:
-        """Channels that `decode(features, blocks)` returns."""
-        return self.feature_channels[-1 - blocks]
-
-    def parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
-        return (
-            "encoder",
-            *(f"decoder.{half}.{index}" for index in range(blocks) for half in ("transpconvs", "stages")),
-        )
+    def submodule_names(self, blocks: int) -> tuple[str, ...]:
+        """A block of the decoder is a transposed convolution and convolutions."""
+        halves = (f"decoder.{half}.{index}" for index in range(blocks) for half in ("transpconvs", "stages"))
+        return ("encoder", *halves)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the size of the input."""
         head = self.decoder.seg_layers[str(self.blocks - 1)]
         return crop_like(head(self.decode(self.encode(x))), x)
+
+    def _decode_block(self, index: int, x: Tensor, skip: Tensor | None) -> Tensor:
+        assert skip is not None
+        return self.decoder.stages[index](torch.cat([self.decoder.transpconvs[index](x), skip], dim=1))
 
 
 def _draw(module: nn.Module) -> None:

@@ -1,6 +1,6 @@
 """The Rolling-Unet (Liu et al., AAAI 2024, ojs.aaai.org/index.php/AAAI/article/view/28173).
 
-In the deep stages each channel is rolled along height or width by a step of its own, so that one linear map over the
+In the deep levels each channel is rolled along height or width by a step of its own, so that one linear map over the
 channels sees positions all along a line. Layers and their sizes are those of the authors' program,
 github.com/Jiaoyang45/Rolling-Unet, less its normalisations that nothing runs.
 """
@@ -12,13 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jcl.backbones import crop_like, pad_to_multiple
+from jcl.backbones._base import Backbone
+from jcl.backbones._layers import ConvUnits, conv_unit, run_levels
 
 __all__ = ["RollingUNet"]
 
-STAGES = 4
+LEVELS = 4
 HEIGHT, WIDTH = 1, 2
-"""Dimensions of a (b, h, w, c) tensor: deep stages keep channels last, as linear maps and layer norms take them."""
+"""Dimensions of a (b, h, w, c) tensor: deep levels keep channels last, as linear maps and layer norms take them."""
 
 
 def roll_channels(x: Float[Tensor, "b h w c"], dim: int, direction: int) -> Float[Tensor, "b h w c"]:
@@ -127,7 +128,7 @@ class FeatureIncentive(nn.Module):
         return self.norm(F.gelu(self.conv(x)).permute(0, 2, 3, 1))
 
 
-class LongLocalStage(nn.Module):
+class LongLocalBlocks(nn.Module):
     """Lo2 block, then layer normalisation; takes channels last and gives them back first."""
 
     def __init__(self, channels: int, dropout: float) -> None:
@@ -139,46 +140,25 @@ class LongLocalStage(nn.Module):
         return self.norm(self.block(x)).permute(0, 3, 1, 2)
 
 
-class ConvUnits(nn.Sequential):
-    """Two times Conv3x3 (padding 1) -> BatchNorm -> ReLU.
-
-    The convolutions carry no bias: the batch normalisation behind each takes it out again.
-    """
-
-    def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(hidden_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
-
-
 class Encoder(nn.Module):
-    """Three stages of convolutions and two of Lo2 blocks, the last being the bottleneck; 2x2 max pooling between."""
+    """Three levels of convolutions and two of Lo2 blocks, the last being the bottleneck; 2x2 max pooling between."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...], dropout: float) -> None:
         super().__init__()
         first, second, third, fourth, last = widths
         self.stages = nn.ModuleList(
             [
-                ConvUnits(in_channels, first, first),
-                ConvUnits(first, second, second),
-                ConvUnits(second, third, third),
-                nn.Sequential(FeatureIncentive(third, fourth), LongLocalStage(fourth, 0.0)),
-                nn.Sequential(FeatureIncentive(fourth, last), LongLocalStage(last, dropout)),
+                ConvUnits(in_channels, first),
+                ConvUnits(first, second),
+                ConvUnits(second, third),
+                nn.Sequential(FeatureIncentive(third, fourth), LongLocalBlocks(fourth, 0.0)),
+                nn.Sequential(FeatureIncentive(fourth, last), LongLocalBlocks(last, dropout)),
             ]
         )
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        features: list[Tensor] = []
-        for number, stage in enumerate(self.stages):
-            x = stage(x if number == 0 else self.pool(x))
-            features.append(x)
-        return features
+        return run_levels(self.stages, x, self.pool)
 
 
 def upsample(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c H W"]:
@@ -192,7 +172,7 @@ class DeepDecoderBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.incentive = FeatureIncentive(in_channels, out_channels)
-        self.stage = LongLocalStage(out_channels, 0.0)
+        self.stage = LongLocalBlocks(out_channels, 0.0)
 
     def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b s H W"]) -> Float[Tensor, "b s H W"]:
         x = upsample(self.incentive(x).permute(0, 3, 1, 2)) + skip
@@ -204,23 +184,15 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.narrow = (
-            nn.Identity()
-            if in_channels == skip_channels
-            else nn.Sequential(
-                nn.Conv2d(in_channels, skip_channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(skip_channels),
-                nn.ReLU(inplace=True),
-            )
-        )
-        self.units = ConvUnits(skip_channels, skip_channels, out_channels)
+        self.narrow = nn.Identity() if in_channels == skip_channels else conv_unit(in_channels, skip_channels)
+        self.units = ConvUnits(skip_channels, out_channels, hidden_channels=skip_channels)
 
     def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b s H W"]) -> Tensor:
         return self.units(upsample(self.narrow(x)) + skip)
 
 
-class RollingUNet(nn.Module):
-    """Three stages of convolutions, two of Lo2 blocks, decoder of four blocks with additive skips, and a 1x1 head.
+class RollingUNet(Backbone):
+    """Three levels of convolutions, two of Lo2 blocks, decoder of four blocks with additive skips, and a 1x1 head.
 
     Channels are `width`, 2, 4, 8 times it, and 16 times it in the bottleneck; the paper's networks S, M and L have
     width 16, 32 and 64. Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its
@@ -232,8 +204,8 @@ class RollingUNet(nn.Module):
         torch.Size([2, 4, 50, 70])
     """
 
-    stride = 2**STAGES
-    blocks = STAGES
+    stride = 2**LEVELS
+    blocks = LEVELS
 
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32, dropout: float = 0.2) -> None:
         """Set up the layers.
@@ -241,13 +213,12 @@ class RollingUNet(nn.Module):
         Args:
             in_channels: channels of the images.
             classes: channels of the logits.
-            width: channels of the first stage.
+            width: channels of the first level.
             dropout: rate in the bottleneck (authors' program: 0.1, 0.2 and 0.3 for S, M and L).
         """
         super().__init__()
         self.in_channels = in_channels
-        self.feature_channels = tuple(width * 2**stage for stage in range(STAGES + 1))
-        """Channels of each level of `encode`, shallow to deep."""
+        self.feature_channels = tuple(width * 2**level for level in range(LEVELS + 1))
         first, second, third, fourth, last = self.feature_channels
         final = max(width // 2, 1)
         self.encoder = Encoder(in_channels, self.feature_channels, dropout)
@@ -262,37 +233,6 @@ class RollingUNet(nn.Module):
         self.head = nn.Conv2d(final, classes, 1)
         self._decoder_channels = (last, fourth, second, first, final)
 
-    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        """Features of five levels, shallow to deep: (b, width * 2^l, H / 2^l, W / 2^l).
-
-        H and W are h and w, padded to multiples of 16.
-        """
-        return self.encoder(pad_to_multiple(x, self.stride))
-
-    def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
-        """Output of decoder block number `blocks` (all of them by default); later ones do not run.
-
-        With 0 it is the bottleneck itself. Shape: (b, decoder_channels(k), H / 2^(4-k), W / 2^(4-k)).
-
-        Raises:
-            ValueError: `blocks` is not between 0 and 4.
-        """
-        count = len(self.decoder) if blocks is None else blocks
-        if not 0 <= count <= len(self.decoder):
-            raise ValueError(f"blocks is {count}; this decoder has 0 to {len(self.decoder)}")
-        *skips, x = features
-        for block in list(self.decoder)[:count]:
-            x = block(x, skips.pop())
-        return x
-
     def decoder_channels(self, blocks: int) -> int:
         """Channels that `decode(features, blocks)` returns: width times 16, 8, 2, 1 and a half."""
         return self._decoder_channels[blocks]
-
-    def parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
-        return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logits at the size of the input."""
-        return crop_like(self.head(self.decode(self.encode(x))), x)

@@ -11,21 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jcl.backbones import crop_like, pad_to_multiple
-from jcl.channel_transformer import ChannelTransformer
+from jcl.backbones._base import Backbone
+from jcl.backbones._channel_transformer import ChannelTransformer
+from jcl.backbones._layers import conv_unit, run_levels
 
 __all__ = ["UCTransNet"]
 
-STAGES = 4
-
-
-def conv_unit(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Conv3x3 (padding 1) -> BatchNorm -> ReLU; no bias, since the normalisation takes it out again."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+LEVELS = 4
 
 
 def conv_units(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -72,14 +64,10 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        features: list[Tensor] = []
-        for block in self.blocks:
-            x = block(x)
-            features.append(x)
-        return features
+        return run_levels(self.blocks, x)
 
 
-class UCTransNet(nn.Module):
+class UCTransNet(Backbone):
     """U-Net whose four skips are fused by a transformer (CCT) and weighted by the decoder (CCA).
 
     Channels are `width`, 2, 4, 8 times it, and 8 times it at the bottom (paper: width 64). Any image size is taken:
@@ -95,14 +83,13 @@ class UCTransNet(nn.Module):
         torch.Size([2, 4, 50, 70])
     """
 
-    stride = 2**STAGES
-    blocks = STAGES
+    stride = 2**LEVELS
+    blocks = LEVELS
 
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 64) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.feature_channels = tuple(width * factor for factor in (1, 2, 4, 8, 8))
-        """Channels of each level of `encode`, shallow to deep."""
         skips = self.feature_channels[:-1]
         self.encoder = Encoder(in_channels, self.feature_channels)
         self.transformer = ChannelTransformer(skips)
@@ -115,45 +102,20 @@ class UCTransNet(nn.Module):
         """Channels behind each number of decoder blocks: as many as the next skip has."""
         return (*reversed(self.feature_channels[:-1]), self.feature_channels[0])
 
-    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
-        """Features of five levels, shallow to deep: (b, c_l, H / 2^l, W / 2^l), c_l as in `feature_channels`.
-
-        H and W are h and w, padded to multiples of 16.
-        """
-        return self.encoder(pad_to_multiple(x, self.stride))
-
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
-        """Output of decoder block number `blocks` (all of them by default); later ones do not run.
-
-        Nor does what the transformer's last layer does for their skips; with 0, the bottleneck itself, nothing runs.
-        Shape: (b, `decoder_channels(k)`, H / 2^(4-k), W / 2^(4-k)).
-
-        Raises:
-            ValueError: `blocks` is not between 0 and 4.
-        """
-        count = len(self.decoder) if blocks is None else blocks
-        if not 0 <= count <= len(self.decoder):
-            raise ValueError(f"blocks is {count}; this decoder has 0 to {len(self.decoder)}")
+        """As in `Backbone`, with skips that the transformer has fused: those that are used, and no others."""
+        count = self._count(blocks)
         *skips, x = features
-        if count == 0:
-            return x
         height, width = x.shape[-2:]
-        fused = self.transformer(skips, (height, width), count)
-        for block in list(self.decoder)[:count]:
-            x = block(x, fused.pop())
-        return x
+        fused = self.transformer(skips, (height, width), count) if count else []
+        return super().decode([*fused, x], count)
 
     def decoder_channels(self, blocks: int) -> int:
         """Channels that `decode(features, blocks)` returns."""
         return self._decoded()[blocks]
 
-    def parts(self, blocks: int) -> tuple[str, ...]:
-        """Names of the submodules that `encode` and `decode(features, blocks)` run."""
-        if blocks == 0:
-            return ("encoder",)
-        fusing = (f"transformer.{part}" for part in self.transformer.parts(blocks))
-        return ("encoder", *fusing, *(f"decoder.{index}" for index in range(blocks)))
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logits at the size of the input."""
-        return crop_like(self.head(self.decode(self.encode(x))), x)
+    def submodule_names(self, blocks: int) -> tuple[str, ...]:
+        """The parts of the transformer are among them where anything is decoded."""
+        encoder, *decoder = super().submodule_names(blocks)
+        fusing = (f"transformer.{name}" for name in self.transformer.submodule_names(blocks)) if blocks else ()
+        return (encoder, *fusing, *decoder)

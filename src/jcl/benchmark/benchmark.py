@@ -1,24 +1,23 @@
 """`jcl benchmark`: do all that a recipe asks for, and go on where it stopped."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from jcl.benchmark.display import Display, duration, seconds_left, seconds_of
+from jcl.benchmark.display import Display, seconds_left, seconds_of
+from jcl.benchmark.executor import PoolExecutor, pool_for
 from jcl.benchmark.folder import DONE, PLAN, RECIPE, task_folder
-from jcl.benchmark.here import Here
 from jcl.benchmark.plan import Plan, StoreInfo, make_plan
 from jcl.benchmark.recipe import Recipe, read_recipe
-from jcl.benchmark.schedule import Executor, Ledger, run_tasks
+from jcl.benchmark.schedule import Ledger, run_tasks
 from jcl.benchmark.stores import prepare_stores
-from jcl.benchmark.workers import Workers
-from jcl.checkpoint import write_atomically, write_json
 from jcl.config import BenchmarkConfig
-from jcl.errors import Interrupted, JclError, UsageError
-from jcl.runlog import tell
+from jcl.errors import Interrupted, JclError
+from jcl.files import write_atomically, write_json
+from jcl.limits import check_numbers
+from jcl.parallel.machine import duration
+from jcl.training.logger import log_rank0
 
 __all__ = ["benchmark"]
 
@@ -35,59 +34,39 @@ def benchmark(config: BenchmarkConfig) -> Path:
         Interrupted: a signal asked to stop; the running trainings are saved.
         JclError: some runs failed; all others are done.
     """
-    if config.retries < 0:
-        raise UsageError(f"retries is {config.retries}; 0 or more are needed")
-    recipe = read_recipe(config.recipe)
+    check_numbers(config)
+    recipe = read_recipe(config.recipe, trust_code=config.trust_code)
     config.out.mkdir(parents=True, exist_ok=True)
     stores = prepare_stores(recipe, config.out, config.data, config.workers or None)
-    plan = make_plan(recipe, stores)
+    plan = make_plan(recipe, stores, trust_code=config.trust_code)
     if config.dry_run:
         _announce(config.out, plan)
         return config.out
     _write(config.out, recipe, plan, stores)
     _announce(config.out, plan)
-    executor = _executor(config, stores)
-    with closing(executor), Display(config.out, plan.tasks, executor.slots) as display:
+    with pool_for(config) as pool, Display(config.out, plan.tasks, pool.slots) as display:
+        executor = PoolExecutor(
+            pool, config.out.absolute(), stores
+        )  # a run records the path, and goes on with the same
         ledger = run_tasks(config.out, plan.tasks, executor, display, retries=config.retries)
     _conclude(config.out, ledger)
     return config.out
 
 
 def _write(out: Path, recipe: Recipe, plan: Plan, stores: Mapping[str, StoreInfo]) -> None:
-    """What a report needs to tell which cells are missing or of another version."""
+    """What a report needs to say which cells are missing or of another version."""
     write_atomically(out / RECIPE, recipe.text.encode())
     written: dict[str, Any] = {
         "format": FORMAT,
         "title": recipe.title,
         "notes": recipe.notes,
         "stores": {name: dataclasses.asdict(store) for name, store in stores.items()},
-        "tables": [dataclasses.asdict(table) for table in recipe.tables],
+        "tables": [table.as_mapping() for table in recipe.tables],
         "methods": {name: dataclasses.asdict(method) for name, method in recipe.methods.items()},
         "cells": [dataclasses.asdict(cell) for cell in plan.cells],
         "tasks": [task.as_mapping() for task in plan.tasks],
     }
-    write_json(out / PLAN, written)
-
-
-def _executor(config: BenchmarkConfig, stores: dict[str, StoreInfo]) -> Executor:
-    out, threads = config.out.absolute(), max(1, config.threads)  # a run records the path, and goes on with the same
-    if config.ray is not None:
-        from jcl.benchmark.ray_cluster import RayCluster
-
-        if config.workers is not None and config.workers < 1:
-            raise UsageError(f"--workers {config.workers} does not go with --ray; give 1 or more, or leave it out")
-        return RayCluster(out, stores, address=config.ray, threads=threads, limit=config.workers)
-    if config.workers == 0:
-        return Here(out, stores)
-    cores, gpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _gpus()
-    count = config.workers or gpus or max(1, cores // threads)
-    return Workers(out, stores, count=count, threads=threads, gpus=gpus)
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+    write_json(out / PLAN, written, seal=True)
 
 
 def _announce(out: Path, plan: Plan) -> None:
@@ -97,7 +76,7 @@ def _announce(out: Path, plan: Plan) -> None:
     counts = [f"{sum(task.kind == kind for task in plan.tasks)} {kind}" for kind in ("pretrain", "finetune")]
     left = seconds_left(plan.tasks, took, Ledger(plan.tasks, done={task.id: 0.0 for task in done}))
     time_left = f"; about {duration(left)} of work left" if left is not None else ""
-    tell(f"{len(plan.tasks)} runs ({', '.join(counts)}) for {len(plan.cells)} cells, {len(done)} done{time_left}")
+    log_rank0(f"{len(plan.tasks)} runs ({', '.join(counts)}) for {len(plan.cells)} cells, {len(done)} done{time_left}")
 
 
 def _conclude(out: Path, ledger: Ledger) -> None:
@@ -112,4 +91,4 @@ def _conclude(out: Path, ledger: Ledger) -> None:
             f"{len(ledger.failed)} of {len(ledger.tasks)} runs failed{blocked}, the first {names[first]}: {error} "
             f"(failed.json and log.txt in {task_folder(out, first)}); the same command tries them again"
         )
-    tell(f"{out}: all {len(ledger.done)} runs are done; `jcl report {out} --out report.html` shows them")
+    log_rank0(f"{out}: all {len(ledger.done)} runs are done; `jcl report {out} --out report.html` shows them")

@@ -1,48 +1,44 @@
 """One progress display for the whole benchmark: how many runs, which now, the time left and what it has cost."""
 
-import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
-from rich.progress import Progress
-
-from jcl.benchmark.folder import DONE, task_folder
+from jcl.benchmark.folder import DONE, RUN, task_folder
 from jcl.benchmark.plan import Task
 from jcl.benchmark.schedule import Ledger
-from jcl.checkpoint import read_json
 from jcl.errors import DataError
-from jcl.progress import progress_bar
+from jcl.files import read_json
+from jcl.parallel.machine import duration, size
+from jcl.parallel.progress import ANNOUNCED_SECONDS, Cost, ProgressBar
+from jcl.training.logger import COST
 
-__all__ = ["Display", "duration", "seconds_left", "seconds_of"]
-
-PLAIN_SECONDS = 60.0
-"""Seconds between two lines where there is no terminal to draw a bar on."""
+__all__ = ["Display", "seconds_left", "seconds_of"]
 
 NAMES_SHOWN = 2
 
 
 class Display:
-    """A bar on a terminal, a line a minute elsewhere; failures are said at once on both."""
+    """A bar on a terminal, a line now and then elsewhere; failures are said at once on both."""
 
     def __init__(self, out: Path, tasks: Iterable[Task], slots: int) -> None:
         self.tasks = list(tasks)
         self.took = {task.id: seconds for task in self.tasks if (seconds := seconds_of(out, task)) is not None}
-        self.slots = slots
+        self.slots, self.announced = slots, False
         self.out = out
-        self.told = time.monotonic()
-        self.bar: Progress = progress_bar("benchmark")
-        self.task = self.bar.add_task("benchmark", total=len(self.tasks), note="")
+        self.bar = ProgressBar(
+            "benchmark", total=len(self.tasks), count="{done} of {total} runs", estimate=False, end=True
+        )
 
     def __enter__(self) -> "Display":
-        self.bar.start()
+        self.bar.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.bar.__exit__(kind, error, trace)
 
     def update(self, ledger: Ledger) -> None:
         """Show where it stands."""
@@ -50,20 +46,17 @@ class Display:
             if task.id in ledger.done and task.id not in self.took:
                 self.took[task.id] = seconds_of(self.out, task) or ledger.done[task.id]
         over = len(ledger.done) + len(ledger.failed) + len(ledger.blocked)
-        note = self._note(ledger)
-        self.bar.update(self.task, completed=over, note=note)
-        if self.bar.disable and (time.monotonic() - self.told > PLAIN_SECONDS or ledger.is_over()):
-            self.told = time.monotonic()
-            print(f"benchmark: {over} of {len(self.tasks)} runs, {note}", file=sys.stderr, flush=True)
+        self.bar.update(over, self._note(ledger))
 
     def failed(self, task: Task, error: str, *, again: bool) -> None:
         """Say it above the bar."""
-        self.bar.console.print(
-            f"{task.label}: {error} ({'will be tried again' if again else 'given up'})", markup=False, highlight=False
-        )
+        self.bar.say(f"{task.label}: {error} ({'will be tried again' if again else 'given up'})")
 
     def _note(self, ledger: Ledger) -> str:
-        left = seconds_left(self.tasks, self.took, ledger)
+        expected = {task.id: cost for task in self.tasks if task.id in ledger.running and (cost := self._cost(task))}
+        left = seconds_left(self.tasks, self.took, ledger, {name: cost.seconds for name, cost in expected.items()})
+        if left is not None and not self.announced:
+            self._announce(left / self.slots, list(expected.values()))
         parts = [
             f"about {duration(left / self.slots)} left" if left is not None else "time left not known yet",
             f"{sum(self.took.values()) / 3600:.1f} h of work done",
@@ -76,6 +69,25 @@ class Display:
             parts.append(f"now {', '.join(names[:NAMES_SHOWN])}{more}")
         return "; ".join(parts)
 
+    def _announce(self, seconds: float, costs: Sequence[Cost]) -> None:
+        """One line with what is ahead, as soon as that can be said."""
+        self.announced = True
+        if seconds < ANNOUNCED_SECONDS:
+            return
+        parts = [f"about {duration(seconds)}"]
+        memory = max((cost.memory or 0 for cost in costs), default=0)
+        parts += [f"{size(memory)} of memory for each of {self.slots} at a time"] * bool(memory)
+        parts += [f"{size(max(cost.disk for cost in costs))} on the disk for each"] if costs else []
+        self.bar.say(f"benchmark: expected for {len(self.tasks) - len(self.took)} runs: {', '.join(parts)}")
+
+    def _cost(self, task: Task) -> Cost | None:
+        """What a running task expects itself to take, once it knows."""
+        path = task_folder(self.out, task.id) / RUN / COST
+        try:
+            return Cost(**read_json(path)) if path.is_file() else None
+        except (DataError, TypeError):
+            return None
+
 
 def seconds_of(out: Path, task: Task) -> float | None:
     """How long a finished task took; None for others."""
@@ -86,14 +98,23 @@ def seconds_of(out: Path, task: Task) -> float | None:
         return None
 
 
-def seconds_left(tasks: Iterable[Task], took: Mapping[str, float], ledger: Ledger) -> float | None:
-    """Work left, in seconds of one slot: as long as those of the same kind took a step; None before the first."""
+def seconds_left(
+    tasks: Iterable[Task],
+    took: Mapping[str, float],
+    ledger: Ledger,
+    expected: Mapping[str, float] = MappingProxyType({}),
+) -> float | None:
+    """Work left, in seconds of one slot: as long as those of the same kind took a step; None before anything is known.
+
+    Where none of a kind is done, what those that run expect to take, by their id.
+    """
     tasks = list(tasks)
     rates: dict[str, float] = {}
     for kind in {task.kind for task in tasks}:
-        known = [task for task in tasks if task.kind == kind and task.id in took]
-        if known:
-            rates[kind] = sum(took[task.id] for task in known) / sum(max(1, task.steps) for task in known)
+        for times in (took, expected):
+            known = [task for task in tasks if task.kind == kind and task.id in times]
+            if known and kind not in rates:
+                rates[kind] = sum(times[task.id] for task in known) / sum(max(1, task.steps) for task in known)
     over = {**ledger.done, **ledger.failed, **dict.fromkeys(ledger.blocked)}
     waiting = [task for task in tasks if task.id not in over]
     if not rates:
@@ -105,11 +126,3 @@ def seconds_left(tasks: Iterable[Task], took: Mapping[str, float], ledger: Ledge
         whole = rates.get(task.kind, guess) * max(1, task.steps)
         total += max(0.0, whole - (now - ledger.running.get(task.id, now)))
     return total
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 40 s, 12 min, 3 h 05 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

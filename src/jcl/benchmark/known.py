@@ -1,6 +1,5 @@
-"""Whether what a recipe names is there, before hours of training tell."""
+"""Whether what a recipe names is there, before hours of training show it."""
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,23 +7,28 @@ from jcl.benchmark.paper import paper_columns, paper_rows, paper_tables
 from jcl.data.datasets import spec_names
 from jcl.data.splits import official_splits
 from jcl.errors import UsageError
+from jcl.schema import did_you_mean
 
 __all__ = ["check_backbone", "check_dataset", "check_method", "check_paper", "check_paper_row", "check_split"]
 
 
 def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: str) -> None:
-    """Check the name of a method, and those of its settings."""
+    """Check the name of a method, and those of its settings; one of the user's own is imported for it."""
     from jcl import methods  # not above: a worker sets its threads before PyTorch is imported
 
     if name == none:
         if settings:
             raise UsageError(f"{where}: method {none} trains nothing, so it has no method_settings")
         return
-    if name not in methods.available():
-        raise UsageError(f"{where}: no method {name!r}; there are: {none}, {', '.join(methods.available())}")
-    taken = [key for key in inspect.signature(methods.load(name)).parameters if key != "backbone"]
+    if ":" not in name and name not in methods.available():
+        offered = (none, *methods.available())
+        near = did_you_mean(name, offered)
+        own = "and package.module:Class of your own"
+        raise UsageError(f"{where}: no method {name!r}; there are: {', '.join(offered)}, {own}{near}")
+    taken = [setting.name for setting in methods.settings(methods.load(name))]
     if unknown := set(settings) - set(taken):
-        raise UsageError(f"{where}: {name} has no setting {min(unknown)!r}; it has: {', '.join(taken)}")
+        near = did_you_mean(min(unknown), taken)
+        raise UsageError(f"{where}: {name} has no setting {min(unknown)!r}; it has: {', '.join(taken)}{near}")
 
 
 def check_backbone(where: str, name: str | None) -> None:

@@ -1,10 +1,8 @@
 """One task from beginning to end, in whatever process or on whatever machine sees the benchmark's folder."""
 
 import contextlib
-import os
 import platform
 import shutil
-import signal
 import time
 import traceback
 from collections.abc import Generator
@@ -19,8 +17,9 @@ from jcl import config
 from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
 from jcl.benchmark.plan import StoreInfo, Task
 from jcl.errors import Interrupted, JclError, UsageError
+from jcl.locks import forget_holder
 
-__all__ = ["Outcome", "perform"]
+__all__ = ["Outcome", "run_task"]
 
 LEFTOVERS = ("checkpoints", "tensorboard")
 """What of a run folder is cleared when its task is done; `log.jsonl` has the curves."""
@@ -40,7 +39,7 @@ class Outcome:
     final: bool = False
 
 
-def perform(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -> Outcome:
+def run_task(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -> Outcome:
     """Do a task, unless it is done or another process is at it; nothing is raised.
 
     Only one process can hold a task's lock, also over a network file system that has locks, so any number of
@@ -52,24 +51,27 @@ def perform(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -
         with FileLock(folder / LOCK, timeout=0):
             if (folder / DONE).is_file():
                 return Outcome("done")
+            forget_holder(folder / RUN)  # a machine that had the task and is gone
             return _attempt(out, task, stores, attempt)
     except Timeout:
         return Outcome("busy")
 
 
 def _attempt(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -> Outcome:
-    from jcl.checkpoint import write_json
+    from jcl.files import write_json
 
     folder = task_folder(out, task.id)
     begun, cpu = time.monotonic(), time.process_time()
     try:
-        write_json(folder / TASK, task.as_mapping())
+        write_json(folder / TASK, task.as_mapping(), seal=True)
         with _printed_to(folder / LOG):
             _DO[task.kind](out, task, stores)
         seconds = time.monotonic() - begun
         _clear(folder)
         write_json(
-            folder / DONE, {**_record(task, attempt, seconds), "cpu_seconds": round(time.process_time() - cpu, 3)}
+            folder / DONE,
+            {**_record(task, attempt, seconds), "cpu_seconds": round(time.process_time() - cpu, 3)},
+            seal=True,
         )
         (folder / FAILED).unlink(missing_ok=True)
         return Outcome("done", seconds=seconds)
@@ -79,7 +81,7 @@ def _attempt(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) 
         said = str(error) if isinstance(error, JclError) else f"{type(error).__name__}: {error}"
         record = {**_record(task, attempt, time.monotonic() - begun), "error": said}
         with contextlib.suppress(JclError):  # a full disk cannot take the record either
-            write_json(folder / FAILED, {**record, "traceback": traceback.format_exc()})
+            write_json(folder / FAILED, {**record, "traceback": traceback.format_exc()}, seal=True)
         return Outcome("failed", said, final=isinstance(error, UsageError))
 
 
@@ -106,7 +108,12 @@ def _finetune(out: Path, task: Task, stores: dict[str, StoreInfo]) -> None:
     }
     fine = config.load(config.FinetuneConfig, None, settings)
     finetune(fine)
-    scored = {"run": folder / RUN, "out": folder / RESULTS, "unit": task.settings["unit"]}
+    scored = {
+        "run": folder / RUN,
+        "out": folder / RESULTS,
+        "unit": task.settings["unit"],
+        "trust_code": fine.trust_code,
+    }
     evaluate(config.load(config.EvaluateConfig, None, {**scored, "precision": fine.precision, "devices": _one(fine)}))
 
 
@@ -140,9 +147,3 @@ def _printed_to(path: Path) -> Generator[None]:
     """All that is printed goes to a file; what a library prints past Python's streams does not."""
     with path.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
-
-
-def ask_to_stop(process_id: int) -> None:
-    """Have a working process save its training and end the attempt."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGTERM)

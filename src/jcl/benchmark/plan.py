@@ -14,13 +14,22 @@ from jcl.errors import UsageError
 
 __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]
 
-WITHOUT_EFFECT = ("out", "resume", "workers", "checkpoint_minutes", "timeout_minutes", "recompute")
-"""Settings that change no result, so they are no part of what a task is."""
+WITHOUT_EFFECT = (
+    "out",
+    "resume",
+    "workers",
+    "checkpoint_minutes",
+    "timeout_minutes",
+    "recompute",
+    "allow_seen",
+    "trust_code",
+)
+"""Settings that change no result, so they are not part of what a task is."""
 
 ADDED_LATER: Mapping[str, Any] = {"label_noise": 0.0, "kernels": "auto"}
 """Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
 
-With that value they are no part of what a task is either, so that what was done before stays done.
+With that value they are not part of what a task is either, so that what was done before stays done.
 """
 
 
@@ -87,7 +96,7 @@ class _Place:
     seed: int
 
 
-def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo]) -> Plan:
+def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo], *, trust_code: bool = False) -> Plan:
     """The tasks of a recipe.
 
     Fold by fold, so that an interrupted benchmark has whole tables of fewer folds; a fine-tuning comes right after the
@@ -96,6 +105,7 @@ def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo]) -> Plan:
     Args:
         recipe: what is to be done.
         stores: all its stores, prepared.
+        trust_code: given to each training.
 
     Raises:
         UsageError: a setting that a stage does not take.
@@ -109,7 +119,9 @@ def make_plan(recipe: Recipe, stores: Mapping[str, StoreInfo]) -> Plan:
         task = _once(tasks, _finetuning(recipe, place, stores, start))
         names = {"table": place.table.name, "row": place.method.name, "column": place.column.name}
         cells.append(CellPlan(**names, fold=place.fold, seed=place.seed, task=task.id))
-    return Plan(tasks=tuple(tasks.values()), cells=tuple(cells))
+    given = {"trust_code": trust_code}
+    whole = (dataclasses.replace(task, settings={**task.settings, **given}) for task in tasks.values())
+    return Plan(tasks=tuple(whole), cells=tuple(cells))
 
 
 def _once(tasks: dict[tuple[str, str], Task], task: Task) -> Task:
@@ -148,7 +160,11 @@ def _pretraining(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo])
         _label("+".join(table.pretrain_on), method.name, f"f{place.fold}" if settings["fold"] is not None else None),
         settings,
         data=[stores[name].digest for name in table.pretrain_on],
-        modules=("jcl.stages.pretrain", f"jcl.methods.{method.method}", _backbone_module(str(settings["backbone"]))),
+        modules=(
+            "jcl.stages.pretrain",
+            _module("methods", method.method),
+            _module("backbones", str(settings["backbone"])),
+        ),
     )
 
 
@@ -156,12 +172,14 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
     method, table = place.method, place.table
     settings = {
         **defaults(FinetuneConfig),
+        "fold": 0,
         **recipe.finetune,
         **method.finetune,
         **_split(recipe, place),
         "store": table.finetune_on,
         "seed": place.seed,
         "unit": recipe.unit,
+        "allow_seen": recipe.unlabelled == "all",
     }
     backbone = str(start.settings["backbone"] if start else method.backbone or settings["backbone"] or "unet")
     if start is None:
@@ -176,7 +194,7 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         _label(table.finetune_on, method.name, spot),
         settings,
         data=[stores[table.finetune_on].digest],
-        modules=("jcl.stages.finetune", "jcl.stages.evaluate", _backbone_module(backbone)),
+        modules=("jcl.stages.finetune", "jcl.stages.evaluate", _module("backbones", backbone)),
         start=start,
     )
 
@@ -218,8 +236,9 @@ def _label(*parts: str | None) -> str:
     return "".join(c if c.isalnum() or c in ".-" else "_" for c in joined).lower()
 
 
-def _backbone_module(name: str) -> str:
-    return name.partition(":")[0] if ":" in name else f"jcl.backbones.{name}"
+def _module(package: str, name: str) -> str:
+    """Where a method or backbone is defined; one of the user's own names its module."""
+    return name.partition(":")[0] if ":" in name else f"jcl.{package}.{name}"
 
 
 def _digest(value: Any) -> str:

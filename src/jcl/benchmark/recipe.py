@@ -18,29 +18,75 @@ unit                  `case` or `slice`: what is scored
                       paper's table and, of our columns, its own (else those of the same name)
 """
 
+import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from jcl.benchmark import known, values
+from jcl import schema
+from jcl.benchmark import known
 from jcl.benchmark.paper import paper_columns, paper_tables
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig
-from jcl.errors import UsageError
+from jcl.errors import UsageError, foreign_code
 
 __all__ = ["Column", "Method", "Recipe", "StoreSource", "TablePlan", "built_in", "read_recipe"]
 
 NONE = "none"
 """The method of random weights."""
 
-OFFERED = {"unlabelled": ("all", "training"), "unit": ("case", "slice")}
+GIVEN = frozenset(
+    (
+        *("out", "source", "store", "stores", "init", "resume", "patients", "fold", "folds", "split", "seed"),
+        *("method", "method_settings", "strict", "allow_seen", "trust_code"),
+    )
+)
+"""Settings of a stage that the benchmark itself gives."""
 
-METHOD = ("method", "method_settings", "backbone", "width", "pretrain", "finetune", "paper")
-TABLE = ("name", "title", "methods", "pretrain_on", "finetune_on", "patients", "splits", "paper", "paper_columns")
-SIMPLE = ("title", "notes", "folds", "run_folds", "seeds", "pretrain_seed", "unlabelled", "unit")
+
+def _settings(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
+    """Settings of a stage as they were written, so that what was done with them before is found again."""
+    schema.check_table(kind, value, where, without=GIVEN)
+    return value
+
+
+def _distinct(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
+    """A list of at least one, and none twice."""
+    found = schema.convert(value, kind, where)
+    if not found:
+        raise UsageError(f"{where} is empty; at least one is needed")
+    if doubled := [each for each in found if found.count(each) > 1]:
+        raise UsageError(f"{where} has {doubled[0]!r} twice")
+    return found
+
+
+def _patients(value: Any, where: str) -> tuple[int | str, ...]:
+    counts = _distinct(tuple[Any, ...], value, where)
+    if wrong := [n for n in counts if n != "all" and (type(n) is not int or n < 1)]:
+        raise UsageError(f'{where} has {wrong[0]!r}; numbers from 1, or "all", are needed')
+    return counts
+
+
+def _paper_row(value: Any, where: str) -> str | dict[str, str]:
+    if not isinstance(value, dict):
+        return schema.convert(value, str, where)
+    schema.build(_PaperRow, value, where)
+    return value
+
+
+Ints = Annotated[tuple[int, ...], partial(_distinct, tuple[int, ...])]
+Names = Annotated[tuple[str, ...], partial(_distinct, tuple[str, ...])]
+PretrainSettings = Annotated[Mapping[str, Any], partial(_settings, PretrainConfig)]
+FinetuneSettings = Annotated[Mapping[str, Any], partial(_settings, FinetuneConfig)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PaperRow:
+    row: str
+    column: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +107,9 @@ class Method:
     method_settings: Mapping[str, Any] = field(default_factory=dict)
     backbone: str | None = None
     width: int | None = None
-    pretrain: Mapping[str, Any] = field(default_factory=dict)
-    finetune: Mapping[str, Any] = field(default_factory=dict)
-    paper: str | Mapping[str, str] | None = None
+    pretrain: PretrainSettings = field(default_factory=dict)
+    finetune: FinetuneSettings = field(default_factory=dict)
+    paper: Annotated[str | Mapping[str, str] | None, _paper_row] = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +127,59 @@ class TablePlan:
 
     name: str
     title: str
-    methods: tuple[str, ...]
-    pretrain_on: tuple[str, ...]
+    methods: Names
+    pretrain_on: Names
     finetune_on: str
-    columns: tuple[Column, ...]
+    patients: Annotated[tuple[int | str, ...], _patients] = ()
+    splits: Mapping[str, str] = field(default_factory=dict)
     paper: str | None = None
     paper_columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """A column for each number of patients, or for each split."""
+        counts = (Column(f"M={n}", patients=n) if isinstance(n, int) else Column(n) for n in self.patients)
+        return (*counts, *(Column(name, split=split) for name, split in self.splits.items()))
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The table as JSON holds it."""
+        columns = {"columns": [dataclasses.asdict(column) for column in self.columns]}
+        return {key: value for key, value in vars(self).items() if key not in ("patients", "splits")} | columns
+
+
+def _stores(value: Any, where: str) -> dict[str, StoreSource]:
+    entries = schema.convert(value, dict[str, dict[str, Any]], where)
+    return {name: _store(name, entry, f"{where}.{name}") for name, entry in entries.items()}
+
+
+def _store(name: str, entry: Mapping[str, Any], where: str) -> StoreSource:
+    if "store" in entry:
+        return schema.build(StoreSource, entry, where, name=name, settings={})
+    schema.check_table(PrepareConfig, entry, where, without=GIVEN - {"source"})
+    if "source" not in entry:
+        raise UsageError(f"{where}: missing: source, or store")
+    if Path(str(entry["source"])).is_absolute() or ".." in Path(str(entry["source"])).parts:
+        raise UsageError(f"{where}: source is {entry['source']!r}; give a folder below --data, without ..")
+    return StoreSource(name=name, settings=entry)
+
+
+def _methods(value: Any, where: str) -> dict[str, Method]:
+    entries = schema.convert(value, dict[str, dict[str, Any]], where)
+    return {name: schema.build(Method, entry, f"{where}.{name}", name=name) for name, entry in entries.items()}
+
+
+def _tables(value: Any, where: str) -> tuple[TablePlan, ...]:
+    entries = schema.convert(value, tuple[dict[str, Any], ...], where)
+    return tuple(_table(entry, f"table {entry.get('name', '?')}") for entry in entries)
+
+
+def _table(entry: dict[str, Any], where: str) -> TablePlan:
+    table = schema.build(TablePlan, entry, where)
+    if bool(table.patients) == bool(table.splits):
+        raise UsageError(f"{where}: either patients or splits are needed")
+    offered = paper_columns(table.paper) if table.paper in paper_tables() else ()
+    same = {column.name: column.name for column in table.columns if column.name in offered}
+    return dataclasses.replace(table, paper_columns=table.paper_columns or same)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +187,18 @@ class Recipe:
     """All that a recipe says, checked."""
 
     title: str
-    notes: str
-    folds: int
-    run_folds: tuple[int, ...]
-    seeds: tuple[int, ...]
-    pretrain_seed: int
-    unlabelled: str
-    unit: str
-    stores: Mapping[str, StoreSource]
-    pretrain: Mapping[str, Any]
-    finetune: Mapping[str, Any]
-    methods: Mapping[str, Method]
-    tables: tuple[TablePlan, ...]
+    notes: str = ""
+    folds: int = 5
+    run_folds: Ints = ()
+    seeds: Ints = (0,)
+    pretrain_seed: int = 0
+    unlabelled: Literal["all", "training"] = "all"
+    unit: Literal["case", "slice"] = "case"
+    stores: Annotated[Mapping[str, StoreSource], _stores]
+    pretrain: PretrainSettings = field(default_factory=dict)
+    finetune: FinetuneSettings = field(default_factory=dict)
+    methods: Annotated[Mapping[str, Method], _methods]
+    tables: Annotated[tuple[TablePlan, ...], _tables]
     text: str
 
 
@@ -116,142 +209,52 @@ def built_in() -> dict[str, Path]:
     return {path.stem: path for path in paths}
 
 
-def read_recipe(path_or_name: Path) -> Recipe:
+def read_recipe(path_or_name: Path, *, trust_code: bool = False) -> Recipe:
     """A recipe from a file, or the built-in one of that name.
 
     Raises:
-        UsageError: there is none, it is no TOML, or it says something that is not known or does not fit together.
+        UsageError: there is none, it is not TOML, it says something that is not known or does not fit together, or it
+            names networks or methods that are not jcl's and `trust_code` is off.
     """
     path = path_or_name
     if not path.is_file():
         offered = built_in()
         if str(path_or_name) not in offered:
-            raise UsageError(f"{path_or_name}: no recipe file, nor one of: {', '.join(offered)} (`jcl recipes`)")
+            near = schema.did_you_mean(str(path_or_name), offered)
+            names = ", ".join(offered)
+            raise UsageError(f"{path_or_name}: no recipe file, nor one of: {names} (`jcl recipes`){near}")
         path = offered[str(path_or_name)]
+    table = schema.read_toml(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from error
-    try:
-        return _build(content, text)
+        recipe = schema.build(Recipe, table, text=path.read_text(encoding="utf-8"))
+        folds = recipe.run_folds or tuple(range(recipe.folds))
+        recipe = dataclasses.replace(recipe, notes=recipe.notes.strip(), run_folds=folds)
+        if not trust_code:
+            _refuse_code(recipe, path)
+        _check(recipe)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-
-
-def _build(content: dict[str, Any], text: str) -> Recipe:
-    values.check_keys("the recipe", content, {*SIMPLE, "stores", "pretrain", "finetune", "methods", "tables"})
-    folds = values.integer("", content, "folds", 5)
-    recipe = Recipe(
-        title=values.text("", content, "title"),
-        notes=values.text("", content, "notes", "").strip(),
-        folds=folds,
-        run_folds=values.integers("", content, "run_folds", range(folds)),
-        seeds=values.integers("", content, "seeds", (0,)),
-        pretrain_seed=values.integer("", content, "pretrain_seed", 0),
-        unlabelled=values.text("", content, "unlabelled", "all"),
-        unit=values.text("", content, "unit", "case"),
-        stores={name: _store(name, entry) for name, entry in values.table_of_tables(content, "stores").items()},
-        pretrain=values.settings("pretrain", content.get("pretrain", {}), PretrainConfig),
-        finetune=values.settings("finetune", content.get("finetune", {}), FinetuneConfig),
-        methods={name: _method(name, entry) for name, entry in values.table_of_tables(content, "methods").items()},
-        tables=tuple(_table(entry) for entry in values.list_of_tables(content, "tables")),
-        text=text,
-    )
-    _check(recipe)
-    for table in recipe.tables:
-        _check_table(recipe, table)
-    papers = [table.paper for table in recipe.tables if table.paper is not None]
-    for name, method in recipe.methods.items():
-        if method.paper is not None:
-            known.check_paper_row(f"methods.{name}", method.paper, papers)
+        raise UsageError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     return recipe
 
 
-def _store(name: str, entry: Mapping[str, Any]) -> StoreSource:
-    where = f"stores.{name}"
-    if "store" in entry:
-        values.check_keys(where, entry, {"store"})
-        return StoreSource(name=name, settings={}, store=values.text(where, entry, "store"))
-    values.text(where, entry, "source")
-    return StoreSource(name=name, settings=values.settings(where, entry, PrepareConfig, keep=("source",)))
-
-
-def _method(name: str, entry: Mapping[str, Any]) -> Method:
-    where = f"methods.{name}"
-    values.check_keys(where, entry, METHOD)
-    settings = entry.get("method_settings", {})
-    if not isinstance(settings, dict):
-        raise UsageError(f"{where}: method_settings is {settings!r}; a table of settings is needed")
-    return Method(
-        name=name,
-        method=values.text(where, entry, "method"),
-        method_settings=settings,
-        backbone=values.text(where, entry, "backbone") if "backbone" in entry else None,
-        width=values.integer(where, entry, "width") if "width" in entry else None,
-        pretrain=values.settings(f"{where}.pretrain", entry.get("pretrain", {}), PretrainConfig),
-        finetune=values.settings(f"{where}.finetune", entry.get("finetune", {}), FinetuneConfig),
-        paper=_paper_row(where, entry),
+def _refuse_code(recipe: Recipe, path: Path) -> None:
+    """Before anything is imported."""
+    for method in recipe.methods.values():
+        if ":" in method.method:
+            raise foreign_code(path, "method", method.method)
+    given = (
+        recipe.pretrain,
+        recipe.finetune,
+        *(part for m in recipe.methods.values() for part in (m.pretrain, m.finetune)),
     )
-
-
-def _paper_row(where: str, entry: Mapping[str, Any]) -> str | Mapping[str, str] | None:
-    if not isinstance(entry.get("paper"), dict):
-        return values.text(where, entry, "paper") if "paper" in entry else None
-    place = values.texts(where, entry, "paper")
-    values.check_keys(f"{where}: paper", place, ("row", "column"))
-    values.text(f"{where}: paper", place, "row")
-    return place
-
-
-def _table(entry: Mapping[str, Any]) -> TablePlan:
-    where = f"table {entry.get('name', '?')}"
-    values.check_keys(where, entry, TABLE)
-    if ("patients" in entry) == ("splits" in entry):
-        raise UsageError(f"{where}: either patients or splits are needed")
-    columns = _patients(where, entry) if "patients" in entry else _splits(where, entry)
-    paper = values.text(where, entry, "paper") if "paper" in entry else None
-    same = [c.name for c in columns if paper in paper_tables() and c.name in paper_columns(str(paper))]
-    return TablePlan(
-        name=values.text(where, entry, "name"),
-        title=values.text(where, entry, "title"),
-        methods=values.names(where, entry, "methods"),
-        pretrain_on=values.names(where, entry, "pretrain_on"),
-        finetune_on=values.text(where, entry, "finetune_on"),
-        columns=columns,
-        paper=paper,
-        paper_columns=values.texts(where, entry, "paper_columns") or {name: name for name in same},
-    )
-
-
-def _patients(where: str, entry: Mapping[str, Any]) -> tuple[Column, ...]:
-    counts: Any = entry["patients"]
-    if not isinstance(counts, list) or not counts or not all(_is_count(count) for count in counts):
-        raise UsageError(f'{where}: patients has {counts!r}; a list of numbers from 1, or "all", is needed')
-    columns = tuple(Column("all") if count == "all" else Column(f"M={count}", patients=count) for count in counts)
-    if doubled := [column.name for column in columns if columns.count(column) > 1]:
-        raise UsageError(f"{where}: patients has {doubled[0]} twice")
-    return columns
-
-
-def _is_count(count: Any) -> bool:
-    return count == "all" or (type(count) is int and count >= 1)
-
-
-def _splits(where: str, entry: Mapping[str, Any]) -> tuple[Column, ...]:
-    splits = values.texts(where, entry, "splits")
-    if not splits:
-        raise UsageError(f"{where}: splits has none; a split for each column is needed")
-    return tuple(Column(name, split=split) for name, split in splits.items())
+    names = (*(part.get("backbone") for part in given), *(method.backbone for method in recipe.methods.values()))
+    for name in names:
+        if name is not None and ":" in name:
+            raise foreign_code(path, "network", name)
 
 
 def _check(recipe: Recipe) -> None:
     """What the parts say of each other, and of what there is."""
-    for name, offered in OFFERED.items():
-        if (value := getattr(recipe, name)) not in offered:
-            raise UsageError(f"{name} is {value!r}; it is one of {', '.join(offered)}")
     if recipe.folds < 2:
         raise UsageError(f"folds is {recipe.folds}; at least 2 are needed")
     if wrong := [fold for fold in recipe.run_folds if not 0 <= fold < recipe.folds]:
@@ -263,10 +266,15 @@ def _check(recipe: Recipe) -> None:
         known.check_dataset(f"stores.{name}", store.settings.get("dataset"))
     for part in ("pretrain", "finetune"):
         known.check_backbone(part, getattr(recipe, part).get("backbone"))
+    for table in recipe.tables:
+        _check_table(recipe, table)
+    papers = [table.paper for table in recipe.tables if table.paper is not None]
     for name, method in recipe.methods.items():
         where = f"methods.{name}"
         known.check_method(where, method.method, method.method_settings, none=NONE)
         known.check_backbone(where, method.backbone)
+        if method.paper is not None:
+            known.check_paper_row(where, method.paper, papers)
 
 
 def _check_table(recipe: Recipe, table: TablePlan) -> None:
@@ -277,11 +285,29 @@ def _check_table(recipe: Recipe, table: TablePlan) -> None:
     for name in (*table.pretrain_on, table.finetune_on):
         if name not in recipe.stores:
             raise UsageError(f"{where}: no [stores.{name}]; there are {', '.join(recipe.stores)}")
+    if recipe.unlabelled == "training":
+        _check_folds(recipe, table, where)
     for column in table.columns:
         known.check_split(where, column.split)
     if unknown := set(table.paper_columns) - {column.name for column in table.columns}:
-        raise UsageError(f"{where}: paper_columns has {min(unknown)!r}, which is no column of it")
+        raise UsageError(f"{where}: paper_columns has {min(unknown)!r}, which is not a column of it")
     if table.paper is None and table.paper_columns:
         raise UsageError(f"{where}: paper_columns without paper, the name of the paper's table")
     if table.paper is not None:
         known.check_paper(where, table.paper, table.paper_columns.values())
+
+
+def _check_folds(recipe: Recipe, table: TablePlan, where: str) -> None:
+    """Where pre-trainings leave out the test patients, they have to be those of the fine-tunings."""
+    if table.finetune_on in table.pretrain_on[1:]:
+        raise UsageError(
+            f"{where}: {table.finetune_on} has to be the first of pretrain_on: it is the first whose folds are left out"
+        )
+    for name in table.methods:
+        method = recipe.methods[name]
+        seeds = [
+            {**common, **own}.get("split_seed", 0)
+            for common, own in ((recipe.pretrain, method.pretrain), (recipe.finetune, method.finetune))
+        ]
+        if method.method != NONE and seeds[0] != seeds[1]:
+            raise UsageError(f"{where}: {name} has split_seed {seeds[0]} in pretrain and {seeds[1]} in finetune")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from jcl.benchmark.folder import DONE, task_folder
 from jcl.benchmark.perform import Outcome
 from jcl.benchmark.plan import Task
-from jcl.runs import StopRequest
+from jcl.signals import StopRequest
 
 __all__ = ["Executor", "Ledger", "Show", "run_tasks"]
 
@@ -23,7 +23,10 @@ BUSY_SECONDS = 10.0
 class Executor(Protocol):
     """Where tasks are done."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at a time."""
+        ...
 
     def start(self, task: Task, attempt: int) -> None:
         """Begin a task; there is a free slot."""
@@ -37,14 +40,10 @@ class Executor(Protocol):
         """Ask all running tasks to save and end."""
         ...
 
-    def close(self) -> None:
-        """Give back what it holds."""
-        ...
-
 
 @runtime_checkable
 class Show(Protocol):
-    """Who is told of what happens."""
+    """Who is notified of what happens."""
 
     def update(self, ledger: "Ledger") -> None:
         """Something may have changed."""

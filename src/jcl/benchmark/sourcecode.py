@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["code_digest", "reached"]
 
-LEFT_OUT = ("jcl.config", "jcl.progress")
+LEFT_OUT = ("jcl.config", "jcl.schema", "jcl.parallel.progress", "jcl.parallel.machine")
 """What cannot change a result: a run is identified by all its settings, those of their defaults too."""
 
 
@@ -21,6 +21,11 @@ def code_digest(modules: Iterable[str]) -> str:
 
     With a module count the C files beside it, which it may compile, as they are.
     """
+    return _digest(frozenset(modules))
+
+
+@cache
+def _digest(modules: frozenset[str]) -> str:
     found = sorted(reached(modules).items())
     parts = [f"{name}\n{_meaning(path)}" for name, path in found]
     folders = {path.parent for name, path in found if name.partition(".")[0] == "jcl"}
@@ -46,7 +51,7 @@ def reached(modules: Iterable[str]) -> dict[str, Path]:
 
 @cache
 def _file_of(name: str) -> Path | None:
-    """The source of a module; None for what is no module, as the function in `from jcl.x import function`."""
+    """The source of a module; None for what is not a module, as the function in `from jcl.x import function`."""
     if name in LEFT_OUT:
         return None
     first, *rest = name.split(".")

@@ -5,15 +5,17 @@ import itertools
 import math
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.errors import DataError
 
@@ -37,7 +39,9 @@ class SliceBatch:
 
     def to(self, device: torch.device | str) -> "SliceBatch":
         """The same batch on another device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if value is not None}
+        # elsewhere than with CUDA the copy may still be going on when the memory has the next batch
+        later = torch.device(device).type == "cuda"
+        moved = {name: value.to(device, non_blocking=later) for name, value in vars(self).items() if value is not None}
         return replace(self, **moved)
 
 
@@ -58,10 +62,16 @@ class SliceList:
 
     Args:
         cases: number of the store, number of the case in it, and its slices; no case twice.
+        chosen: the numbers of the slices, of those cases (number of the store and of the case) that have not all.
     """
 
-    def __init__(self, cases: Sequence[tuple[int, int, int]]) -> None:
+    def __init__(
+        self,
+        cases: Sequence[tuple[int, int, int]],
+        chosen: Mapping[tuple[int, int], Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.cases = tuple(cases)
+        self._chosen = chosen
         self._ends = list(itertools.accumulate(slices for _, _, slices in cases))
 
     def __len__(self) -> int:
@@ -72,7 +82,9 @@ class SliceList:
             raise IndexError(f"{len(self)} slices, none with number {number}")
         at = bisect.bisect_right(self._ends, number)
         store, case, slices = self.cases[at]
-        return SliceIndex(store, case, number - self._ends[at] + slices)
+        within = number - self._ends[at] + slices
+        chosen = self._chosen.get((store, case))
+        return SliceIndex(store, case, within if chosen is None else chosen[within])
 
     def stores(self) -> Int[np.ndarray, " n"]:
         """Number of each slice's store."""
@@ -82,24 +94,37 @@ class SliceList:
 def list_slices(stores: Sequence[Store], patients: Sequence[set[str] | None], *, labelled: bool) -> SliceList:
     """All slices of the given patients (None: of everyone), in the order of the stores.
 
+    With `labelled` those whose voxels are all ignored are left out.
+
     Raises:
-        DataError: there is none.
+        DataError: there is none, or a label that has to be read is damaged.
     """
-    slices = SliceList(
-        [
-            (number, case, record.slices)
-            for number, (store, chosen) in enumerate(zip(stores, patients, strict=True))
-            for case, record in enumerate(store.cases)
-            if (chosen is None or record.patient in chosen) and (record.labelled or not labelled)
-        ]
-    )
+    cases = [
+        (number, case, record.slices)
+        for number, (store, chosen) in enumerate(zip(stores, patients, strict=True))
+        for case, record in enumerate(store.cases)
+        if (chosen is None or record.patient in chosen) and (record.labelled or not labelled)
+    ]
+    decided = {
+        (number, case): _decided(stores[number], case)
+        for number, case, _ in cases
+        if labelled and stores[number].ignores
+    }
+    counted = [(number, case, len(decided.get((number, case), range(all_)))) for number, case, all_ in cases]
+    slices = SliceList([entry for entry in counted if entry[2]], decided)
     if not len(slices):
         kind = "labelled slices" if labelled else "slices"
         raise DataError(f"{', '.join(str(store.path) for store in stores)}: no {kind} of the chosen patients")
     return slices
 
 
-class BatchOrder:
+def _decided(store: Store, case: int) -> list[int]:
+    """Slices of a case of which at least one voxel is not ignored."""
+    content = store.content(case)
+    return [n for n in range(store.cases[case].slices) if (store.label(case, n)[content] != IGNORE).any()]
+
+
+class BatchSampler:
     """Shuffled batches without end, each from one store, from step `start` on.
 
     Epoch e is shuffled by (seed, e) alone, so the order does not depend on how often a run was
@@ -186,7 +211,7 @@ class _Memory:
         return array
 
 
-class Slices:
+class SliceDataset:
     """Slices of stores, read a batch at a time."""
 
     def __init__(self, stores: Sequence[Store], slices: SliceList, *, labels: bool) -> None:
@@ -229,7 +254,9 @@ class Slices:
         )
 
 
-def load_batches(slices: Slices, order: BatchOrder, *, workers: int = 0, pinned: bool = False) -> Iterator[SliceBatch]:
+def load_batches(
+    slices: SliceDataset, order: BatchSampler, *, workers: int = 0, pinned: bool = False
+) -> Iterator[SliceBatch]:
     """Batches without end in the given order, which is the same with any number of workers.
 
     Workers are threads that read ahead, one even where `workers` is 0. Threads do it, since nearly all that reading

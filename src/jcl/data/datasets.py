@@ -2,27 +2,33 @@
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from jcl.data.layouts import find_by_pattern, find_in_folder, find_msd, read_dataset_json
-from jcl.data.sources import SUFFIXES, Source
+from jcl import schema
+from jcl.data.datasetjson import channels_of, labels_of, read_dataset_json
+from jcl.data.folders import folded, refuse_label_folder
+from jcl.data.label_values import HIGHEST
+from jcl.data.layouts import find_by_pattern, find_in_folder, find_msd
+from jcl.data.leftout import LeftOut
+from jcl.data.sources import SUFFIXES, LabelSource, Source, files_of, suffix_of
 from jcl.errors import DataError, UsageError
 
 __all__ = ["CaseSource", "DatasetSpec", "find_cases", "load_spec", "parse_labels", "resolve", "spec_names"]
 
 SPECS = Path(__file__).parent / "specs"
-TYPES: dict[str, type] = {
-    **dict.fromkeys(("title", "modality", "licence", "source_url", "label", "patient"), str),
-    **dict.fromkeys(("size", "channels"), int),
-    **dict.fromkeys(("images", "clip"), list),
-    "fit": bool,
-}
-LAYOUTS = ("auto", "folder", "msd", "files")
 MAX_CLASSES = 255
+IGNORE_NAME = "ignore"
+"""Name of the label of voxels that nobody has decided on, in nnU-Net's dataset.json."""
+
+
+def _labels(value: Any, where: str) -> dict[int, str]:
+    for key in schema.convert(value, dict[str, Any], where):
+        if not re.fullmatch(r"-?\d+", key):
+            raise UsageError(f'{where}: {key!r} is not an int; a label is named as in 1 = "liver"')
+    return {int(key): name for key, name in schema.convert(value, dict[str, str], where).items()}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class DatasetSpec:
             whole path below the source (with `/`), and its group `case` names the case.
         label: the same for label files.
         other_labels: a value that `labels` does not name is an `error`, or becomes `background`.
+        ignore: value of voxels that nobody has decided on, as `labels` may name it too (`ignore`, as nnU-Net does).
+        sparse: a slice without any structure is not labelled, and ignored like those voxels.
         patient: regular expression whose first group, found in the case's name, is the patient.
         channels: images, 4-D components or colours that make one volume.
         fit: shrink or enlarge each slice so that its longer side is `size`: pictures without a scale.
@@ -51,15 +59,17 @@ class DatasetSpec:
     modality: str = ""
     licence: str = ""
     source_url: str = ""
-    labels: dict[int, str] = field(default_factory=dict[int, str])
+    labels: Annotated[dict[int, str], _labels] = field(default_factory=dict[int, str])
     spacing: float | None = None
     size: int | None = None
-    normalisation: str = "minmax"
+    normalisation: Literal["minmax", "zscore"] = "minmax"
     clip: tuple[float, float] = (1.0, 99.0)
-    layout: str = "auto"
+    layout: Literal["auto", "folder", "msd", "files"] = "auto"
     images: tuple[str, ...] = ()
     label: str | None = None
-    other_labels: str = "error"
+    other_labels: Literal["error", "background"] = "error"
+    ignore: int | None = None
+    sparse: bool = False
     patient: str | None = None
     channels: int = 1
     fit: bool = False
@@ -80,8 +90,9 @@ class CaseSource:
     case: str
     patient: str
     images: tuple[Source, ...]
-    label: Source | None
+    label: LabelSource | None
     problem: str | None = None
+    guessed: bool = field(default=False, compare=False)
 
 
 def spec_names() -> list[str]:
@@ -98,47 +109,21 @@ def load_spec(name_or_path: str | Path) -> DatasetSpec:
     text = str(name_or_path)
     path = Path(text) if text.endswith(".toml") else SPECS / f"{text}.toml"
     if path.parent == SPECS and path.stem not in spec_names():
-        raise UsageError(f"no data set is named {text!r}; known: {', '.join(spec_names())}, or a .toml file")
+        near = schema.did_you_mean(text, spec_names())
+        raise UsageError(f"no data set is named {text!r}; known: {', '.join(spec_names())}, or a .toml file{near}")
+    values = schema.read_toml(path)
+    spec = schema.build(DatasetSpec, values, str(path), name=path.stem)
+    if spec.images and "channels" not in values:
+        spec = dataclasses.replace(spec, channels=len(spec.images))
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from error
-    return _checked(path, values)
-
-
-def _checked(path: Path, values: dict[str, Any]) -> DatasetSpec:
-    known = {f.name for f in dataclasses.fields(DatasetSpec)} - {"name"}
-    for key in values:
-        if key not in known:
-            raise UsageError(f"{path}: unknown key {key!r}; known: {', '.join(sorted(known))}")
-    try:
-        labels = {int(value): str(name) for value, name in values.get("labels", {}).items()}
-        for key, kind in TYPES.items():
-            if not isinstance(values.get(key, kind()), kind):
-                raise TypeError(f"{key} = {values[key]!r}; it has to be of the type {kind.__name__}")
-        arguments: dict[str, Any] = {**values, "labels": labels}
-        arguments.update({key: tuple(values[key]) for key in ("images", "clip") if key in values})
-        if "spacing" in values:
-            arguments["spacing"] = float(values["spacing"])
-        if "images" in values and "channels" not in values:
-            arguments["channels"] = len(values["images"])
-        spec = DatasetSpec(name=path.stem, **arguments)
         _check(spec)
-    except (TypeError, ValueError, AttributeError, re.error) as error:
+    except (ValueError, re.error) as error:
         raise UsageError(f"{path}: {error}") from error
     return spec
 
 
 def _check(spec: DatasetSpec) -> None:
     """Raises ValueError for values that make no sense."""
-    choices = {
-        "layout": LAYOUTS, "normalisation": ("minmax", "zscore"), "other_labels": ("error", "background"),
-    }  # fmt: skip
-    for key, allowed in choices.items():
-        if getattr(spec, key) not in allowed:
-            raise ValueError(f"{key} = {getattr(spec, key)!r}; it has to be one of {', '.join(allowed)}")
     if spec.spacing is not None and not 0 < spec.spacing < float("inf"):
         raise ValueError(f"spacing = {spec.spacing}; it has to be larger than 0 (mm)")
     if spec.size is not None and spec.size < 1:
@@ -147,14 +132,23 @@ def _check(spec: DatasetSpec) -> None:
         raise ValueError(f"clip = {list(spec.clip)}; two rising percentiles are needed")
     if 0 in spec.labels:
         raise ValueError("labels: 0 is the background and cannot be named")
-    if len(spec.class_names) > MAX_CLASSES:
-        raise ValueError(f"labels: {len(spec.class_names)} classes; at most {MAX_CLASSES} can be stored")
+    if wrong := [value for value in spec.labels if not 0 < value <= HIGHEST]:
+        raise ValueError(f"labels: {wrong[0]}; a value of a label has to be from 1 to {HIGHEST}")
+    most = MAX_CLASSES - (spec.ignore is not None or spec.sparse)
+    if len(spec.class_names) > most:
+        raise ValueError(f"labels: {len(spec.class_names)} classes; at most {most} can be stored")
+    if spec.ignore is not None and spec.ignore < 1:
+        raise ValueError(f"ignore = {spec.ignore}; a label value above 0 is needed (0 is the background)")
+    if spec.ignore in spec.labels:
+        raise ValueError(f"ignore = {spec.ignore}; labels names it {spec.labels[spec.ignore]}: it cannot be both")
     if spec.channels < 1 or (len(spec.images) > 1 and spec.channels != len(spec.images)):
         raise ValueError(f"channels = {spec.channels}; it has to be at least 1, and one a pattern of images")
     if spec.fit and (spec.size is None or spec.spacing is not None):
         raise ValueError("fit: it needs a size, and no spacing")
     if spec.layout == "files" and not spec.images:
         raise ValueError("images: at least one pattern is needed")
+    if spec.layout != "files" and (spec.images or spec.label):
+        raise ValueError('images, label: they need layout = "files"')
     patterns = (*spec.images, spec.label) if spec.label else spec.images
     re.compile(spec.patient or "")
     if not all("case" in re.compile(pattern).groupindex for pattern in patterns):
@@ -188,77 +182,94 @@ def resolve(
     patient: str | None = None,
     channels: int | None = None,
     fit: bool | None = None,
+    ignore: int | None = None,
+    sparse: bool = False,
 ) -> DatasetSpec:
     """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
 
     Raises:
-        DataError: `source` is no folder, or its dataset.json is missing or cannot be used.
+        DataError: `source` is not a folder, or its dataset.json is missing or cannot be used.
         UsageError: a given value cannot be used.
     """
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder")
+        what = "it is a file; give the folder that it is in" if source.is_file() else "no such folder; check its name"
+        raise DataError(f"{source}: {what}")
     if spec.layout == "auto":
         layout = _layout(spec, source)
         spec = dataclasses.replace(spec, layout=layout, name=layout if spec.name == "auto" else spec.name)
+    if labels is not None:
+        spec = dataclasses.replace(spec, labels=parse_labels(labels))
     if spec.layout == "msd":
         spec = _with_dataset_json(spec, source)
     given: dict[str, Any] = {
-        "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None
+        "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None,
+        "ignore": ignore, "sparse": sparse or None,
     }  # fmt: skip
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
-    if labels is not None:
-        spec = dataclasses.replace(spec, labels=parse_labels(labels))
     try:
+        spec = _without_ignore(spec)
         _check(spec)
     except (ValueError, re.error) as error:
         raise UsageError(str(error)) from error
     return spec
 
 
+def _without_ignore(spec: DatasetSpec) -> DatasetSpec:
+    """The spec with the label that is named `ignore`, if there is one, as its `ignore`. Raises ValueError."""
+    named = [value for value, name in spec.labels.items() if name.lower() == IGNORE_NAME]
+    if not named:
+        return spec
+    if spec.ignore is not None:
+        named = sorted({*named, spec.ignore})
+    if len(named) > 1:
+        both = " and ".join(map(str, named))
+        raise ValueError(f"ignore: the label values {both} are to be ignored; one is possible")
+    labels = {value: name for value, name in spec.labels.items() if value not in named}
+    return dataclasses.replace(spec, labels=labels, ignore=named[0])
+
+
 def _with_dataset_json(spec: DatasetSpec, source: Path) -> DatasetSpec:
-    content = read_dataset_json(source)
-    try:
-        channels = content.get("channel_names") or content.get("modality") or {"0": ""}
-        modality = spec.modality or ", ".join(str(name) for name in channels.values())
-        labels = spec.labels or _msd_labels(content.get("labels", {}))
-    except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{source / 'dataset.json'}: its labels or modality cannot be used ({error})") from error
-    title = spec.title or str(content.get("name", ""))
-    licence = spec.licence or str(content.get("licence", content.get("license", "")))
+    path, content = source / "dataset.json", read_dataset_json(source)
+    channels = channels_of(path, content)
     return dataclasses.replace(
-        spec, labels=labels, channels=len(channels), title=title, licence=licence, modality=modality
+        spec,
+        labels=spec.labels or labels_of(path, content),
+        channels=len(channels),
+        title=spec.title or str(content.get("name", "")),
+        licence=spec.licence or str(content.get("licence", content.get("license", ""))),
+        modality=spec.modality or ", ".join(channels.values()),
     )
 
 
-def _msd_labels(content: Mapping[Any, Any]) -> dict[int, str]:
-    """Labels as {"1": "liver"} (Decathlon) or {"liver": 1} (nnU-Net), sorted by value, background left out."""
-    pairs = [
-        (int(value), str(key)) if isinstance(value, int) else (int(key), str(value)) for key, value in content.items()
-    ]
-    return {value: name for value, name in sorted(pairs) if value != 0}
-
-
-def find_cases(source: Path, spec: DatasetSpec, patient_regex: str | None = None) -> list[CaseSource]:
+def find_cases(
+    source: Path, spec: DatasetSpec, patient_regex: str | None = None, left_out: LeftOut | None = None
+) -> list[CaseSource]:
     """The cases of a folder, sorted by name. An image without a label is an unlabelled case.
 
     Args:
+        source: the folder.
+        spec: see `resolve`.
         patient_regex: takes the place of `spec.patient`.
+        left_out: where files that are not used are noted.
 
     Raises:
         DataError: there is no image, a label has no image, or two cases have one name.
         UsageError: the patient expression has no group or does not fit a case.
     """
+    left_out = LeftOut() if left_out is None else left_out
     layout = _layout(spec, source)
+    if layout == "folder":
+        refuse_label_folder(source)
     if layout == "msd":
-        found = find_msd(source)
+        found = find_msd(source, left_out)
     elif layout == "files":
-        found = find_by_pattern(source, spec.images, spec.label)
+        found = find_by_pattern(source, spec.images, spec.label, left_out)
     else:
-        found = find_in_folder(source)
+        found = find_in_folder(source, left_out)
     if not found.images:
         kinds = f"{', '.join(SUFFIXES)}, DICOM"
         wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({kinds})"
-        raise DataError(f"{source}: no {wanted}")
+        raise DataError(f"{source}: no {wanted}{left_out.summary(source)}")
     _check_names(found.images, found.labels)
     regex = patient_regex if patient_regex is not None else spec.patient
     return [
@@ -267,10 +278,17 @@ def find_cases(source: Path, spec: DatasetSpec, patient_regex: str | None = None
             _patient(case, regex, found.patients.get(case)),
             found.images[case],
             found.labels.get(case),
-            found.problems.get(case),
+            found.problems.get(case) or _label_problem(found.labels.get(case)),
+            guessed=layout != "files",
         )
         for case in sorted(found.images)
     ]
+
+
+def _label_problem(label: LabelSource | None) -> str | None:
+    if label is not None and any(suffix_of(path) in (".jpg", ".jpeg") for path in files_of(label)):
+        return f"{label}: a JPEG, which changes the label values where it packs them; save the labels again as PNG"
+    return None
 
 
 def _layout(spec: DatasetSpec, source: Path) -> str:
@@ -279,19 +297,20 @@ def _layout(spec: DatasetSpec, source: Path) -> str:
     return "msd" if (source / "dataset.json").is_file() else "folder"
 
 
-def _check_names(images: Mapping[str, tuple[Source, ...]], labels: Mapping[str, Source]) -> None:
+def _check_names(images: Mapping[str, tuple[Source, ...]], labels: Mapping[str, LabelSource]) -> None:
     for case, path in sorted(labels.items()):
         if case not in images:
             raise DataError(f"{path}: this label has no image; add the image or move the label away")
-    folded: dict[str, str] = {}
+    names: dict[str, str] = {}
     for case in sorted(images):
         path = images[case][0]
         if not case or case.startswith("."):
             raise DataError(f"{path}: the case name {case!r} cannot name a folder; rename the file")
-        # A file system may not tell upper from lower case, and a store has a folder a case.
-        other = folded.setdefault(case.casefold(), case)
+        # A file system may not distinguish these, and a store has a folder per case.
+        other = names.setdefault(folded(case), case)
         if other != case:
-            raise DataError(f"{path}: its case name differs from {other} in upper and lower case only; rename one")
+            how = "upper and lower case" if other.casefold() == case.casefold() else "the Unicode form of its accents"
+            raise DataError(f"{path}: its case name differs from {other} in {how} only; rename one")
 
 
 def _patient(case: str, regex: str | None, known: str | None) -> str:
@@ -301,10 +320,10 @@ def _patient(case: str, regex: str | None, known: str | None) -> str:
     try:
         compiled = re.compile(regex)
     except re.error as error:
-        raise UsageError(f"patient: {regex!r} is no regular expression ({error})") from error
+        raise UsageError(f"patient: {regex!r} is not a regular expression ({error})") from error
     if compiled.groups < 1:
         raise UsageError(f"patient: {regex!r} has no group; put the part that names the patient in (brackets)")
     match = compiled.search(case)
     if match is None or not match.group(1):
-        raise UsageError(f"patient: {regex!r} finds no patient in the case name {case!r}")
+        raise UsageError(f"patient: {regex!r} finds no patient in the case name {case!r}; correct --patient")
     return match.group(1)

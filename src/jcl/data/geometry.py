@@ -1,5 +1,6 @@
 """Where the voxels of a volume lie, and how it is turned to the one orientation that all slices have."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from jcl.data.affine import SAME, apart
+from jcl.data.imagefile import NiftiPlace
 from jcl.data.sources import Source
 from jcl.errors import DataError
 
@@ -32,41 +35,61 @@ COLUMN_DIRECTION = np.array([0.8, 0.6, 0.0])
 COARSER = 1.25
 """An axis so many times coarser than the next is the one along which slices were taken."""
 
-TOLERANCE = 0.1
-"""Two files of a case may lie apart by this share of the smallest spacing."""
-
 
 @dataclass(frozen=True)
 class Geometry:
     """Where the voxels of a source lie, in its own axes (x, y, z as SimpleITK has them), and how it was turned.
 
     Attributes:
-        size, spacing, origin: per axis; voxels and mm. Two values for a 2-D image.
-        direction: cosines, row by row, in LPS (4 or 9 values).
+        size, spacing, origin: per axis; voxels and mm.
+        direction: cosines, row by row, in LPS.
         suffix: of the file, with its dot.
         axes: which array axis (z, y, x) of the source became slices, rows and columns.
         flips: whether slices, rows and columns were reversed.
+        picture: whether the source has two dimensions, and so one slice.
+        nifti: what the header says, if the source is a NIfTI file.
     """
 
-    size: tuple[int, ...]
-    spacing: tuple[float, ...]
-    origin: tuple[float, ...]
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
     direction: tuple[float, ...]
     suffix: str
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
+    picture: bool = False
+    nifti: NiftiPlace | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Slices, rows and columns on the source's own grid, after turning."""
-        array = (1,) * (3 - len(self.size)) + self.size[::-1]
+        array = self.size[::-1]
         return (array[self.axes[0]], array[self.axes[1]], array[self.axes[2]])
 
     @property
     def turned_spacing(self) -> tuple[float, float, float]:
-        """Through-plane, row and column spacing in mm; a 2-D image has 1 mm through its plane."""
-        array = (1.0,) * (3 - len(self.size)) + self.spacing[::-1]
+        """Through-plane, row and column spacing in mm; a picture has 1 mm through its plane."""
+        array = (1.0 if self.picture else self.spacing[2], self.spacing[1], self.spacing[0])
         return (array[self.axes[0]], array[self.axes[1]], array[self.axes[2]])
+
+    @property
+    def affine(self) -> Float[np.ndarray, "4 4"]:
+        """From indices along the source's own axes x, y, z to mm."""
+        own = np.eye(4)
+        own[:3, :3] = np.reshape(self.direction, (3, 3)) * self.spacing
+        own[:3, 3] = self.origin
+        return own
+
+    def matrices(self) -> list[Float[np.ndarray, "4 4"]]:
+        """Matrices from slice, row and column to mm: one, and that of a statement of the header that was not taken."""
+        own = self.affine
+        stated = [own] if self.nifti is None or self.nifti.other is None else [own, self.nifti.other]
+        turning = np.zeros((4, 4))
+        turning[3, 3] = 1
+        for turned, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            turning[2 - axis, turned] = -1 if flip else 1
+            turning[2 - axis, 3] = self.size[2 - axis] - 1 if flip else 0
+        return [matrix @ turning for matrix in stated]
 
     def turn(self, array: np.ndarray) -> np.ndarray:
         """A view of an array (..., z, y, x) of the source as (..., slices, rows, columns)."""
@@ -80,19 +103,17 @@ class Geometry:
 
 
 def orientation(
-    matrix: Float[np.ndarray, "r r"], spacing: Sequence[float], size: Sequence[int]
+    matrix: Float[np.ndarray, "3 3"], spacing: Sequence[float], size: Sequence[int]
 ) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
     """Which array axes (z, y, x) are slices, rows and columns, and which of them run the other way.
 
     The slice axis is the only one of a single voxel; else the coarsest, when it is `COARSER` times
-    coarser than the next; else the one nearest to head and feet. A 2-D image stays as it is.
+    coarser than the next; else the one nearest to head and feet.
 
     Args:
         matrix: direction cosines, a column for each axis x, y, z, in LPS.
         spacing, size: of the axes x, y, z.
     """
-    if len(spacing) == 2:
-        return (0, 1, 2), (False, False, False)
     directions = [matrix[:, axis] for axis in range(3)]
     by_spacing = sorted(range(3), key=lambda axis: spacing[axis])
     flat = [axis for axis in range(3) if size[axis] == 1]
@@ -112,8 +133,8 @@ def orientation(
 
 
 def same_grid(found: Geometry, expected: Geometry) -> bool:
-    """Whether two images have as many voxels along each turned axis, in the same places."""
-    return found.shape == expected.shape and _apart(found, expected) <= TOLERANCE * min(expected.spacing)
+    """Whether two images have as many voxels along each turned axis, in the same places (to a tenth of a voxel)."""
+    return found.shape == expected.shape and _apart(found, expected)[0] <= SAME
 
 
 def check_same_grid(source: Source, found: Geometry, other: Path | str, expected: Geometry) -> None:
@@ -124,27 +145,16 @@ def check_same_grid(source: Source, found: Geometry, other: Path | str, expected
     """
     if same_grid(found, expected):
         return
-    if found.shape != expected.shape or len(found.size) != len(expected.size):
-        sizes = [" x ".join(map(str, geometry.size)) for geometry in (found, expected)]
+    if found.shape != expected.shape:
+        sizes = [" x ".join(map(str, part.size[: 2 if part.picture else 3])) for part in (found, expected)]
         raise DataError(f"{source}: its size is {sizes[0]}, that of {other} is {sizes[1]}; they have to be on one grid")
     raise DataError(
-        f"{source}: lies {_apart(found, expected):.3g} mm apart from {other} (origin, spacing or direction differ); "
+        f"{source}: lies {_apart(found, expected)[1]:.3g} mm apart from {other} (origin, spacing or direction differ); "
         "correct its header"
     )
 
 
-def _apart(found: Geometry, expected: Geometry) -> float:
-    """Largest distance (mm, along an axis) between corners: not 0 when origin, spacing or direction differ."""
-    if len(found.size) != len(expected.size):
-        return float("inf")
-    return float(np.abs(_corners(found) - _corners(expected)).max())
-
-
-def _corners(geometry: Geometry) -> Float[np.ndarray, "r 2 2 2"]:
-    """Positions (mm) of the corner voxels, by slices, rows and columns."""
-    rank = len(geometry.size)
-    steps = np.array(geometry.direction).reshape(rank, rank) * np.array(geometry.spacing)
-    ends = [np.array([0, n - 1]) for n in (*geometry.size, 1)[:3]]
-    index = np.stack(np.meshgrid(*ends[::-1], indexing="ij")[::-1])[:rank]
-    places = np.einsum("ij,jzyx->izyx", steps, index) + np.array(geometry.origin)[:, None, None, None]
-    return geometry.turn(places)
+def _apart(found: Geometry, expected: Geometry) -> tuple[float, float]:
+    """How far (voxels, mm) corners lie apart by those statements of the two headers that agree best."""
+    pairs = itertools.product(found.matrices(), expected.matrices())
+    return min(apart(one, other, expected.shape) for one, other in pairs)

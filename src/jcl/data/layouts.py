@@ -1,25 +1,25 @@
 """Where the images and labels of a data set lie: three layouts, each a function from a folder to its files."""
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
+from jcl.data.datasetjson import NUMBER, file_ending, grouped, listed_cases, read_dataset_json
 from jcl.data.dicom.file import may_be_dicom
-from jcl.data.sources import Source, Stack, stem, suffix_of
+from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk, without_roles
+from jcl.data.leftout import LeftOut
+from jcl.data.pairing import Placed, case_name, labels_beside, pair
+from jcl.data.sources import LabelSource, SliceFiles, Source, Structures, stem, suffix_of
 from jcl.errors import DataError
 
 if TYPE_CHECKING:
-    from jcl.data.dicom.series import DicomSeries
+    from jcl.data.dicom.series import DicomSeries, SeriesSearch
 
-__all__ = ["Found", "dicom_series", "find_by_pattern", "find_in_folder", "find_msd", "read_dataset_json", "walk"]
-
-IMAGE_FOLDERS = ("images", "imagesTr")
-LABEL_FOLDERS = ("labels", "labelsTr")
+__all__ = ["Found", "dicom_series", "find_by_pattern", "find_in_folder", "find_msd"]
 
 Value = TypeVar("Value")
 
@@ -35,49 +35,123 @@ class Found:
     """
 
     images: dict[str, tuple[Source, ...]] = field(default_factory=dict[str, tuple[Source, ...]])
-    labels: dict[str, Source] = field(default_factory=dict[str, Source])
+    labels: dict[str, LabelSource] = field(default_factory=dict[str, LabelSource])
     patients: dict[str, str] = field(default_factory=dict[str, str])
     problems: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def find_in_folder(source: Path) -> Found:
+def find_in_folder(source: Path, left_out: LeftOut) -> Found:
     """Files below folders named labels are labels; else images, only those below folders named images if there are any.
 
-    A case is named by its path without those folders, parts joined by `_`. DICOM files are grouped into
-    series (see `jcl.data.dicom`).
+    What names such folders have, `folders.ROLES` says, and which label belongs to which image, `pairing`. A case is
+    named by its path without those folders, parts joined by `_`. DICOM files are grouped into series (see
+    `jcl.data.dicom`).
 
     Raises:
-        DataError: a case name occurs twice.
+        DataError: a case name occurs twice, or a label has no image.
     """
     found = Found()
     unknown: list[Path] = []
-    parents = {path: path.relative_to(source).parts[:-1] for path in walk(source)}
-    has_image_folder = any(part in IMAGE_FOLDERS for parts in parents.values() for part in parts)
-    for path, parts in parents.items():
-        is_label = any(part in LABEL_FOLDERS for part in parts)
-        if not is_label and has_image_folder and not any(part in IMAGE_FOLDERS for part in parts):
-            continue
-        if not suffix_of(path):
-            unknown += [] if is_label else [path]
-            continue
-        case = "_".join([*_without_roles(parts), stem(path)])
-        if is_label:
-            _add(found.labels, case, path, path)
+    images: dict[str, Placed] = {}
+    labels: list[Placed] = []
+    files = [Placed.below(source, path) for path in walk(source, left_out)]
+    has_image_folder = any(_of_training_images(placed) for placed in files)
+    for placed in files:
+        if not placed.is_label and has_image_folder and not _of_training_images(placed):
+            left_out.count("files outside of the folders of training images")
+        elif not suffix_of(placed.path) and placed.is_label:
+            if _holds_structures(placed.path):
+                unknown.append(placed.path)
+            else:
+                _not_read(placed.path, left_out)
+        elif not suffix_of(placed.path):
+            unknown.append(placed.path)
+        elif placed.is_label:
+            labels.append(placed)
         else:
-            _add(found.images, case, path, (path,))
-    all_series = dicom_series(source, unknown)
+            _add(images, case_name(placed), placed.path, placed)
+    searched = _search(source, unknown, left_out)
+    all_series = searched.series if searched else ()
     in_folder = Counter(_folder(series.files) for series in all_series)
+    series_of: dict[str, DicomSeries] = {}
     for series in all_series:
         folder = _folder(series.files)
         case = _case_of(folder.relative_to(source).parts, series.name, alone=in_folder[folder] == 1)
-        _add(found.images, case, folder, (Stack(folder, series.files),))
-        found.patients[case] = series.patient
-        if series.problem:
-            found.problems[case] = series.problem
+        _add(images, case, folder, Placed.below(source, folder))
+        series_of[case] = series
+    pairs, alone = pair(images, labels)
+    if images:
+        _check_alone(alone, pairs, left_out)
+    left_out.count("labels", 0 if images else len(alone))
+    pairs |= labels_beside(images, pairs, left_out)
+    found.labels.update({case: label.path for case, label in pairs.items()})
+    for case, placed in images.items():
+        if series := series_of.get(case):
+            found.images[case] = (SliceFiles(placed.path, series.files),)
+            found.patients[case] = series.patient
+            if series.problem:
+                found.problems[case] = series.problem
+        else:
+            found.images[case] = (placed.path,)
+    for path, kind in searched.structures if searched else ():
+        _add_structures(found, path, kind, {case: series.uid for case, series in series_of.items()}, left_out)
     return found
 
 
-def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) -> Found:
+def _holds_structures(path: Path) -> bool:
+    if not may_be_dicom(path):
+        return False
+    from jcl.data.dicom.header import read_header  # see `_search`
+    from jcl.data.dicom.series import STRUCTURES
+
+    return read_header(path).kind in STRUCTURES
+
+
+def _add_structures(found: Found, path: Path, kind: str, series: Mapping[str, str], left_out: LeftOut) -> None:
+    """Make a file of structures the label of the case whose series it names."""
+    from jcl.data.dicom.structures import referenced_series  # see `_search`
+
+    try:
+        uid = referenced_series(path)
+    except DataError:
+        left_out.name(f"{kind} that cannot be read; copy it again", path)
+        return
+    cases = [case for case, other in series.items() if uid and other == uid]
+    if len(cases) != 1:
+        where = "of which there are several volumes here" if cases else "that is not here"
+        left_out.name(f"{kind} of a series {where}", path)
+    elif cases[0] in found.labels:
+        found.problems[cases[0]] = f"{path}: a second label of its series, beside {found.labels[cases[0]]}; leave one"
+    else:
+        found.labels[cases[0]] = Structures(path)
+
+
+def _not_read(path: Path, left_out: LeftOut) -> None:
+    """Note a file that is no image file, in a place where series are not looked for."""
+    if may_be_dicom(path):
+        left_out.name("DICOM is not read in this place; convert it to .nii.gz", path)
+    else:
+        left_out.unused(path)
+
+
+def _of_training_images(placed: Placed) -> bool:
+    roles = (role_of([name]) for name in placed.folders)
+    return not placed.is_label and any(role is not None and role.kind == IMAGE and role.trains for role in roles)
+
+
+def _check_alone(alone: Sequence[Placed], pairs: Mapping[str, Placed], left_out: LeftOut) -> None:
+    """A label without an image is refused, unless its folder says that its images are not those of a store."""
+    for label in alone:
+        if label.role is not None and not label.role.trains:
+            left_out.count(f"labels of the {label.role.part} part")
+            continue
+        other = next((each.path for case, each in pairs.items() if folded(case) == folded(case_name(label))), None)
+        if other is not None:
+            raise DataError(f"{label.path}: a second label of the image that {other} belongs to; remove one of them")
+        raise DataError(f"{label.path}: this label has no image; add the image or move the label away")
+
+
+def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None, left_out: LeftOut) -> Found:
     """Files whose path below the source matches an expression; its group `case` names the case.
 
     The pattern decides what a case is, and whose: patient IDs of published DICOM files are often all the same.
@@ -85,20 +159,24 @@ def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) ->
     which the first by name belongs to the first file of the series by name.
 
     Args:
-        patterns: one a channel.
+        patterns: one per channel.
         label: for label files.
+        left_out: where files that match none are noted.
 
     Raises:
         DataError: two files make one case name, or a case lacks a channel.
     """
     channels: list[dict[str, list[Path]]] = [{} for _ in patterns]
     labels: dict[str, list[Path]] = {}
-    for path in walk(source):
-        text = path.relative_to(source).as_posix()
+    for path in walk(source, left_out):
+        text, used = path.relative_to(source).as_posix(), False
         for pattern, into in zip((*patterns, label), (*channels, labels), strict=True):
             match = re.fullmatch(pattern, text) if pattern else None
             if match:
                 into.setdefault(match["case"].replace("/", "_"), []).append(path)
+                used = True
+        if not used:
+            left_out.count("files that match no pattern")
     found = Found()
     for case in sorted({case for channel in channels for case in channel}):
         for pattern, channel in zip(patterns, channels, strict=True):
@@ -107,89 +185,89 @@ def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None) ->
         found.images[case] = tuple(_one_image(found, case, channel[case]) for channel in channels)
     for case, paths in labels.items():
         first = found.images.get(case, (paths[0],))[0]
-        found.labels[case] = _label_stack(first, paths) if isinstance(first, Stack) else _only(case, paths)
+        found.labels[case] = _label_stack(first, paths) if isinstance(first, SliceFiles) else _only(case, paths)
     return found
 
 
-def find_msd(source: Path) -> Found:
-    """Files in imagesTr and labelsTr, as in the Decathlon, or with a number a channel, as nnU-Net has them.
+def find_msd(source: Path, left_out: LeftOut) -> Found:
+    """Files in imagesTr and labelsTr, as in the Decathlon, or with a number per channel, as nnU-Net has them.
 
     A case that dataset.json names but whose image is not there is kept: reading it will say so.
 
     Raises:
-        DataError: dataset.json cannot be read or names a file outside of the folder, or a case name
-            occurs twice.
+        DataError: dataset.json cannot be read or used or names a file outside of the folder, a case name occurs
+            twice, or a label has no image.
     """
-    content = read_dataset_json(source)
-    numbered = "channel_names" in content
+    path, content = source / "dataset.json", read_dataset_json(source)
+    ending = file_ending(path, content)
     found = Found()
-    for path in _images(source / "labelsTr"):
-        _add(found.labels, stem(path), path, path)
-    for path in _images(source / "imagesTr"):
-        if numbered:
-            case = re.sub(r"_\d{4}$", "", stem(path))
-            found.images[case] = (*found.images.get(case, ()), path)
+    files: dict[str, list[Path]] = {IMAGE: [], LABEL: []}
+    for file in walk(source, left_out):
+        role = role_of(file.relative_to(source).parts[:1])
+        if role is None or role.part != "training":
+            left_out.count("files outside of imagesTr and labelsTr", file != path)
+        elif not suffix_of(file):
+            _not_read(file, left_out)
+        elif ending is not None and not file.name.lower().endswith(ending):
+            left_out.name(f'"file_ending" in dataset.json says {ending}', file)
         else:
-            _add(found.images, stem(path), path, (path,))
-    if not numbered:
-        for path in _named_in(source, content):
-            found.images.setdefault(stem(path), (path,))
+            files[role.kind].append(file)
+    listed = listed_cases(source, content)
+    if "dataset" in content:
+        used = {file for images, label in listed.values() for file in (*images, label)}
+        left_out.count("files that dataset.json does not list", sum(f not in used for of in files.values() for f in of))
+        labels = {case: label for case, (_, label) in listed.items() if label is not None}
+        return Found({case: images for case, (images, _) in listed.items()}, dict(labels))
+    for file in files[LABEL]:
+        _add(found.labels, stem(file), file, file)
+    images, problems = grouped(path, content, [(stem(file), file) for file in files[IMAGE]], found.labels)
+    found.images.update(images)
+    found.problems.update(problems)
+    numbered = any(stem(of_case[0]) != case for case, of_case in images.items())
+    for case, (of_case, _) in listed.items():
+        name = NUMBER.sub("", case) if numbered else case
+        if name not in found.images:
+            found.images[name] = of_case
+    _match_labels(found)
     return found
 
 
-def read_dataset_json(source: Path) -> dict[str, Any]:
-    """Content of a folder's dataset.json.
-
-    Raises:
-        DataError: it is missing or no JSON object.
-    """
-    path = source / "dataset.json"
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: not a JSON object")
-    return cast("dict[str, Any]", content)
+def _match_labels(found: Found) -> None:
+    """Give labels the names of their cases where these differ in case or Unicode form only."""
+    names = {folded(case): case for case in found.images}
+    for case in [case for case in found.labels if case not in found.images and folded(case) in names]:
+        found.labels[names[folded(case)]] = found.labels.pop(case)
 
 
-def _named_in(source: Path, content: dict[str, Any]) -> Iterator[Path]:
-    training = content.get("training")
-    for entry in cast("list[Any]", training) if isinstance(training, list) else []:
-        name = cast("dict[str, Any]", entry).get("image") if isinstance(entry, dict) else entry
-        if isinstance(name, str):
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise DataError(f"{source / 'dataset.json'}: it names {name}, which is outside of the folder")
-            yield source / name
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """Files below `folder` in a fixed order; names with a leading dot (macOS leaves some) are left out."""
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        # A link to a folder above would make the walk endless.
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real in seen:
-            continue
-        seen.add(real)
-        yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    return (path for path in walk(folder) if suffix_of(path))
-
-
-def dicom_series(source: Path, paths: Iterable[Path]) -> "list[DicomSeries]":
-    """The DICOM series below `source` among some files."""
-    candidates = [path for path in paths if may_be_dicom(path)]
-    if not candidates:
+def dicom_series(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "list[DicomSeries]":
+    """The DICOM series below `source` among some files; all others of them are noted in `left_out`."""
+    searched = _search(source, paths, left_out)
+    if searched is None:
         return []
-    from jcl.data.dicom.series import find_series, is_dicom  # only here: loading pydicom takes a third of a second
+    for kind, number in Counter(kind for _, kind in searched.structures).items():
+        left_out.count(f"DICOM files ({kind})", number)
+    return list(searched.series)
 
-    return find_series(source, [path for path in candidates if is_dicom(path)])
+
+def _search(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "SeriesSearch | None":
+    """The DICOM series and structures among some files, if there is a DICOM file; others are noted in `left_out`."""
+    candidates: list[Path] = []
+    for path in paths:
+        if may_be_dicom(path):
+            candidates.append(path)
+        else:
+            left_out.unused(path)
+    if not candidates:
+        return None
+    from jcl.data.dicom import series  # only here: loading pydicom takes a third of a second
+
+    files = [path for path in candidates if series.is_dicom(path)]
+    for path in sorted(set(candidates).difference(files)):
+        left_out.unused(path)
+    searched = series.search_series(source, files)
+    for kind, number in searched.left_out.items():
+        left_out.count(f"DICOM files ({kind})", number)
+    return searched
 
 
 def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
@@ -197,24 +275,24 @@ def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
     if suffix_of(paths[0]):
         return _only(case, paths)
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    series = dicom_series(folder, paths)
+    series = dicom_series(folder, paths, LeftOut())
     if len(series) != 1:
         what = f"{len(series)} series" if series else "no image"
         found.problems[case] = f"{folder}: its DICOM files hold {what}, where one series is needed"
-        return Stack(folder, tuple(paths))
+        return SliceFiles(folder, tuple(paths))
     if series[0].problem:
         found.problems[case] = series[0].problem
-    return Stack(folder, series[0].files)
+    return SliceFiles(folder, series[0].files)
 
 
-def _label_stack(image: Stack, paths: list[Path]) -> Source:
+def _label_stack(image: SliceFiles, paths: list[Path]) -> Source:
     """Label slices in the order of the image's: both were numbered alike, whatever way the numbers run."""
     folder = paths[0].parent
     if len(paths) != len(image.files):
-        return Stack(folder, tuple(sorted(paths)))  # reading it will say that the numbers differ
+        return SliceFiles(folder, tuple(sorted(paths)))  # reading it will say that the numbers differ
     by_name = sorted(range(len(paths)), key=lambda number: image.files[number].name)
     labels: dict[int, Path] = dict(zip(by_name, sorted(paths), strict=True))
-    return Stack(folder, tuple(labels[number] for number in range(len(paths))))
+    return SliceFiles(folder, tuple(labels[number] for number in range(len(paths))))
 
 
 def _only(case: str, paths: list[Path]) -> Path:
@@ -229,13 +307,9 @@ def _folder(files: Sequence[Path]) -> Path:
 
 def _case_of(folders: Sequence[str], series: str, *, alone: bool) -> str:
     """A series that is alone in its folder is named by it, as a file would be; of several, each has its own name."""
-    if alone and (kept := _without_roles(folders)):
+    if alone and (kept := without_roles(folders)):
         return "_".join(kept)
-    return "_".join(part for part in series.split("_") if part not in folders or part not in IMAGE_FOLDERS)
-
-
-def _without_roles(parts: Iterable[str]) -> list[str]:
-    return [part for part in parts if part not in IMAGE_FOLDERS + LABEL_FOLDERS]
+    return "_".join(part for part in series.split("_") if part not in folders or without_roles([part]))
 
 
 def _add(into: dict[str, Value], case: str, path: Path, value: Value) -> None:

@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jcl.data.datasets import CaseSource, DatasetSpec
-from jcl.data.imagefile import WriteError
-from jcl.data.resampling import fit_of, prepare_volume, resample_label
-from jcl.data.sources import files_of
-from jcl.data.store import CASES, CaseRecord, Refused, read_case, write_case
-from jcl.data.volumes import label_values, map_labels, read_image, read_label
-from jcl.errors import DataError, UsageError
+import numpy as np
+from jaxtyping import Integer, UInt8
 
-__all__ = ["Job", "died", "find_label_values", "make_recipe", "prepare_case"]
+from jcl.data.datasets import CaseSource, DatasetSpec
+from jcl.data.imagefile import voxel_file
+from jcl.data.labelmaps import refuse_label_map
+from jcl.data.manifest import IGNORE
+from jcl.data.notes import noted
+from jcl.data.resampling import fit_of, prepare_volume, resample_label
+from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
+from jcl.data.store import CASES, CaseRecord, SkippedCase, read_case, write_case
+from jcl.data.volumes import Volume, label_values, map_labels, read_image, read_label
+from jcl.errors import DataError, UsageError
+from jcl.files import WriteError, check_regular, read_error
+
+__all__ = ["Job", "died", "find_label_values", "make_preparation", "prepare_case"]
 
 
 @dataclass(frozen=True)
@@ -25,16 +32,17 @@ class Job:
     source: Path
     out: Path
     files: CaseSource
-    recipe: dict[str, Any]
+    preparation: dict[str, Any]
 
 
-def make_recipe(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: bool) -> dict[str, Any]:
+def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: bool) -> dict[str, Any]:
     """All that decides what is in a store, as plain values.
 
     Keys: `dataset`, `title`, `modality`, `licence`; `channels`; `spacing` (mm, or None: as it is);
     `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
     each slice is brought to that size;
-    `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`; `classes`, the
+    `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`, and where voxels may be ignored
+    `ignore` (the value of such ones) or `sparse`; `classes`, the
     names in the order of the store, and `class_values`, the value of each in the files; `patient`.
     A finished store has `padded` too, its (H, W).
     """
@@ -57,20 +65,30 @@ def make_recipe(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: boo
         "class_values": [first[name] for name in classes],
         "patient": spec.patient,
         **({"fit": True} if spec.fit else {}),
+        **({"ignore": spec.ignore} if spec.ignore is not None else {}),
+        **({"sparse": True} if spec.sparse else {}),
     }
 
 
-def find_label_values(files: CaseSource) -> tuple[int, ...]:
-    """Values in the label of a case; none if there is none, or if it cannot be read (which is told later)."""
+def find_label_values(files: CaseSource) -> tuple[int | str, ...]:
+    """Values in the label of a case, or the names of its structures.
+
+    None if there is no label, or if it cannot be read, which is reported later.
+    """
     try:
-        return label_values(files.label) if files.label else ()
+        with noted():  # which are made again when the case is prepared
+            if isinstance(files.label, Structures):
+                from jcl.data.dicom.structures import structure_names  # not above: loading pydicom takes long
+
+                return structure_names(files.label.path)
+            return label_values(files.label) if files.label else ()
     except WriteError:
         raise
     except DataError:
         return ()
 
 
-def prepare_case(job: Job) -> CaseRecord | Refused:
+def prepare_case(job: Job) -> CaseRecord | SkippedCase:
     """Prepare one case, or find that it is there already and undamaged.
 
     Raises:
@@ -79,57 +97,94 @@ def prepare_case(job: Job) -> CaseRecord | Refused:
     """
     files = job.files
     if files.problem:
-        return Refused(files.case, files.patient, _below(files.problem, job.source))
+        return SkippedCase(files.case, files.patient, _below(files.problem, job.source))
     try:
         source = _digests(job)
         done = read_case(job.out / CASES / files.case)
-        if done is None:
+        if done is None or done.patient != files.patient:  # a person's other scans may have come or gone
             return _prepare(job, source)
     except WriteError:
         raise
     except DataError as error:
-        return Refused(files.case, files.patient, _below(str(error), job.source))
+        return SkippedCase(files.case, files.patient, _below(str(error), job.source))
     except MemoryError:
         return died(job, "needs more memory than there is; take fewer --workers")
-    if done.source != source:
+    # stores of earlier releases have no digests of voxels beside a header
+    if done.source != source and done.source != _digests(job, voxels=False):
         raise UsageError(f"{files.images[0]}: {job.out} has this case, made of other files; choose another --out")
     return done
 
 
-def died(job: Job, reason: str) -> Refused:
-    """The case is set aside, though not for an error that its files gave."""
-    return Refused(job.files.case, job.files.patient, _below(f"{job.files.images[0]}: {reason}", job.source))
+def died(job: Job, reason: str) -> SkippedCase:
+    """The case is skipped, though not for an error that its files gave."""
+    return SkippedCase(job.files.case, job.files.patient, _below(f"{job.files.images[0]}: {reason}", job.source))
 
 
 def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
-    recipe, files = job.recipe, job.files
-    volume = read_image(files.images, channels=recipe["channels"])
-    image, spacing = prepare_volume(volume, recipe)
+    preparation, files = job.preparation, job.files
+    with noted() as notes:
+        volume = read_image(files.images, channels=preparation["channels"])
+        labels = _read_labels(files.label, volume, preparation) if files.label is not None else None
+    if files.guessed and files.label is None:
+        refuse_label_map(files.images[0], volume, job.source)
+    image, spacing = prepare_volume(volume, preparation)
     height, width = image.shape[2:]
-    if recipe["size_fixed"] and max(height, width) > recipe["size"]:
+    if preparation["size_fixed"] and max(height, width) > preparation["size"]:
         raise DataError(
-            f"{files.images[0]}: its slices have {height} x {width} pixels, more than the size {recipe['size']};"
+            f"{files.images[0]}: its slices have {height} x {width} pixels, more than the size {preparation['size']};"
             " grow --size or raise --spacing"
         )
-    labels = None
-    if files.label is not None:
-        classes = {int(value): recipe["classes"].index(name) + 1 for value, name in recipe["labels"].items()}
-        values = read_label(files.label, volume)
-        mapped = map_labels(values, classes, other=recipe["other_labels"], path=files.label)
-        labels = resample_label(mapped, volume.spacing, recipe["spacing"], fit_of(recipe))
     return write_case(
         job.out, image, labels, case=files.case, patient=files.patient,
-        spacing=spacing, source=source, classes=len(recipe["classes"]),
+        spacing=spacing, source=source, classes=len(preparation["classes"]),
+        notes=[_below(line, job.source) for line in notes],
     )  # fmt: skip
 
 
-def _digests(job: Job) -> dict[str, list[list[str]]]:
-    """Path below the source and sha256 of each file of a case."""
+def _read_labels(
+    label: LabelSource, volume: Volume, preparation: Mapping[str, Any]
+) -> UInt8[np.ndarray, "d H W"] | None:
+    """The labels of a volume as classes, resampled as it is; None where nobody has decided on any voxel."""
+    classes = {int(value): preparation["classes"].index(name) + 1 for value, name in preparation["labels"].items()}
+    if "ignore" in preparation:
+        classes[preparation["ignore"]] = IGNORE
+    mapped = map_labels(
+        _read_values(label, volume, preparation), classes, other=preparation["other_labels"], path=label
+    )
+    if "sparse" in preparation:
+        structures = (mapped > 0) & (mapped != IGNORE)
+        mapped[~structures.any(axis=(1, 2))] = IGNORE
+    if ("sparse" in preparation or "ignore" in preparation) and (mapped == IGNORE).all():
+        return None
+    return resample_label(mapped, volume.spacing, preparation["spacing"], fit_of(preparation))
+
+
+def _read_values(label: LabelSource, volume: Volume, preparation: Mapping[str, Any]) -> Integer[np.ndarray, "d h w"]:
+    """Label values, turned as the volume is; structures have the values that the preparation gives their names."""
+    if not isinstance(label, Structures):
+        return read_label(label, volume)
+    from jcl.data.dicom.structures import read_structures  # see above
+
+    geometry = volume.geometry
+    values = {name: int(value) for value, name in preparation["labels"].items()}
+    return np.ascontiguousarray(geometry.turn(read_structures(label.path, geometry.affine, geometry.size, values)))
+
+
+def _digests(job: Job, *, voxels: bool = True) -> dict[str, list[list[str]]]:
+    """Path below the source and sha256 of each file of a case, by `voxels` also of those that headers name."""
     sources = {"images": job.files.images, "label": (job.files.label,) if job.files.label else ()}
     return {
-        role: _digest_each((path for source in some for path in files_of(source)), job.source)
+        role: _digest_each(
+            (part for each in some for path in files_of(each) for part in _parts(path, voxels)), job.source
+        )
         for role, some in sources.items()
     }
+
+
+def _parts(path: Path, voxels: bool) -> tuple[Path, ...]:
+    """A file, and that of its voxels, if its header names another."""
+    beside = voxel_file(path) if voxels and suffix_of(path) == ".mhd" and path.is_file() else path
+    return (path,) if beside == path else (path, beside)
 
 
 def _digest_each(paths: Iterable[Path], source: Path) -> list[list[str]]:
@@ -137,11 +192,12 @@ def _digest_each(paths: Iterable[Path], source: Path) -> list[list[str]]:
 
 
 def _sha256(path: Path) -> str:
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise read_error(path, error) from error
 
 
 def _below(text: str, source: Path) -> str:

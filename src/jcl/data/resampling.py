@@ -84,7 +84,8 @@ def resample_label(
 ) -> UInt8[np.ndarray, "d H W"]:
     """Resample labels in plane: each class by itself as an image, then the largest share wins.
 
-    The background's share is what the others leave; where two are equal, the lower class wins.
+    The background's share is what the others leave; where two are equal, the lower class wins. What is ignored is in
+    this a class like others, the highest, and never mixed with one.
     """
     shape, _ = _plan(labels.shape[-2:], spacing, target, fit)
     if shape == labels.shape[-2:]:
@@ -101,11 +102,9 @@ def _resample_classes(labels: UInt8[np.ndarray, "h w"], taps: tuple[Taps, Taps],
     """Resample one slice of labels into zeros; each class only where it can reach."""
     best = np.zeros(out.shape, np.float32)
     total = np.zeros(out.shape, np.float32)
-    for value in range(1, int(labels.max()) + 1):
+    for value in np.unique(labels[labels > 0]).tolist():
         mask = labels == value
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not rows.size:
-            continue
         parts = taps[0].of_part(int(rows[0]), int(rows[-1])), taps[1].of_part(int(columns[0]), int(columns[-1]))
         there, source = (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
         share = np.empty(best[there].shape, np.float32)
@@ -133,30 +132,32 @@ def _plan(
 
 
 def prepare_volume(
-    volume: Volume, recipe: Mapping[str, Any]
+    volume: Volume, preparation: Mapping[str, Any]
 ) -> tuple[Float32[np.ndarray, "c d H W"], tuple[float, float, float]]:
-    """A volume as the slices of a store with this recipe are: scaled and resampled, not yet padded.
+    """A volume as the slices of a store with this preparation are: scaled and resampled, not yet padded.
 
     Also returns the spacing reached (through-plane, row, column; mm).
     """
-    low, high = recipe["clip"]
-    scaled = normalise(volume.array, recipe["normalisation"], (low, high))
-    return resample_image(scaled, volume.spacing, recipe["spacing"], fit_of(recipe))
+    low, high = preparation["clip"]
+    scaled = normalise(volume.array, preparation["normalisation"], (low, high))
+    return resample_image(scaled, volume.spacing, preparation["spacing"], fit_of(preparation))
 
 
-def prepare_parts(volume: Volume, recipe: Mapping[str, Any], slices: int) -> Iterator[Float32[np.ndarray, "c s H W"]]:
+def prepare_parts(
+    volume: Volume, preparation: Mapping[str, Any], slices: int
+) -> Iterator[Float32[np.ndarray, "c s H W"]]:
     """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
 
     The volume's own array is overwritten.
     """
-    low, high = recipe["clip"]
-    scaled = normalise(volume.array, recipe["normalisation"], (low, high), in_place=True)
+    low, high = preparation["clip"]
+    scaled = normalise(volume.array, preparation["normalisation"], (low, high), in_place=True)
     limits = _limits(scaled)
     for start in range(0, scaled.shape[1], slices):
         part = scaled[:, start : start + slices]
-        yield resample_image(part, volume.spacing, recipe["spacing"], fit_of(recipe), limits=limits)[0]
+        yield resample_image(part, volume.spacing, preparation["spacing"], fit_of(preparation), limits=limits)[0]
 
 
-def fit_of(recipe: Mapping[str, Any]) -> int | None:
-    """The longer side of every slice, in a recipe that asks for slices of one size."""
-    return recipe["size"] if recipe.get("fit") else None
+def fit_of(preparation: Mapping[str, Any]) -> int | None:
+    """The longer side of every slice, in a preparation that asks for slices of one size."""
+    return preparation["size"] if preparation.get("fit") else None

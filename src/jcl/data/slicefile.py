@@ -1,11 +1,11 @@
 """One case's slices in one file: a zstd frame each, read at random, with the digest of every byte.
 
-Layout (little-endian): magic, then version, slices, channels, rows, columns and bytes a pixel as
-uint32; an index entry a slice (offset uint64, length uint32, first 16 bytes of the frame's sha256);
+Layout (little-endian): magic, then version, slices, channels, rows, columns and bytes per pixel as
+uint32; an index entry per slice (offset uint64, length uint32, first 16 bytes of the frame's sha256);
 then the frames. A frame holds the pixels of one slice (channels, rows, columns), all their low bytes
 first and then the high ones, which packs better: the high bytes of neighbours are nearly alike.
 
-The sha256 of header and index is the digest of the file. Who knows it can tell any changed byte: the
+The sha256 of header and index is the digest of the file. Who knows it can detect any changed byte: the
 index vouches for the frames.
 """
 
@@ -20,9 +20,9 @@ import numpy as np
 import zstandard
 from jaxtyping import UInt8, UInt16
 
-from jcl.data.imagefile import write_error
-from jcl.data.manifest import MEND
+from jcl.data.manifest import REPAIR_HINT
 from jcl.errors import DataError
+from jcl.files import read_error, write_error
 
 __all__ = ["Pixels", "SliceFile", "write_slices"]
 
@@ -107,13 +107,13 @@ class SliceFile:
         except OSError as error:
             raise _unreadable(self.path, error) from error
         if hashlib.sha256(frame).digest()[:16] != digest:
-            raise DataError(f"{self.path}: damaged (slice {number} does not have its digest); {MEND}")
+            raise DataError(f"{self.path}: damaged (slice {number} does not have its digest); {REPAIR_HINT}")
         shape = self.shape[1:]
         pixels = shape[0] * shape[1] * shape[2]
         try:
             data = _unpacker().decompress(frame, max_output_size=pixels * self._width)
         except zstandard.ZstdError as error:
-            raise DataError(f"{self.path}: damaged (slice {number}: {error}); {MEND}") from error
+            raise DataError(f"{self.path}: damaged (slice {number} cannot be unpacked); {REPAIR_HINT}") from error
         planes = np.frombuffer(data, np.uint8)
         if self._width == 1:
             return planes.reshape(shape)
@@ -134,22 +134,22 @@ def _unpacker() -> zstandard.ZstdDecompressor:
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be read ({error.strerror or error}); {MEND}")
+    return read_error(path, error, REPAIR_HINT)
 
 
 def _read_index(path: Path, file: BinaryIO, digest: str) -> tuple[tuple[int, int, int, int], int, bytes]:
-    """Shape (slices, channels, rows, columns), bytes a pixel, and index entries of an open slice file."""
+    """Shape (slices, channels, rows, columns), bytes per pixel, and index entries of an open slice file."""
     header = file.read(HEADER.size)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise DataError(f"{path}: damaged (no slice file); {MEND}")
+        raise DataError(f"{path}: damaged (no slice file); {REPAIR_HINT}")
     _, version, slices, channels, rows, columns, width = HEADER.unpack(header)
     length = os.fstat(file.fileno()).st_size
     if HEADER.size + ENTRY.size * slices > length:
-        raise DataError(f"{path}: truncated; {MEND}")
+        raise DataError(f"{path}: truncated; {REPAIR_HINT}")
     entries = file.read(ENTRY.size * slices)
     if hashlib.sha256(header + entries).hexdigest() != digest or version != VERSION:
-        raise DataError(f"{path}: damaged (its index does not have the digest in the manifest); {MEND}")
+        raise DataError(f"{path}: damaged (its index does not have the digest in the manifest); {REPAIR_HINT}")
     offset, size, _ = ENTRY.unpack_from(entries, ENTRY.size * (slices - 1))
     if offset + size != length:
-        raise DataError(f"{path}: truncated or damaged ({length} bytes, not {offset + size}); {MEND}")
+        raise DataError(f"{path}: truncated or damaged ({length} bytes, not {offset + size}); {REPAIR_HINT}")
     return (slices, channels, rows, columns), width, entries

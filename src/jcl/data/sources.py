@@ -1,16 +1,26 @@
-"""What an image is read from: one file, or the files of a stack of slices."""
+"""What an image is read from: one file, or a file a slice."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SUFFIXES", "Source", "Stack", "files_of", "result_suffix", "stem", "suffix_of"]
+__all__ = [
+    "SUFFIXES",
+    "LabelSource",
+    "SliceFiles",
+    "Source",
+    "Structures",
+    "files_of",
+    "result_suffix",
+    "stem",
+    "suffix_of",
+]
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg")
 """File name endings that are taken for images. DICOM files often have none, and are known by their first bytes."""
 
 
 @dataclass(frozen=True)
-class Stack:
+class SliceFiles:
     """Files that are the slices of one volume, in order along its normal: a DICOM series, or the labels of one.
 
     Attributes:
@@ -24,13 +34,28 @@ class Stack:
         return str(self.folder)
 
 
-Source = Path | Stack
-"""A file, or a stack of files."""
+@dataclass(frozen=True)
+class Structures:
+    """A DICOM-SEG object or an RTSTRUCT: the labels of a series, each by its name."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
-def files_of(source: Source) -> tuple[Path, ...]:
+Source = Path | SliceFiles
+"""A file, or a file a slice."""
+
+LabelSource = Source | Structures
+"""The same, or a file of named structures."""
+
+
+def files_of(source: LabelSource) -> tuple[Path, ...]:
     """The file or files of an image."""
-    return source.files if isinstance(source, Stack) else (source,)
+    if isinstance(source, Structures):
+        return (source.path,)
+    return source.files if isinstance(source, SliceFiles) else (source,)
 
 
 def suffix_of(path: Path) -> str:
@@ -49,6 +74,6 @@ def result_suffix(source: Source) -> str:
 
     It is the image's own, but for JPEG, which would change label values, and for a stack.
     """
-    if isinstance(source, Stack):
+    if isinstance(source, SliceFiles):
         return ".nii.gz"
     return ".png" if suffix_of(source) in (".jpg", ".jpeg") else suffix_of(source)

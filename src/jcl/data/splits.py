@@ -1,22 +1,30 @@
 """Folds, nested few-label subsets and fixed splits, by patient.
 
+Every split of a store is `draw_split`'s, for pre-training and fine-tuning alike, so that fold K means the same patients
+to both: the folds are of those with labels, the only ones that can be tested.
+
 Patients are ordered by a hash of seed, purpose and name, which is the same on every machine and for
 every version of Python; subsets are prefixes of such an order, so a larger one holds the smaller.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from jcl.errors import DataError, UsageError
+from jcl.files import check_regular, check_seal, json_problem, read_error
+from jcl.seal import sealed
 
 __all__ = [
+    "NO_FOLD",
     "Split",
     "check_split",
+    "draw_split",
     "few_patients",
+    "labelled_part",
     "make_split",
     "official_splits",
     "read_official_split",
@@ -26,7 +34,11 @@ __all__ = [
 ]
 
 OFFICIAL = Path(__file__).parent / "official"
+REPAIR = "restore it; a split of your own goes into another file, without a seal"
+
 PARTS = ("train", "validation", "test")
+NO_FOLD = "none"
+"""In the place of a fold's number: everyone trains, and nobody is left out to be tested."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,46 @@ class Split:
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+
+
+def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int = 5, seed: int = 0) -> Split:
+    """The split of a store's patients, of which those with labels part into folds and all others train.
+
+    Where nobody has labels, all part into folds. With fewer such patients than folds, each is a fold by itself.
+
+    Args:
+        labelled: patient -> whether a case of theirs has labels.
+        fold: its number, from 0, or `NO_FOLD`.
+        folds: how many there are.
+        seed: of their order.
+
+    Raises:
+        UsageError: the fold is out of range, or one patient alone could be tested, so that none would train.
+
+    Example:
+        >>> draw_split({"a": True, "b": True, "c": False}, fold=0)
+        Split(train=('a', 'c'), validation=(), test=('b',))
+    """
+    if isinstance(fold, str):
+        if fold != NO_FOLD:
+            raise UsageError(f"fold is {fold!r}; the number of a fold, or {NO_FOLD}, is needed")
+        return Split(train=tuple(sorted(labelled)))
+    parted = {patient for patient, has_labels in labelled.items() if has_labels} or set(labelled)
+    if len(parted) == 1 and folds > 1:
+        (alone,) = parted
+        kind = "with labels" if any(labelled.values()) else "there is"
+        raise UsageError(
+            f"{alone} is the only patient {kind}, so that none can be left out as fold {fold}; "
+            f"give --fold {NO_FOLD}: all train, and none is tested"
+        )
+    split = make_split(parted, fold=fold, folds=min(folds, max(len(parted), 2)), seed=seed)
+    return Split(train=tuple(sorted({*split.train, *labelled} - set(split.test))), test=split.test)
+
+
+def labelled_part(split: Split, labelled: Mapping[str, bool]) -> Split:
+    """The split without the training patients that have no labels: what can be fine-tuned on."""
+    train = tuple(patient for patient in split.train if labelled.get(patient, False))
+    return Split(train, split.validation, split.test)
 
 
 def make_split(patients: Iterable[str], *, fold: int, folds: int = 5, seed: int = 0) -> Split:
@@ -52,7 +104,7 @@ def make_split(patients: Iterable[str], *, fold: int, folds: int = 5, seed: int 
     """
     unique = set(patients)
     if folds < 2:
-        raise UsageError(f"folds is {folds}; at least 2 are needed")
+        raise UsageError(f"folds is {folds}; at least 2 are needed, or --fold {NO_FOLD} to leave nobody out")
     if not 0 <= fold < folds:
         raise UsageError(f"fold is {fold}; with {folds} folds it has to be 0 to {folds - 1}")
     if folds > len(unique):
@@ -69,14 +121,18 @@ def few_patients(split: Split, count: int, seed: int = 0) -> Split:
         UsageError: `count` is below 1 or above the number of training patients.
     """
     if not 1 <= count <= len(split.train):
-        raise UsageError(f"{count} patients asked for; the training part has {len(split.train)}")
+        raise UsageError(
+            f"{count} patients asked for; the training part has {len(split.train)} with labels: take 1 to "
+            f"{len(split.train)}"
+            + (f", or --fold {NO_FOLD} to train on those to be tested as well" if split.test else "")
+        )
     train = _order(split.train, seed, "few")[:count]
     return Split(tuple(sorted(train)), split.validation, split.test)
 
 
 def _order(patients: Iterable[str], seed: int, purpose: str) -> list[str]:
     def key(patient: str) -> str:
-        # A name that is no UTF-8 (an old disk) still has its bytes.
+        # A name that is not UTF-8 (an old disk) still has its bytes.
         return hashlib.sha256(f"{seed}:{purpose}:{patient}".encode("utf-8", "surrogateescape")).hexdigest()
 
     return sorted(patients, key=key)
@@ -133,15 +189,16 @@ def read_split(path: Path) -> Split:
     """A split file: {"train": [patients], "validation": [], "test": [patients]}; validation may be missing.
 
     Raises:
-        DataError: it cannot be read, has other contents, or a patient is in two parts.
+        DataError: it cannot be read, has other contents, is not as it was sealed, or a patient is in two parts.
     """
+    check_regular(path)
     try:
         content: object = json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from error
-    values = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+        raise read_error(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON file ({json_problem(error)}); correct it") from error
+    values = check_seal(path, cast("dict[str, Any]", content), REPAIR) if isinstance(content, dict) else {}
     if not {"train", "test"} <= set(values) <= set(PARTS):
         raise DataError(f"{path}: a split has the keys train, test and, if wanted, validation")
     for part, names in values.items():
@@ -156,12 +213,12 @@ def read_split(path: Path) -> Split:
 
 
 def write_split(path: Path, split: Split) -> None:
-    """Write a split file, whole or not at all.
+    """Write a split file, whole or not at all, and sealed.
 
     Raises:
         DataError: the file cannot be written.
     """
-    content = {part: list(getattr(split, part)) for part in PARTS}
+    content = sealed({part: list(getattr(split, part)) for part in PARTS})
     temporary = path.with_name(f".{path.name}.part")
     try:
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

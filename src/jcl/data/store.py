@@ -1,10 +1,10 @@
 """The prepared store: written atomically, verified, read slice by slice.
 
-    STORE/plan.json             the recipe, written first: what a rerun has to agree with
-    STORE/cases/CASE/           one folder a case, there only when it is whole
+    STORE/plan.json             the preparation, written first: what a rerun has to agree with
+    STORE/cases/CASE/           one folder per case, there only when it is whole
         case.json               its record
         images.slices           12-bit codes, value = code * scale + offset for each channel
-        labels.slices           classes, 0 is the background (labelled cases only)
+        labels.slices           classes, 0 is the background, 255 what is ignored (labelled cases only)
     STORE/store.json            the manifest, written last: the mark that the store is complete
 
 Every byte is vouched for: the JSON files by their own digest, the slices by the manifest.
@@ -24,12 +24,31 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from jcl.data.imagefile import write_error
-from jcl.data.manifest import MEND, CaseRecord, Refused, as_record, read_sealed, sync_folder, write_sealed
+from jcl.data.manifest import (
+    IGNORE,
+    REPAIR_HINT,
+    CaseRecord,
+    SkippedCase,
+    as_entry,
+    as_record,
+    read_sealed,
+    write_sealed,
+)
 from jcl.data.slicefile import Pixels, SliceFile, write_slices
 from jcl.errors import DataError
+from jcl.files import sync_folder, write_error
 
-__all__ = ["CASES", "MANIFEST", "PLAN", "CaseRecord", "Refused", "Store", "read_case", "write_case", "write_manifest"]
+__all__ = [
+    "CASES",
+    "MANIFEST",
+    "PLAN",
+    "CaseRecord",
+    "SkippedCase",
+    "Store",
+    "read_case",
+    "write_case",
+    "write_manifest",
+]
 
 MANIFEST = "store.json"
 PLAN = "plan.json"
@@ -55,9 +74,9 @@ class Store:
         channels: c of every image.
         size: (H, W) that every slice is padded to.
         class_names: structures; label k + 1 in the store is the k-th of them.
-        recipe: all that preparing a new scan in the same way needs (see `preparation.make_recipe`).
+        preparation: all that preparing a new scan in the same way needs (see `preparation.make_preparation`).
         digest: of the manifest, and so of every byte of the store.
-        cases, refused: what is in the store, and what was set aside.
+        cases, skipped: what is in the store, and what could not be prepared.
 
     Example:
         >>> store = Store.open("store")  # doctest: +SKIP
@@ -67,13 +86,13 @@ class Store:
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path = path
-        self.recipe: dict[str, Any] = manifest["recipe"]
+        self.preparation: dict[str, Any] = manifest["recipe"]
         self.digest: str = manifest["digest"]
         self.channels: int = manifest["recipe"]["channels"]
         self.size: tuple[int, int] = (manifest["recipe"]["padded"][0], manifest["recipe"]["padded"][1])
         self.class_names: tuple[str, ...] = tuple(manifest["recipe"]["classes"])
         self.cases: tuple[CaseRecord, ...] = tuple(as_record(entry) for entry in manifest["cases"])
-        self.refused: tuple[Refused, ...] = tuple(Refused(**entry) for entry in manifest["refused"])
+        self.skipped: tuple[SkippedCase, ...] = tuple(SkippedCase(**entry) for entry in manifest["refused"])
         self._start()
 
     def _start(self) -> None:
@@ -92,6 +111,8 @@ class Store:
         if not (path / MANIFEST).is_file():
             if (path / PLAN).is_file():
                 raise DataError(f"{path}: this store is unfinished; run the same `jcl prepare` command again")
+            if not path.exists():
+                raise DataError(f"{path}: no store (no such folder); check its name, or make one with `jcl prepare`")
             raise DataError(f"{path}: no store (it has no {MANIFEST}); make one with `jcl prepare`")
         manifest = read_sealed(path / MANIFEST)
         try:
@@ -138,8 +159,18 @@ class Store:
             channel += np.float32(offset)
         return out
 
-    def label(self, case_index: int, slice_index: int) -> UInt8[np.ndarray, "H W"]:
+    @property
+    def ignores(self) -> bool:
+        """Whether voxels may be labelled `IGNORE`: left out of loss and scores."""
+        return "ignore" in self.preparation or "sparse" in self.preparation
+
+    def label(self, case_index: int, slice_index: int, *, ignored_as: int = IGNORE) -> UInt8[np.ndarray, "H W"]:
         """Classes of one slice: 0 is the background, k + 1 is `class_names[k]`; padded with 0.
+
+        Args:
+            case_index: number of the case in `cases`.
+            slice_index: number of the slice in the case.
+            ignored_as: what ignored voxels of a store that `ignores` are.
 
         Raises:
             DataError: the case has no labels, or its file is damaged or missing.
@@ -150,6 +181,8 @@ class Store:
             raise DataError(f"{self.path}: case {record.case} has no labels")
         out = np.zeros(self.size, np.uint8)
         out[self.content(case_index)] = self._read(record, LABELS, slice_index)[0]
+        if self.ignores and ignored_as != IGNORE:
+            out[out == IGNORE] = ignored_as
         return out
 
     def content(self, case_index: int) -> tuple[slice, slice]:
@@ -194,7 +227,7 @@ def _open_slices(path: Path, record: CaseRecord) -> SliceFile:
     """
     file = SliceFile(path, record.digests[path.name])
     if file.shape[0] != record.slices or file.shape[2:] != record.shape:
-        raise DataError(f"{path}: damaged (its shape is not that of the manifest); {MEND}")
+        raise DataError(f"{path}: damaged (its shape is not that of the manifest); {REPAIR_HINT}")
     return file
 
 
@@ -221,6 +254,7 @@ def write_case(
     spacing: tuple[float, float, float],
     source: dict[str, list[list[str]]],
     classes: int,
+    notes: Sequence[str] = (),
 ) -> CaseRecord:
     """Write a case: to a temporary folder first, which gets its name when all of it is written.
 
@@ -237,13 +271,15 @@ def write_case(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         scale, offset, digests = _write_slices(temporary, image, labels)
-        counts = () if labels is None else np.bincount(labels[labels > 0], minlength=classes + 1)[1:].tolist()
+        counts = (
+            () if labels is None else np.bincount(labels[labels > 0], minlength=classes + 1)[1 : classes + 1].tolist()
+        )
         record = CaseRecord(
             case=case, patient=patient, slices=image.shape[1], shape=(image.shape[2], image.shape[3]), spacing=spacing,
             labelled=labels is not None, status="ready", source=source, digests=digests,
-            scale=scale, offset=offset, voxels=tuple(counts),
+            scale=scale, offset=offset, voxels=tuple(counts), notes=tuple(notes),
         )  # fmt: skip
-        write_sealed(temporary / RECORD, vars(record), sync=False)
+        write_sealed(temporary / RECORD, as_entry(record), sync=False)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
     except OSError as error:
@@ -294,12 +330,12 @@ def read_case(folder: Path) -> CaseRecord | None:
 
 
 def write_manifest(
-    store: Path, recipe: Mapping[str, Any], cases: Sequence[CaseRecord], refused: Sequence[Refused]
+    store: Path, preparation: Mapping[str, Any], cases: Sequence[CaseRecord], skipped: Sequence[SkippedCase]
 ) -> None:
     """Sync the cases to the disk and write store.json, which makes the store complete.
 
     Args:
-        recipe: has to have its `padded` size.
+        preparation: has to have its `padded` size.
 
     Raises:
         WriteError: the disk is full, or a file cannot be written; the case it is of is removed.
@@ -308,8 +344,8 @@ def write_manifest(
         for _ in pool.map(partial(_sync_case, store), cases):
             pass
     sync_folder(store / CASES)
-    entries = {"cases": [vars(record) for record in cases], "refused": [vars(entry) for entry in refused]}
-    write_sealed(store / MANIFEST, {"recipe": dict(recipe), **entries})
+    entries = {"cases": [as_entry(record) for record in cases], "refused": [vars(entry) for entry in skipped]}
+    write_sealed(store / MANIFEST, {"recipe": dict(preparation), **entries})
 
 
 def _sync_case(store: Path, record: CaseRecord) -> None:

@@ -8,19 +8,17 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor, distributed
 
-from jcl.distributed import processes
+from jcl.distributed.comm import world_size
 from jcl.kernels import library
-from jcl.kernels.library import load_library
 
-__all__ = ["Affine", "Moments", "moments_from_parts", "moments_of"]
+__all__ = ["Affine", "Moments", "affine_of", "moments_from_parts"]
 
 
 class Moments(NamedTuple):
-    """Mean and biased variance of each channel over the batches of all processes, and of how many values."""
+    """Mean and biased variance of each channel over the batches of all processes."""
 
     mean: Float64[Tensor, " c"]
     variance: Float64[Tensor, " c"]
-    values: int
 
 
 @dataclass(frozen=True)
@@ -39,32 +37,27 @@ class Affine:
         return ctypes.pointer(library.Affine(*addresses, self.slope))
 
 
-def moments_of(x: Float32[Tensor, "b c h w"]) -> Moments:
-    """Of an array in channels-last layout."""
-    compiled, channels = load_library(), x.shape[1]
-    rows = x.numel() // channels
-    blocks, size = compiled.jcl_blocks(rows), compiled.jcl_block_rows()
-    parts = torch.empty(blocks, 2, channels)
-    compiled.jcl_moments(x.data_ptr(), rows, channels, parts.data_ptr(), torch.get_num_threads())
-    counts = torch.full((blocks,), float(size))
-    counts[-1] = rows - size * (blocks - 1)
-    return moments_from_parts(parts, counts)
+def affine_of(
+    moments: Moments, weight: Float32[Tensor, " c"], bias: Float32[Tensor, " c"], epsilon: float, slope: float
+) -> tuple[Affine, Float64[Tensor, " c"]]:
+    """What normalising by the moments does to a value, and one over the standard deviation."""
+    deviation = torch.rsqrt(moments.variance + epsilon)
+    return Affine(moments.mean.float(), (weight * deviation).float(), bias.contiguous(), slope), deviation
 
 
-def moments_from_parts(parts: Float32[Tensor, "n 2 c"], counts: Float[Tensor, " n"]) -> Moments:
-    """From the mean of each block of values, and the sum of squared distances from it.
+def moments_from_parts(parts: Float32[Tensor, "n 2 c"], counts: Float[Tensor, " n"], rows: int) -> Moments:
+    """From the mean of each block of values, and the sum of squared distances from it; `rows` is the sum of counts.
 
     They are put together as Chan, Golub and LeVeque (1979) do, in float64: nothing large is subtracted from its like.
     """
     means, squares = parts.double().unbind(1)
     counts = counts.double()[:, None]
-    rows = round(float(counts.sum()))
     mean = (means * counts).sum(0) / rows
     variance = (squares + counts * (means - mean) ** 2).sum(0) / rows
-    if processes() > 1:
-        of_all = [torch.empty(2, len(mean), dtype=torch.float64) for _ in range(processes())]
+    if world_size() > 1:
+        of_all = [torch.empty(2, len(mean), dtype=torch.float64) for _ in range(world_size())]
         distributed.all_gather(of_all, torch.stack([mean, variance]))  # pyright: ignore[reportPrivateImportUsage]
         means, variances = torch.stack(of_all).unbind(1)
         mean = means.mean(0)
         variance = (variances + (means - mean) ** 2).mean(0)
-    return Moments(mean, variance, processes() * rows)
+    return Moments(mean, variance)

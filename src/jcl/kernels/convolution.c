@@ -110,9 +110,9 @@ static void convolve_by_tiles(const Convolution *of, float *work, int threads) {
    before: a normalisation of x, or NULL. */
 void jcl_convolve(
     const float *x, const Affine *before, const Weights *weights, float *y, ptrdiff_t n, ptrdiff_t h, ptrdiff_t w,
-    const Ending *ending, float *work, int threads
+    const Epilogue *epilogue, float *work, int threads
 ) {
     ptrdiff_t out = weights->columns;
-    Convolution of = {x, before, weights, grid_of(n, h, w), {y, out, 0, 0, is_large(n * h * w * out), ending}};
+    Convolution of = {x, before, weights, grid_of(n, h, w), {y, out, 0, 0, is_large(n * h * w * out), epilogue}};
     convolve_by_tiles(&of, work, threads);
 }

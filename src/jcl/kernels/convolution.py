@@ -5,15 +5,13 @@ from typing import Any
 import torch
 from jaxtyping import Float32
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from jcl.kernels import winograd
-from jcl.kernels.affine import Affine, Moments
-from jcl.kernels.library import load_library
-from jcl.kernels.normalisation import affine_of, gradients_of_normalisation
+from jcl.kernels.affine import Affine, Moments, affine_of
+from jcl.kernels.normalisation import empty_moments, gradients_of_normalisation
+from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
 
-__all__ = ["convolve", "convolve_measured", "convolve_normalised"]
+__all__ = ["convolve", "convolve_normalised", "convolve_with_moments"]
 
 
 def convolve(
@@ -24,23 +22,18 @@ def convolve(
 ) -> Float32[Tensor, "b o h w"]:
     """What `leaky_relu(conv2d(x, weight, bias, padding=1), slope)` computes, in 36 products for 16 outputs, not 144.
 
-    On a CPU, in channels-last layout, which x is brought to if it has another. Bias and slope cost nothing where no
-    gradient is asked for. Rounding errors are some times those of the direct sum, at most 3e-5 of the largest value
-    in the tests. The result is the same for any number of threads.
+    On a CPU, in channels-last layout, which x is brought to if it has another. Bias and slope cost nothing. Rounding
+    errors are some times those of the direct sum, at most 3e-5 of the largest value in the tests. The result is the
+    same for any number of threads.
 
     Raises:
         KernelError: the kernels cannot be compiled here.
-        ValueError: not float32 on a CPU, or channels that are no multiple of the kernels' lanes.
+        ValueError: not float32, or channels that are not a multiple of the kernels' lanes.
     """
-    _check(x, weight)
-    if torch.is_grad_enabled():
-        y: Tensor = _Convolution.apply(x, weight)  # pyright: ignore[reportAssignmentType]
-        y = y if bias is None else y + bias[:, None, None]
-        return y if slope == 1 else F.leaky_relu(y, slope)
-    return winograd.correlate(x.contiguous(memory_format=torch.channels_last), weight, bias, slope)
+    return call("convolution", _channels_last(x), weight, bias, slope)
 
 
-def convolve_measured(
+def convolve_with_moments(
     x: Float32[Tensor, "b i h w"], weight: Float32[Tensor, "o i 3 3"]
 ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
     """`convolve` without bias, and the moments of what it gives, for a normalisation behind it.
@@ -48,9 +41,8 @@ def convolve_measured(
     Raises:
         KernelError, ValueError: as in `convolve`.
     """
-    _check(x, weight)
-    y, mean, variance, values = _MeasuredConvolution.apply(x, weight)  # pyright: ignore[reportGeneralTypeIssues]
-    return y, Moments(mean, variance, values)
+    y, mean, variance = call("convolution_moments", _channels_last(x), weight)
+    return y, Moments(mean, variance)
 
 
 def convolve_normalised(
@@ -63,7 +55,7 @@ def convolve_normalised(
     epsilon: float,
     slope: float,
 ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
-    """`convolve_measured(normalise(x, moments, scale, shift, ...), weight)` in one.
+    """`convolve_with_moments(normalise(x, moments, scale, shift, ...), weight)` in one.
 
     What lies between is never in memory: x is normalised and activated each time it is read, forward and back, and
     the sums that the gradient of a normalisation needs are taken where the gradient of its result arises.
@@ -71,83 +63,145 @@ def convolve_normalised(
     Raises:
         KernelError, ValueError: as in `convolve`.
     """
-    _check(x, weight)
-    found = _NormalisedConvolution.apply(x, moments, scale, shift, weight, epsilon, slope)
-    y, mean, variance, values = found  # pyright: ignore[reportGeneralTypeIssues]
-    return y, Moments(mean, variance, values)
+    y, mean, variance = call(
+        "normalised_convolution", _channels_last(x), *moments, scale, shift, weight, epsilon, slope
+    )
+    return y, Moments(mean, variance)
 
 
-def _check(x: Tensor, weight: Tensor) -> None:
-    lanes = load_library().jcl_lanes()
-    if x.dtype != torch.float32 or weight.dtype != torch.float32 or x.device.type != "cpu":
-        raise ValueError(f"the kernels take float32 on a CPU, not {x.dtype} on {x.device}")
-    if weight.shape[0] % lanes or weight.shape[1] % lanes or weight.shape[1:] != (x.shape[1], 3, 3):
-        raise ValueError(f"weights of {tuple(weight.shape)} for {x.shape[1]} channels, which go by {lanes}")
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x, weight)
-        return winograd.correlate(x, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _gradients(ctx, grad_output)
+def _fake_output(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
+    return empty_channels_last(x, x.shape[0], weight.shape[0], *x.shape[2:])
 
 
-class _MeasuredConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x = x.contiguous(memory_format=torch.channels_last)
-        ctx.save_for_backward(x, weight)
-        y, moments = winograd.measured(x, weight)
-        ctx.mark_non_differentiable(moments.mean, moments.variance)
-        return y, moments.mean, moments.variance, moments.values
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor, *_: Any) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _gradients(ctx, grad_output)
+@operator("convolution(Tensor x, Tensor weight, Tensor? bias, float slope) -> Tensor", fake=_fake_output)
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, slope: float) -> Tensor:
+    return winograd.correlate(_channels_last(x), weight, bias, slope)
 
 
-def _gradients(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def _save_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, ctx.slope = inputs
+    ctx.save_for_backward(x, weight, None if ctx.slope == 1 else output)
+
+
+@differentiable("convolution", _save_convolution)
+def _convolution_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, y = ctx.saved_tensors
+    if y is not None:  # which has the sign of what was activated
+        gradient = torch.ops.aten.leaky_relu_backward.default(gradient, y, ctx.slope, True)
+    of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+    return *_gradients(gradient, x, weight, ctx.needs_input_grad), of_bias, None
+
+
+def _gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, Tensor | None]:
+    found = call("convolution_backward", gradient, x, weight, *needed[:2])
+    of_x, of_weight = (each if asked else None for each, asked in zip(found, needed, strict=False))
+    return of_x, of_weight
+
+
+def _fake_gradients(gradient: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool) -> tuple[Tensor, Tensor]:
+    return (
+        empty_channels_last(x, *x.shape) if of_x else x.new_empty(0),
+        torch.empty_like(weight) if of_weight else x.new_empty(0),
+    )
+
+
+@operator(
+    "convolution_backward(Tensor gradient, Tensor x, Tensor weight, bool of_x, bool of_weight) -> (Tensor, Tensor)",
+    fake=_fake_gradients,
+)
+def _convolution_backward(
+    gradient: Tensor, x: Tensor, weight: Tensor, of_x: bool, of_weight: bool
+) -> tuple[Tensor, Tensor]:
+    """The gradients that are asked for; nothing, (0,), in the place of the others."""
+    gradient = _channels_last(gradient)
+    return (
+        winograd.input_gradient(gradient, weight) if of_x else x.new_empty(0),
+        winograd.weight_gradient(_channels_last(x), gradient, weight) if of_weight else x.new_empty(0),
+    )
+
+
+def _fake_with_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _fake_output(x, weight), *empty_moments(x, weight.shape[0])
+
+
+@operator("convolution_moments(Tensor x, Tensor weight) -> (Tensor, Tensor, Tensor)", fake=_fake_with_moments)
+def _convolution_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    y, moments = winograd.correlate_with_moments(_channels_last(x), weight)
+    return y, moments.mean, moments.variance
+
+
+def _save_with_moments(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+@differentiable("convolution_moments", _save_with_moments)
+def _gradients_with_moments(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
-    gradient = grad_output.contiguous(memory_format=torch.channels_last)
-    of_x = winograd.input_gradient(gradient, weight) if ctx.needs_input_grad[0] else None
-    return of_x, winograd.weight_gradient(x, gradient, weight) if ctx.needs_input_grad[1] else None
+    return _gradients(gradient, x, weight, ctx.needs_input_grad)
 
 
-class _NormalisedConvolution(torch.autograd.Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any,
-        x: Tensor,
-        moments: Moments,
-        scale: Tensor,
-        shift: Tensor,
-        weight: Tensor,
-        epsilon: float,
-        slope: float,
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        x = x.contiguous(memory_format=torch.channels_last)
-        affine, deviation = affine_of(moments, scale, shift, epsilon, slope)
-        y, moments = winograd.measured(x, weight, affine)
-        ctx.save_for_backward(x, affine.mean, affine.scale, affine.shift, deviation, weight)
-        ctx.slope = slope
-        ctx.mark_non_differentiable(moments.mean, moments.variance)
-        return y, moments.mean, moments.variance, moments.values
+NORMALISED = (
+    "Tensor x, Tensor mean, Tensor variance, Tensor scale, Tensor shift, Tensor weight, float epsilon, float slope"
+)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor, *_: Any) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, mean, scale, shift, deviation, weight = ctx.saved_tensors
-        affine = Affine(mean, scale, shift, ctx.slope)
-        gradient = grad_output.contiguous(memory_format=torch.channels_last)
-        of_weight = winograd.weight_gradient(x, gradient, weight, affine) if ctx.needs_input_grad[4] else None
-        before, sums = winograd.gradient_before(gradient, weight, x, affine)
-        linear = Affine(mean, scale, shift, 1.0)  # the activation is taken back already
-        of_scale, of_shift = gradients_of_normalisation(x, before, sums, linear, deviation, before)
-        return before, None, of_scale, of_shift, of_weight, None, None
+
+def _fake_normalised(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, *_: Any):
+    return _fake_with_moments(x, weight)
+
+
+@operator(f"normalised_convolution({NORMALISED}) -> (Tensor, Tensor, Tensor)", fake=_fake_normalised)
+def _normalised_convolution(
+    x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
+    epsilon: float, slope: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    affine, _ = affine_of(Moments(mean, variance), scale, shift, epsilon, slope)
+    y, moments = winograd.correlate_with_moments(_channels_last(x), weight, affine)
+    return y, moments.mean, moments.variance
+
+
+def _save_normalised(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.epsilon, ctx.slope = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+@differentiable("normalised_convolution", _save_normalised)
+def _normalised_gradients(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    needed = ctx.needs_input_grad[5]
+    of_x, of_scale, of_shift, of_weight = call(
+        "normalised_convolution_backward", gradient, *ctx.saved_tensors, ctx.epsilon, ctx.slope, needed
+    )
+    return of_x, None, None, of_scale, of_shift, of_weight if needed else None, None, None
+
+
+def _fake_normalised_gradients(
+    gradient: Tensor, x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
+    epsilon: float, slope: float, of_weight: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    weights = torch.empty_like(weight) if of_weight else x.new_empty(0)
+    return empty_channels_last(x, *x.shape), x.new_empty(x.shape[1]), x.new_empty(x.shape[1]), weights
+
+
+@operator(
+    f"normalised_convolution_backward(Tensor gradient, {NORMALISED}, bool of_weight) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
+    fake=_fake_normalised_gradients,
+)
+def _normalised_convolution_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, weight: Tensor,
+    epsilon: float, slope: float, of_weight: bool,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    x, gradient = _channels_last(x), _channels_last(gradient)
+    affine, deviation = affine_of(Moments(mean, variance), scale, shift, epsilon, slope)
+    weights = winograd.weight_gradient(x, gradient, weight, affine) if of_weight else x.new_empty(0)
+    of_x, sums = winograd.gradient_before(gradient, weight, x, affine)
+    linear = Affine(affine.mean, affine.scale, affine.shift, 1.0)  # the activation is taken back already
+    of_scale, of_shift = gradients_of_normalisation(x, of_x, sums, linear, deviation, out=of_x)
+    return of_x, of_scale, of_shift, weights

@@ -1,21 +1,23 @@
-"""Layers that compute with the kernels what they can, and the rest as PyTorch does."""
+"""What layers of a network compute on the kernels, and the rest as PyTorch does."""
 
-from typing import cast
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jcl.kernels.affine import Moments, moments_of
+from jcl.distributed.comm import world_size
+from jcl.distributed.sync_batch_norm import SharedBatchNorm, update_running_statistics
+from jcl.kernels.affine import Moments
 from jcl.kernels.columns import convolve_columns
-from jcl.kernels.convolution import convolve, convolve_measured, convolve_normalised
-from jcl.kernels.library import load_library
-from jcl.kernels.normalisation import normalise
+from jcl.kernels.convolution import convolve, convolve_normalised, convolve_with_moments
+from jcl.kernels.normalisation import moments_of, normalise
 from jcl.kernels.pooling import pool
-from jcl.norms import SharedBatchNorm
 
-__all__ = ["Chain", "Convolution", "Normalisation", "Pooling"]
+__all__ = ["Link", "chain", "convolution", "max_pooling", "normalisation", "sequence"]
 
 LEAST_PIXELS = 400
 """Of all slices together, below which making the weights ready for tiles takes longer than they save."""
@@ -26,97 +28,124 @@ MOST_WASTE = 2.0
 LARGE = 256 * 512
 """Weights' channels, inputs times outputs, from which one product of matrices is faster where tiles are not."""
 
-
-class Convolution(nn.Conv2d):
-    """A convolution, and the activation behind it, computed in the way that is fastest for its input."""
-
-    slope = 1.0
-    """Of negative values: 0 for ReLU, 1 for no activation."""
-
-    def forward(self, input: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
-        """The convolution of the input, activated."""
-        if _is_float32(input) and _suits_tiles(input):
-            return convolve(input, self.weight, self.bias, self.slope)
-        if _is_float32(input) and self.in_channels * self.out_channels >= LARGE:
-            y = convolve_columns(input, self.weight)
-            y = y if self.bias is None else y + self.bias[:, None, None]
-        else:
-            y = super().forward(input)
-        return y if self.slope == 1 else F.leaky_relu(y, self.slope)
+BatchNorm = nn.BatchNorm2d | SharedBatchNorm
 
 
-class Normalisation(SharedBatchNorm):
-    """Batch normalisation, over all processes, and the activation behind it."""
+class Link(NamedTuple):
+    """A layer of a sequence, and the (leaky) ReLU behind it that it computes too."""
 
-    slope = 1.0
-    """Of negative values: 0 for ReLU, 1 for no activation."""
+    layer: nn.Module
+    activation: nn.Module | None = None
 
-    def forward(self, input: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
-        """Normalise, activate, and let the running statistics follow."""
-        if not (self.training and input.ndim == 4 and _is_float32(input) and input.numel() > input.shape[1]):
-            y = super().forward(input)
-            return y if self.slope == 1 else F.leaky_relu(y, self.slope)
-        x = input.contiguous(memory_format=torch.channels_last)
-        return self.after(x, moments_of(x))
+    @property
+    def slope(self) -> float:
+        """Of negative values: 0 for ReLU, 1 for no activation."""
+        if self.activation is None:
+            return 1.0
+        return self.activation.negative_slope if isinstance(self.activation, nn.LeakyReLU) else 0.0
 
-    def before(
-        self, x: Float32[Tensor, "b c h w"], moments: Moments, weight: Float32[Tensor, "o c 3 3"]
-    ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
-        """`after`, and of that the convolution with its own moments, without the step between in memory."""
-        self.follow(moments.mean.float(), moments.variance.float(), moments.values)
-        return convolve_normalised(x, moments, self.weight, self.bias, weight, epsilon=self.eps, slope=self.slope)
+    def __call__(self, x: Tensor) -> Tensor:
+        """Layer and activation; one by one where somebody waits for what either gets or gives."""
+        if self.activation is None:
+            return self.layer(x)
+        if self.is_watched:
+            return self.activation(self.layer(x))
+        return self.layer(x, self.slope)
 
-    def after(self, x: Float32[Tensor, "b c h w"], moments: Moments) -> Float32[Tensor, "b c h w"]:
-        """Normalise by moments that are known, activate, and let the running statistics follow."""
-        self.follow(moments.mean.float(), moments.variance.float(), moments.values)
-        return normalise(x, moments, self.weight, self.bias, epsilon=self.eps, slope=self.slope)
-
-
-class Pooling(nn.MaxPool2d):
-    """The maximum of 2 x 2 pixels."""
-
-    def forward(self, input: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h//2 w//2"]:
-        """The maxima of the input."""
-        suits = input.ndim == 4 and _is_float32(input) and input.shape[1] % load_library().jcl_lanes() == 0
-        return pool(input) if suits and min(input.shape[2:]) > 1 else F.max_pool2d(input, 2)
+    @property
+    def is_watched(self) -> bool:
+        """Whether there are hooks on them."""
+        return _is_watched(self.layer) or (self.activation is not None and _is_watched(self.activation))
 
 
-class Chain(nn.Sequential):
+def convolution(layer: nn.Conv2d, input: Float[Tensor, "b i h w"], slope: float = 1.0) -> Float[Tensor, "b o h w"]:
+    """The convolution of the input, activated, computed in the way that is fastest for its input."""
+    if _is_float32(input) and _suits_tiles(input):
+        return convolve(input, layer.weight, layer.bias, slope)
+    if _is_float32(input) and layer.in_channels * layer.out_channels >= LARGE:
+        y = convolve_columns(input, layer.weight)
+        y = y if layer.bias is None else y + layer.bias[:, None, None]
+    else:
+        y = nn.Conv2d.forward(layer, input)
+    return y if slope == 1 else F.leaky_relu(y, slope)
+
+
+def normalisation(layer: BatchNorm, input: Float[Tensor, "b c ..."], slope: float = 1.0) -> Float[Tensor, "b c ..."]:
+    """Normalise over all processes, activate, and update the running statistics."""
+    if not (layer.training and input.ndim == 4 and _is_float32(input) and input.numel() > input.shape[1]):
+        y = type(layer).forward(cast("Any", layer), input)
+        return y if slope == 1 else F.leaky_relu(y, slope)
+    x = input.contiguous(memory_format=torch.channels_last)
+    return _normalised(x, layer, slope, moments_of(x))
+
+
+def max_pooling(lanes: int, input: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h//2 w//2"]:
+    """The maxima of 2 x 2 pixels."""
+    suits = input.ndim == 4 and _is_float32(input) and input.shape[1] % lanes == 0
+    return pool(input) if suits and min(input.shape[2:]) > 1 else F.max_pool2d(input, 2)
+
+
+def sequence(links: Sequence[Link], input: Tensor) -> Tensor:
+    """One layer after the other, each with its activation."""
+    return reduce(lambda x, link: link(x), links, input)
+
+
+def chain(
+    links: Sequence[tuple[Link, Link]], on_tiles: Sequence[bool], input: Float[Tensor, "b i h w"]
+) -> Float[Tensor, "b o h w"]:
     """3 x 3 convolutions, each with its batch normalisation and activation behind it.
 
     In training what lies between two convolutions is made where it is read, and normalisations get their moments from
     the convolution before them.
+
+    Args:
+        links: each convolution and its normalisation.
+        on_tiles: which convolutions can do that.
+        input: what the first convolution gets.
     """
-
-    def forward(self, input: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
-        """What the layers compute one after the other."""
-        layers = [layer for layer in self if not isinstance(layer, nn.Identity)]
-        links = [(layers[number], cast("Normalisation", layers[number + 1])) for number in range(0, len(layers), 2)]
-        alone = _is_float32(input) and not any(map(_is_watched, self))
-        several = input.numel() > input.shape[1]  # else the layers say that one value has no variance
-        if not (alone and several and all(norm.training for _, norm in links)):
-            return super().forward(input)
-        convolution, norm = links[0]
-        x, moments = _measured(convolution, input)
-        for convolution, following in links[1:]:
-            if _takes_moments(convolution, x):
-                x, moments = norm.before(x, moments, cast("Convolution", convolution).weight)
-            else:
-                x, moments = _measured(convolution, norm.after(x, moments))
-            norm = following
-        return norm.after(x, moments)
-
-
-def _measured(convolution: nn.Module, x: Tensor) -> tuple[Tensor, Moments]:
-    """The convolution of x, and the moments of the result."""
-    if _takes_moments(convolution, x):
-        return convolve_measured(x, cast("Convolution", convolution).weight)
-    y = convolution(x).contiguous(memory_format=torch.channels_last)
-    return y, moments_of(y)
+    alone = _is_float32(input) and not any(link.is_watched for pair in links for link in pair)
+    several = input.numel() > input.shape[1]  # else the layers say that one value has no variance
+    if not (alone and several and all(norm.layer.training for _, norm in links)):
+        return sequence([link for pair in links for link in pair], input)
+    x, pending = input, None  # a normalisation of x that is still to be done, and the moments of x
+    for (link, norm), able in zip(links, on_tiles, strict=True):
+        tiles = able and _suits_tiles(x)
+        if pending is not None and not tiles:
+            x, pending = _normalised(x, *pending), None
+        if not tiles:
+            x = link(x).contiguous(memory_format=torch.channels_last)
+            moments = moments_of(x)
+        elif pending is None:
+            x, moments = convolve_with_moments(x, _weight(link.layer))
+        else:
+            x, moments = _convolved(x, *pending, _weight(link.layer))
+        pending = cast("BatchNorm", norm.layer), norm.slope, moments
+    return x if pending is None else _normalised(x, *pending)
 
 
-def _takes_moments(convolution: nn.Module, x: Tensor) -> bool:
-    return isinstance(convolution, Convolution) and convolution.bias is None and _suits_tiles(x)
+def _normalised(
+    x: Float32[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments
+) -> Float32[Tensor, "b c h w"]:
+    """By moments that are known, which the running statistics follow, and activated."""
+    _update(layer, moments, x)
+    return normalise(x, moments, layer.weight, layer.bias, epsilon=layer.eps, slope=slope)
+
+
+def _convolved(
+    x: Float32[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments, weight: Float32[Tensor, "o c 3 3"]
+) -> tuple[Float32[Tensor, "b o h w"], Moments]:
+    """The convolution of what `_normalised` gives, with its moments, without the step between in memory."""
+    _update(layer, moments, x)
+    return convolve_normalised(x, moments, layer.weight, layer.bias, weight, epsilon=layer.eps, slope=slope)
+
+
+def _update(layer: BatchNorm, moments: Moments, x: Tensor) -> None:
+    values = world_size() * x.numel() // x.shape[1]
+    update_running_statistics(layer, moments.mean.float(), moments.variance.float(), values)
+
+
+def _weight(convolution: nn.Module) -> Tensor:
+    return cast("nn.Conv2d", convolution).weight
 
 
 def _is_watched(layer: nn.Module) -> bool:
@@ -130,4 +159,4 @@ def _is_float32(x: Tensor) -> bool:
 
 def _suits_tiles(x: Tensor) -> bool:
     h, w = x.shape[-2:]
-    return len(x) * h * w >= LEAST_PIXELS and -(-h // 4) * -(-w // 4) * 16 <= MOST_WASTE * h * w
+    return bool(x.shape[0] * h * w >= LEAST_PIXELS and -(-h // 4) * -(-w // 4) * 16 <= MOST_WASTE * h * w)

@@ -9,12 +9,14 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+from jcl.distributed.comm import is_main_process
 from jcl.errors import UsageError
 
-__all__ = ["KernelError", "Library", "load_library"]
+__all__ = ["KernelError", "Library", "UnwantedError", "cache_folder", "load_library", "say_without"]
 
 SOURCES = ("convolution.c", "weight_gradient.c", "normalisation.c", "pooling.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
@@ -37,11 +39,11 @@ class Weights(ctypes.Structure):
 
     _fields_ = (
         ("at", P), ("rows", N), ("columns", N), ("row_step", N), ("column_step", N), ("y_step", N), ("x_step", N),
-        ("turned", I),
+        ("flipped", I),
     )  # fmt: skip
 
 
-class Ending(ctypes.Structure):
+class Epilogue(ctypes.Structure):
     """What becomes of the outputs of a convolution (outputs.h)."""
 
     _fields_ = (
@@ -49,7 +51,7 @@ class Ending(ctypes.Structure):
     )  # fmt: skip
 
 
-A, W, E = (ctypes.POINTER(kind) for kind in (Affine, Weights, Ending))
+A, W, E = (ctypes.POINTER(kind) for kind in (Affine, Weights, Epilogue))
 SIGNATURES = {
     "jcl_convolve": (P, A, W, P, N, N, N, E, P, I),
     "jcl_weight_gradient": (P, A, P, W, N, N, N, P, I),
@@ -74,24 +76,28 @@ class KernelError(UsageError):
     """The kernels cannot be had here; the message says why."""
 
 
+class UnwantedError(KernelError):
+    """They are switched off, or not for this system: nothing is wrong here."""
+
+
 @functools.cache
 def load_library() -> Library:
     """The kernels of this machine, compiled if the cache does not hold them (some seconds, once).
 
     Compiled for the very processor that runs them, hence not shipped ready-made. The cache is `jcl/kernels` below
     $XDG_CACHE_HOME or ~/.cache; a file there is named by its sources, the compiler and the processor, so homes that
-    several machines share are no trouble.
+    several machines share do no harm.
 
     Raises:
         KernelError: no Linux, no C compiler, or one that cannot compile or load them; or $JCL_KERNELS is `off`.
     """
     if os.environ.get("JCL_KERNELS") == "off":
-        raise KernelError("the kernels are off ($JCL_KERNELS)")
+        raise UnwantedError("the kernels are off ($JCL_KERNELS)")
     if platform.system() != "Linux":
-        raise KernelError(f"the kernels are for Linux, not {platform.system()}")
+        raise UnwantedError(f"the kernels are for Linux, not {platform.system()}")
     compiler = _compiler()
     sources = [Path(__file__).with_name(name) for name in SOURCES]
-    kept = _cache_folder() / f"{_digest(compiler, sources)}.so"
+    kept = _folder_to_keep_in() / f"{_digest(compiler, sources)}.so"
     importlib.import_module("torch")  # brings the library of threads that the kernels use
     library = _open(kept) if kept.exists() else None
     if library is None:
@@ -106,18 +112,29 @@ def load_library() -> Library:
     return library
 
 
+def say_without(error: KernelError) -> None:
+    """One line, once in a process, where the kernels could be had and cannot: what is computed takes longer."""
+    if not isinstance(error, UnwantedError) and is_main_process():
+        _say(f"computing without jcl's kernels, which takes about three times as long: {error}")
+
+
+@functools.cache
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _compiler() -> list[str]:
     """The words of the C compiler's command: $CC, or what the machine has."""
     given = os.environ.get("CC")
     found = shlex.split(given) if given else next(([name] for name in COMPILERS if shutil.which(name)), None)
     if not found or not shutil.which(found[0]):
-        raise KernelError(f"no C compiler here ({given or ', '.join(COMPILERS)})")
+        raise KernelError(f"no C compiler here ({given or ', '.join(COMPILERS)}); on Debian: apt install gcc")
     return found
 
 
 def _digest(compiler: list[str], sources: list[Path]) -> str:
     """Of all that the compiled file depends on."""
-    digest = hashlib.sha256(repr((FLAGS, platform.machine(), _features())).encode())
+    digest = hashlib.sha256(repr((*compiler[1:], FLAGS, platform.machine(), _features())).encode())
     digest.update(_run([*compiler, "--version"]).encode())
     for path in sorted({*sources, *Path(__file__).parent.glob("*.h")}):
         digest.update(path.read_bytes())
@@ -133,13 +150,21 @@ def _features() -> str:
     return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where the compiled kernels of this user are kept.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jcl" / "kernels"
+
+
+def _folder_to_keep_in() -> Path:
     """A folder of this user's own, since what lies in it is run; a temporary one where there is no home to write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
-        folder = Path(base).expanduser() / "jcl" / "kernels"
+        folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+        if hasattr(os, "getuid") and folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
             return folder
     except (OSError, RuntimeError):
         pass
@@ -171,8 +196,8 @@ def _run(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"]
-        told = next((line for line in lines if "error" in line), lines[0])
-        raise KernelError(f"{command[0]} failed: {told}") from error
+        shown = next((line for line in lines if "error" in line), lines[0])
+        raise KernelError(f"{command[0]} failed: {shown}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KernelError(f"{command[0]} failed: {error}") from error
     return done.stdout

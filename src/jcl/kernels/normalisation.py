@@ -5,13 +5,18 @@ from typing import Any
 import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor, distributed
-from torch.autograd.function import once_differentiable
 
-from jcl.distributed import processes
-from jcl.kernels.affine import Affine, Moments
+from jcl.distributed.comm import world_size
+from jcl.kernels.affine import Affine, Moments, affine_of, moments_from_parts
 from jcl.kernels.library import load_library
+from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
 
-__all__ = ["affine_of", "gradients_of_normalisation", "normalise"]
+__all__ = ["empty_moments", "gradients_of_normalisation", "moments_of", "normalise"]
+
+
+def moments_of(x: Float32[Tensor, "b c h w"]) -> Moments:
+    """Of an array on a CPU, channels a multiple of the kernels' lanes; the gradient is the business of `normalise`."""
+    return Moments(*call("moments", x.detach()))
 
 
 def normalise(
@@ -33,16 +38,7 @@ def normalise(
         epsilon: added to the variance.
         slope: of negative values behind it: 0 for ReLU, 1 for none.
     """
-    return _Normalisation.apply(x, moments, weight, bias, epsilon, slope)  # pyright: ignore[reportReturnType]
-
-
-def affine_of(
-    moments: Moments, weight: Float32[Tensor, " c"], bias: Float32[Tensor, " c"], epsilon: float, slope: float
-) -> tuple[Affine, Float64[Tensor, " c"]]:
-    """What normalising by the moments does to a value, and one over the standard deviation."""
-    deviation = torch.rsqrt(moments.variance + epsilon)
-    scale = (weight.detach().double() * deviation).float()
-    return Affine(moments.mean.float(), scale, bias.detach().float().contiguous(), slope), deviation
+    return call("normalisation", x, *moments, weight, bias, epsilon, slope)
 
 
 def gradients_of_normalisation(
@@ -61,14 +57,14 @@ def gradients_of_normalisation(
         sums: of the gradient before the activation, and of that times x - mean, over the slices of this process.
         affine: the normalisation; its activation is taken back in `gradient`.
         deviation: one over the standard deviation.
-        out: in channels-last layout.
+        out: in channels-last layout, as x and gradient are.
     """
     channels = x.shape[1]
     rows = x.numel() // channels
     total = sums.clone()
-    if processes() > 1:
+    if world_size() > 1:
         distributed.all_reduce(total)  # pyright: ignore[reportPrivateImportUsage]
-    total /= processes() * rows
+    total /= world_size() * rows
     mean_g = (total[0] * affine.scale).float()
     along_g = (total[1] * affine.scale * deviation**2).float()
     load_library().jcl_normalise_gradient(
@@ -79,41 +75,72 @@ def gradients_of_normalisation(
     return (sums[1] * deviation).float(), sums[0].float()
 
 
-class _Normalisation(torch.autograd.Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, x: Tensor, moments: Moments, weight: Tensor, bias: Tensor, epsilon: float, slope: float
-    ) -> Tensor:
-        affine, deviation = affine_of(moments, weight, bias, epsilon, slope)
-        y = torch.empty_like(x, memory_format=torch.channels_last)
-        channels = x.shape[1]
-        load_library().jcl_normalise(
-            x.data_ptr(), y.data_ptr(), x.numel() // channels, channels, affine.reference, torch.get_num_threads()
-        )
-        ctx.save_for_backward(x, affine.mean, affine.scale, affine.shift, deviation)
-        ctx.slope = slope
-        return y
+def empty_moments(x: Tensor, channels: int | torch.SymInt | None = None) -> tuple[Tensor, Tensor]:
+    """Of as many channels, or of those of x."""
+    channels = x.shape[1] if channels is None else channels
+    return x.new_empty(channels, dtype=torch.float64), x.new_empty(channels, dtype=torch.float64)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        compiled = load_library()
-        x, mean, scale, shift, deviation = ctx.saved_tensors
-        affine = Affine(mean, scale, shift, ctx.slope)
-        gradient = grad_output.contiguous(memory_format=torch.channels_last)
-        channels = x.shape[1]
-        rows = x.numel() // channels
-        parts = torch.empty(compiled.jcl_blocks(rows), 2, channels)
-        compiled.jcl_gradient_sums(
-            x.data_ptr(),
-            gradient.data_ptr(),
-            rows,
-            channels,
-            affine.reference,
-            parts.data_ptr(),
-            torch.get_num_threads(),
-        )
-        of_x = torch.empty_like(x, memory_format=torch.channels_last)
-        sums = parts.sum(0, dtype=torch.float64)
-        of_weight, of_bias = gradients_of_normalisation(x, gradient, sums, affine, deviation, of_x)
-        return of_x, None, of_weight, of_bias, None, None
+
+@operator("moments(Tensor x) -> (Tensor, Tensor)", fake=empty_moments)
+def _moments(x: Tensor) -> Moments:
+    x = x.contiguous(memory_format=torch.channels_last)
+    compiled, channels = load_library(), x.shape[1]
+    rows = x.numel() // channels
+    blocks, size = compiled.jcl_blocks(rows), compiled.jcl_block_rows()
+    parts = torch.empty(blocks, 2, channels)
+    compiled.jcl_moments(x.data_ptr(), rows, channels, parts.data_ptr(), torch.get_num_threads())
+    counts = torch.full((blocks,), float(size))
+    counts[-1] = rows - size * (blocks - 1)
+    return moments_from_parts(parts, counts, rows)
+
+
+ARGUMENTS = "Tensor x, Tensor mean, Tensor variance, Tensor weight, Tensor bias, float epsilon, float slope"
+
+
+def _fake_normalisation(x: Tensor, *_: Any) -> Tensor:
+    return empty_channels_last(x, *x.shape)
+
+
+@operator(f"normalisation({ARGUMENTS}) -> Tensor", fake=_fake_normalisation)
+def _normalisation(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor, epsilon: float, slope: float
+) -> Tensor:
+    x = x.contiguous(memory_format=torch.channels_last)
+    affine, _ = affine_of(Moments(mean, variance), weight, bias, epsilon, slope)
+    y, channels = empty_channels_last(x, *x.shape), x.shape[1]
+    load_library().jcl_normalise(
+        x.data_ptr(), y.data_ptr(), x.numel() // channels, channels, affine.reference, torch.get_num_threads()
+    )
+    return y
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.epsilon, ctx.slope = inputs
+    ctx.save_for_backward(*tensors)
+
+
+@differentiable("normalisation", _save)
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    found = call("normalisation_backward", gradient, *ctx.saved_tensors, ctx.epsilon, ctx.slope)
+    return found[0], None, None, found[1], found[2], None, None
+
+
+def _fake_gradients(gradient: Tensor, x: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return _fake_normalisation(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+@operator(f"normalisation_backward(Tensor gradient, {ARGUMENTS}) -> (Tensor, Tensor, Tensor)", fake=_fake_gradients)
+def _normalisation_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bias: Tensor,
+    epsilon: float, slope: float,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    x, gradient = (each.contiguous(memory_format=torch.channels_last) for each in (x, gradient))
+    compiled, channels = load_library(), x.shape[1]
+    rows = x.numel() // channels
+    affine, deviation = affine_of(Moments(mean, variance), weight, bias, epsilon, slope)
+    parts = torch.empty(compiled.jcl_blocks(rows), 2, channels)
+    compiled.jcl_gradient_sums(
+        x.data_ptr(), gradient.data_ptr(), rows, channels, affine.reference, parts.data_ptr(), torch.get_num_threads()
+    )
+    of_x, sums = empty_channels_last(x, *x.shape), parts.sum(0, dtype=torch.float64)
+    return of_x, *gradients_of_normalisation(x, gradient, sums, affine, deviation, out=of_x)

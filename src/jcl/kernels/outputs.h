@@ -18,7 +18,7 @@ typedef struct {
     float *moments, *sums, *counts;
     const float *x;
     const Affine *of;
-} Ending;
+} Epilogue;
 
 /* Sums of one block and panel: of two quantities, for each of the panel's channels. */
 typedef struct {
@@ -31,23 +31,23 @@ typedef struct {
     float *images;
     ptrdiff_t channels, column, width;
     int streamed;
-    const Ending *ending;
+    const Epilogue *epilogue;
 } Panel;
 
 enum { PLAIN, MOMENTS, SUMS };
 
-INLINE int kind_of(const Ending *ending) { return ending->moments ? MOMENTS : ending->sums ? SUMS : PLAIN; }
+INLINE int kind_of(const Epilogue *epilogue) { return epilogue->moments ? MOMENTS : epilogue->sums ? SUMS : PLAIN; }
 
 /* The outputs of a tile, as far as they are on the image, from (top, left) at `corner`. */
 INLINE void write_tile(
     const Panel *to, int kind, ptrdiff_t corner, ptrdiff_t h, ptrdiff_t w, ptrdiff_t line,
     vec made[TILE][TILE][PANEL / LANES], Totals *totals
 ) {
-    const Ending *ending = to->ending;
+    const Epilogue *epilogue = to->epilogue;
     for (ptrdiff_t p = 0; p * LANES < to->width; p++) {
         ptrdiff_t c = to->column + p * LANES;
         vec pivot = totals->pivot[p], first = totals->first[p], second = totals->second[p];
-        vec bias = kind == PLAIN && ending->bias ? load(ending->bias + c) : (vec){0};
+        vec bias = kind == PLAIN && epilogue->bias ? load(epilogue->bias + c) : (vec){0};
         for (ptrdiff_t i = 0; i < h; i++)
             for (ptrdiff_t j = 0; j < w; j++) {
                 ptrdiff_t place = corner + i * line + j * to->channels + c;
@@ -56,13 +56,13 @@ INLINE void write_tile(
                     vec distance = value - pivot;
                     first += distance, second += distance * distance;
                 } else if (kind == SUMS) {
-                    vec distance = load(ending->x + place) - load(ending->of->mean + c);
-                    vec activated = distance * load(ending->of->scale + c) + load(ending->of->shift + c);
-                    value = choose(activated, value, ending->of->slope * value);
+                    vec distance = load(epilogue->x + place) - load(epilogue->of->mean + c);
+                    vec activated = distance * load(epilogue->of->scale + c) + load(epilogue->of->shift + c);
+                    value = choose(activated, value, epilogue->of->slope * value);
                     first += value, second += value * distance;
                 } else {
                     value += bias;
-                    value = choose(value, value, ending->slope * value);
+                    value = choose(value, value, epilogue->slope * value);
                 }
                 made[i][j][p] = value;
             }
@@ -105,7 +105,7 @@ static void frequencies_to_outputs(
         if (!totals->count) totals->pivot[p] = made[0][0][p];
     }
     totals->count += h * w;
-    int kind = kind_of(to->ending);
+    int kind = kind_of(to->epilogue);
     if (kind == MOMENTS)
         write_tile(to, MOMENTS, corner, h, w, line, made, totals);
     else if (kind == SUMS)
@@ -116,10 +116,10 @@ static void frequencies_to_outputs(
 
 /* The totals of a block to where the caller wants them. */
 static void keep_totals(const Panel *of, const Totals *totals, ptrdiff_t block) {
-    int kind = kind_of(of->ending);
+    int kind = kind_of(of->epilogue);
     if (kind == PLAIN) return;
-    float *to = (kind == MOMENTS ? of->ending->moments : of->ending->sums) + 2 * block * of->channels + of->column;
-    if (kind == MOMENTS) of->ending->counts[block] = totals->count;
+    float *to = (kind == MOMENTS ? of->epilogue->moments : of->epilogue->sums) + 2 * block * of->channels + of->column;
+    if (kind == MOMENTS) of->epilogue->counts[block] = totals->count;
     for (ptrdiff_t p = 0; p * LANES < of->width; p++) {
         vec first = totals->first[p], second = totals->second[p];
         if (kind == MOMENTS) {

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from jaxtyping import Float32
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from jcl.kernels.library import load_library
+from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
 
 __all__ = ["pool"]
 
@@ -15,32 +15,48 @@ __all__ = ["pool"]
 def pool(x: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b c h//2 w//2"]:
     """What `max_pool2d(x, 2)` computes, on a CPU, in channels-last layout; channels a multiple of the kernels' lanes.
 
-    PyTorch's keeps its input for the way back, and 8 bytes a maximum. Here the input can go: in the encoder of a U-Net
-    the largest arrays of all, where nothing else needs them.
+    PyTorch's keeps its input for the way back, and 8 bytes per maximum. Here the input can go: in the encoder of a
+    U-Net the largest arrays of all, where nothing else needs them.
     """
-    return _Pooling.apply(x)  # pyright: ignore[reportReturnType]
+    return call("pooling", x)[0]
 
 
-class _Pooling(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x = x.contiguous(memory_format=torch.channels_last)
-        b, c, h, w = x.shape
-        y = torch.empty((b, c, h // 2, w // 2), dtype=x.dtype, memory_format=torch.channels_last)
-        where = torch.empty_like(y, dtype=torch.uint8)
-        load_library().jcl_pool(x.data_ptr(), y.data_ptr(), where.data_ptr(), b, h, w, c, torch.get_num_threads())
-        ctx.save_for_backward(where)
-        ctx.shape = x.shape
-        return y
+def _empty(x: Tensor) -> tuple[Tensor, Tensor]:
+    b, c, h, w = x.shape
+    y = empty_channels_last(x, b, c, h // 2, w // 2)
+    return y, torch.empty_like(y, dtype=torch.uint8)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (where,) = ctx.saved_tensors
-        b, c, h, w = ctx.shape
-        gradient = grad_output.contiguous(memory_format=torch.channels_last)
-        of_x = torch.empty((b, c, h, w), dtype=gradient.dtype, memory_format=torch.channels_last)
-        load_library().jcl_pool_gradient(
-            gradient.data_ptr(), where.data_ptr(), of_x.data_ptr(), b, h, w, c, torch.get_num_threads()
-        )
-        return of_x
+
+@operator("pooling(Tensor x) -> (Tensor, Tensor)", fake=_empty)
+def _pooling(x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.contiguous(memory_format=torch.channels_last)
+    b, c, h, w = x.shape
+    y, where = _empty(x)
+    load_library().jcl_pool(x.data_ptr(), y.data_ptr(), where.data_ptr(), b, h, w, c, torch.get_num_threads())
+    return y, where
+
+
+def _save(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.size = inputs[0].shape[2:]
+
+
+@differentiable("pooling", _save)
+def _gradient(ctx: Any, gradient: Tensor, _: Any) -> Tensor:
+    return call("pooling_backward", gradient, *ctx.saved_tensors, *ctx.size)
+
+
+def _fake_gradient(gradient: Tensor, where: Tensor, h: int | torch.SymInt, w: int | torch.SymInt) -> Tensor:
+    return empty_channels_last(gradient, *gradient.shape[:2], h, w)
+
+
+@operator("pooling_backward(Tensor gradient, Tensor where, SymInt h, SymInt w) -> Tensor", fake=_fake_gradient)
+def _pooling_backward(gradient: Tensor, where: Tensor, h: int, w: int) -> Tensor:
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    b, c = gradient.shape[:2]
+    of_x = empty_channels_last(gradient, b, c, h, w)
+    load_library().jcl_pool_gradient(
+        gradient.data_ptr(), where.data_ptr(), of_x.data_ptr(), b, h, w, c, torch.get_num_threads()
+    )
+    return of_x

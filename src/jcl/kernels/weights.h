@@ -10,11 +10,11 @@
 /* Where weights lie: steps between rows, columns and the 3 x 3 taps.
 
    Rows are the channels that a convolution sums over: its own inputs, or for the gradient of its input its outputs, with
-   `turned` taps. */
+   `flipped` taps. */
 typedef struct {
     float *at;
     ptrdiff_t rows, columns, row_step, column_step, y_step, x_step;
-    int turned;
+    int flipped;
 } Weights;
 
 /* Rows that are done at a time: a line of the cache. */
@@ -27,7 +27,7 @@ INLINE ptrdiff_t panels_of(ptrdiff_t columns) { return (columns + PANEL - 1) / P
 INLINE ptrdiff_t panel_step(ptrdiff_t rows) { return rows * PANEL + LINE; }
 
 INLINE ptrdiff_t tap_of(const Weights *of, int tap) {
-    int i = of->turned ? TAPS - 1 - tap : tap;
+    int i = of->flipped ? TAPS - 1 - tap : tap;
     return i / 3 * of->y_step + i % 3 * of->x_step;
 }
 

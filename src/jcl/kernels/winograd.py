@@ -13,8 +13,9 @@ from torch import Tensor
 from jcl.kernels import library
 from jcl.kernels.affine import Affine, Moments, moments_from_parts
 from jcl.kernels.library import load_library
+from jcl.kernels.operators import empty_channels_last
 
-__all__ = ["correlate", "gradient_before", "input_gradient", "measured", "weight_gradient"]
+__all__ = ["correlate", "correlate_with_moments", "gradient_before", "input_gradient", "weight_gradient"]
 
 _kept = threading.local()
 
@@ -27,24 +28,24 @@ def correlate(
 ) -> Float32[Tensor, "b o h w"]:
     """The convolution of x, with bias and activation."""
     added = None if bias is None else bias.detach().contiguous()  # has to be there as long as its address is used
-    return _run(x, weight, library.Ending(bias=None if added is None else added.data_ptr(), slope=slope))
+    return _run(x, weight, library.Epilogue(bias=None if added is None else added.data_ptr(), slope=slope))
 
 
 def input_gradient(
     gradient: Float32[Tensor, "b o h w"], weight: Float32[Tensor, "o i 3 3"]
 ) -> Float32[Tensor, "b i h w"]:
     """Gradient of the input of a convolution, from that of its result."""
-    return _run(gradient, weight, library.Ending(slope=1.0), turned=True)
+    return _run(gradient, weight, library.Epilogue(slope=1.0), flipped=True)
 
 
-def measured(
+def correlate_with_moments(
     x: Float32[Tensor, "b i h w"], weight: Float32[Tensor, "o i 3 3"], before: Affine | None = None
 ) -> tuple[Float32[Tensor, "b o h w"], Moments]:
     """The convolution of x, normalised `before` that, and the moments of the result."""
-    parts = _room(x, weight.shape[0])
+    parts = _empty_sums(x, weight.shape[0])
     counts = torch.empty(len(parts))
-    ending = library.Ending(slope=1.0, moments=parts.data_ptr(), counts=counts.data_ptr())
-    return _run(x, weight, ending, before=before), moments_from_parts(parts, counts)
+    epilogue = library.Epilogue(slope=1.0, moments=parts.data_ptr(), counts=counts.data_ptr())
+    return _run(x, weight, epilogue, before=before), moments_from_parts(parts, counts, x.numel() // x.shape[1])
 
 
 def gradient_before(
@@ -54,9 +55,9 @@ def gradient_before(
 
     With its sum by channel, and that of its products with x - mean.
     """
-    parts = _room(gradient, weight.shape[1])
-    ending = library.Ending(slope=1.0, sums=parts.data_ptr(), x=x.data_ptr(), of=of.reference)
-    return _run(gradient, weight, ending, turned=True), parts.sum(0, dtype=torch.float64)
+    parts = _empty_sums(gradient, weight.shape[1])
+    epilogue = library.Epilogue(slope=1.0, sums=parts.data_ptr(), x=x.data_ptr(), of=of.reference)
+    return _run(gradient, weight, epilogue, flipped=True), parts.sum(0, dtype=torch.float64)
 
 
 def weight_gradient(
@@ -77,26 +78,31 @@ def weight_gradient(
 
 
 def _run(
-    x: Tensor, weight: Tensor, ending: library.Ending, *, turned: bool = False, before: Affine | None = None
+    x: Tensor, weight: Tensor, epilogue: library.Epilogue, *, flipped: bool = False, before: Affine | None = None
 ) -> Tensor:
     compiled, threads = load_library(), torch.get_num_threads()
-    weights = _weights(weight, turned=turned)
+    weights = _weights(weight, flipped=flipped)
     b, _, h, w = x.shape
-    y = torch.empty((b, weights.columns, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+    if x.dtype != torch.float32 or weight.dtype != torch.float32:
+        raise ValueError(f"the kernels take float32, not {x.dtype} and {weight.dtype}")
+    lanes = compiled.jcl_lanes()
+    if weights.rows % lanes or weights.columns % lanes or x.shape[1] != weights.rows or weight.shape[2:] != (3, 3):
+        raise ValueError(f"weights of {tuple(weight.shape)} for {x.shape[1]} channels, which go by {lanes}")
+    y = empty_channels_last(x, b, weights.columns, h, w)
     compiled.jcl_convolve(
-        x.data_ptr(), before and before.reference, weights, y.data_ptr(), b, h, w, ending,
+        x.data_ptr(), before and before.reference, weights, y.data_ptr(), b, h, w, epilogue,
         _scratch(compiled.jcl_convolve_work(weights.rows, weights.columns, threads)), threads,
     )  # fmt: skip
     return y
 
 
-def _weights(weight: Tensor, *, turned: bool = False) -> library.Weights:
-    rows, columns = (0, 1) if turned else (1, 0)
+def _weights(weight: Tensor, *, flipped: bool = False) -> library.Weights:
+    rows, columns = (0, 1) if flipped else (1, 0)
     steps = (weight.stride(axis) for axis in (rows, columns, 2, 3))
-    return library.Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, turned)
+    return library.Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, flipped)
 
 
-def _room(x: Tensor, channels: int) -> Tensor:
+def _empty_sums(x: Tensor, channels: int) -> Tensor:
     """For two sums a channel of each block of tiles of a convolution of x."""
     b, _, h, w = x.shape
     return torch.empty(load_library().jcl_convolve_blocks(b, h, w), 2, channels)

@@ -1,66 +1,70 @@
 """Pre-training methods, one file each; the name of the file is the name of the method.
 
-A method is an `nn.Module` with a backbone in it (see `Method`); the keyword arguments of its constructor
-are its settings. To add one, write `methods/NAME.py` with the class alone in `__all__`; there is no list
-to extend.
+A method is a `Method` with a backbone in it; the keyword arguments of its constructor are its settings. To add one,
+write `methods/NAME.py` with the class alone in `__all__`; there is no list to extend. A method outside of this package
+is named as `package.module:Class`.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Mapping
+from typing import Any
 
-from torch import Generator, Tensor, nn
-
-from jcl.data.batches import SliceBatch
+from jcl._lazy import attach
+from jcl.backbones import Backbone
+from jcl.backbones._by_name import import_callable
 from jcl.errors import UsageError
+from jcl.limits import METHODS, check_number
+from jcl.methods._base import Method, ViewRanges
+from jcl.methods._settings import Setting, settings
+from jcl.schema import did_you_mean
 
-__all__ = ["Method", "available", "load"]
-
-
-class Method(Protocol):
-    """What the pre-training loop asks of a method; all of it is on an `nn.Module`."""
-
-    backbone: nn.Module
-
-    learning_rate: float
-    """Peak learning rate of SGD with momentum that suits the method, unless the user gives one."""
-
-    phases: int
-    """Parts of the run, of equal length, that each have a learning-rate schedule of their own (GCL has two)."""
-
-    transfers: tuple[str, ...]
-    """Names of the backbone's submodules that are trained, and go on to fine-tuning."""
-
-    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, ...]:
-        """Augmented views of a batch."""
-        ...
-
-    def __call__(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
-        """Scalars: `loss` is minimised, the rest is logged.
-
-        `feature_std` (1: spread over the sphere, 0: all the same) and `alignment` (mean cosine of positive
-        pairs) among them watch for collapse.
-        """
-        ...
-
-    def after_step(self, progress: float) -> None:
-        """Update teachers, queues and the phase; `progress` is the share of the run that is done."""
-        ...
+__all__ = ["Method", "Setting", "ViewRanges", "available", "build", "load", "settings"]
 
 
 def available() -> list[str]:
     """Names of the methods that come with `jcl`, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def load(name: str) -> Callable[..., nn.Module]:
+def load(name: str) -> type[Method]:
     """The class of the method called `name`, to be called with `backbone` and settings.
 
+    `package.module:Class` is imported from the current folder or from what is installed.
+
     Raises:
-        UsageError: there is no such method.
+        UsageError: there is no such method, the module cannot be imported, or what it has is not a `Method`.
     """
+    if ":" in name:
+        found: Any = import_callable(name)
+        if not (isinstance(found, type) and issubclass(found, Method)):
+            raise UsageError(f"{name} is not a subclass of jcl.methods.Method")
+        return found
     if name not in available():
-        raise UsageError(f"no method {name!r}; there are: {', '.join(available())}")
+        known = ", ".join(available())
+        near = did_you_mean(name, available())
+        raise UsageError(f"no method {name!r}; there are: {known}, and package.module:Class of your own{near}")
     module = importlib.import_module(f"{__name__}.{name}")
-    return cast("Callable[..., nn.Module]", getattr(module, module.__all__[0]))
+    return getattr(module, module.__all__[0])
+
+
+def build(name: str, backbone: Backbone, given: Mapping[str, Any]) -> Method:
+    """The method called `name` around a backbone, with the settings that are given.
+
+    Raises:
+        UsageError: see `load`; or there is no such setting, or its value cannot be used.
+    """
+    method = load(name)
+    known = {each.name: type(each.default) for each in settings(method)}
+    for key, value in given.items():
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise UsageError(f"method {name} has no setting {key!r}; it has: {', '.join(known)}{near}")
+        kind = known[key]
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UsageError(f"method {name}: {key} is {value!r}, which is not of type {kind.__name__}")
+        check_number(key, value, {} if ":" in name else METHODS)
+    return method(backbone, **given)
+
+
+__getattr__, __dir__ = attach(__name__)

@@ -1,23 +1,23 @@
 """BYOL: one view predicts what a slow copy of the network makes of the other (Grill et al., 2020, arXiv:2006.07733)."""
 
-from typing import cast
+from typing import Unpack
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
-from jcl.heads import MLP, MLPProjector
-from jcl.losses import negative_cosine
-from jcl.teacher import cosine_momentum, follow, make_teacher
-from jcl.views import AffineRanges, random_view
+from jcl.distributed.comm import gather
+from jcl.losses.contrastive import negative_cosine
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import MLP, MLPProjector
+from jcl.ssl.momentum import cosine_momentum, make_teacher, update_ema
 
 __all__ = ["BYOL"]
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """Encoder, projector z and predictor q online; a teacher of encoder and projector z' (paper, section 3.1).
 
         L = |q(z1) - z2'|^2 + |q(z2) - z1'|^2    of unit vectors, = 4 - 2 cosine - 2 cosine        (equation 2)
@@ -35,58 +35,46 @@ class BYOL(nn.Module):
     learning_rate = 0.01
     """The paper's 0.2 n / 256 (LARS) is 0.0125 for 16 slices."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         momentum: float = 0.996,
         projection: int = 256,
         hidden: int = 512,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, predictor and teacher around `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             momentum: of the teacher at the beginning (paper: 0.996).
             projection: channels of projections and predictions (paper: 256).
             hidden: hidden channels of projector and predictor (paper: 4096).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, **ranges)
         self.momentum = momentum
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        network = cast("Backbone", backbone)
-        self.projector = MLPProjector(network.feature_channels[-1], hidden, projection)
+        self.projector = MLPProjector(backbone.feature_channels[-1], hidden, projection)
         self.predictor = MLP(projection, hidden, projection)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
-        self.transfers = network.parts(0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """Two augmented views of each slice."""
-        first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
-        return first, second
+        return self.two_views(batch, generator)
 
-    def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, from 0 to 8, and the collapse monitor of the online projections (see `Method`)."""
-        network, teacher = cast("Backbone", self.backbone), cast("Backbone", self.teacher_backbone)
-        z1, z2 = (self.projector(network.encode(view)[-1]) for view in views)
+        z1, z2 = (self.projector(self.backbone.encode(view)[-1]) for view in views)
         q1, q2 = (gather(self.predictor(z)) for z in (z1, z2))
         with torch.no_grad():
-            target1, target2 = (gather(self.teacher_projector(teacher.encode(view)[-1])) for view in views)
+            target1, target2 = (
+                gather(self.teacher_projector(self.teacher_backbone.encode(view)[-1])) for view in views
+            )
         loss = 4 + 2 * negative_cosine(q1, target2) + 2 * negative_cosine(q2, target1)
         return {"loss": loss, **collapse_monitor(gather(z1.detach()), gather(z2.detach()))}
 
     def after_step(self, progress: float) -> None:
         """The teacher follows."""
         momentum = cosine_momentum(progress, self.momentum)
-        follow(self.teacher_backbone, self.backbone, momentum)
-        follow(self.teacher_projector, self.projector, momentum)
+        update_ema(self.teacher_backbone, self.backbone, momentum)
+        update_ema(self.teacher_projector, self.projector, momentum)

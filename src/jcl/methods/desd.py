@@ -1,29 +1,29 @@
 """DeSD: deep self-distillation (Ye et al., MICCAI 2022, doi:10.1007/978-3-031-16440-8_52)."""
 
-from typing import cast
+from typing import Unpack, cast
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
+from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.saved_number import keep_number, number, set_number
-from jcl.similarity import unit
-from jcl.teacher import cosine_momentum, follow, make_teacher
-from jcl.views import AffineRanges, random_view
+from jcl.losses.similarity import unit
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
+from jcl.ssl.momentum import cosine_momentum, make_teacher, update_ema
 
 __all__ = ["DeSD"]
 
 
-class DeSD(nn.Module):
-    """Every stage of the student learns to predict what the teacher's deepest stage says (paper, section 2).
+class DeSD(Method):
+    """Every level of the student learns to predict what the teacher's deepest level says (paper, section 2).
 
-    Two views v, w of each slice. Stage s of the student's encoder has a head of its own, whose logits are f_s; the
+    Two views v, w of each slice. Level s of the student's encoder has a head of its own, whose logits are f_s; the
     teacher, a moving average of encoder and deepest head, gives g. With the centre c,
 
         L = 1/S sum_s  mean over (v, w), (w, v) and slices of  - softmax((g(w) - c) / t_T) . log softmax(f_s(v) / t_S)
@@ -32,7 +32,7 @@ class DeSD(nn.Module):
     batch normalisation and GELU, a row of length 1, and a layer whose weights have length 1.
 
     Defaults are those of the paper's program, at its rates of SGD. Adapted: the paper's encoder is a 3-D ResNet-50
-    of four stages, here it is the `stages` deepest levels of a 2-D encoder; 60,000 prototypes for 125,000
+    of four levels, here it is the `stages` deepest levels of a 2-D encoder; 60,000 prototypes for 125,000
     sub-volumes are 4,096 for some thousand slices; the two views are those of all methods here, without crops.
     The student goes on to fine-tuning, as with all methods here (the authors take the teacher).
     """
@@ -40,11 +40,9 @@ class DeSD(nn.Module):
     learning_rate = 0.02
     """The authors' 0.3 n / 256 for 16 slices; not tuned."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         stages: int = 4,
         prototypes: int = 4096,
@@ -57,14 +55,11 @@ class DeSD(nn.Module):
         momentum: float = 0.996,
         centre_momentum: float = 0.9,
         fixed_prototypes: float = 0.0033,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the heads around `backbone`, and the teacher.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             stages: deepest levels of the encoder that are supervised (paper: 4; 1 is DINO).
             prototypes: outputs of a head (paper: 60,000).
             hidden: hidden channels of a head (paper: 2048).
@@ -76,65 +71,54 @@ class DeSD(nn.Module):
             momentum: the teacher's at the start; it rises to 1 (paper: 0.996).
             centre_momentum: momentum of the centre (paper: 0.9).
             fixed_prototypes: share of the run in which the last layers do not learn (paper: 1 of 300 epochs).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
 
         Raises:
-            UsageError: the backbone has not so many stages.
+            UsageError: the backbone has not so many levels.
         """
-        super().__init__()
-        network = cast("Backbone", backbone)
-        if not 1 <= stages <= len(network.feature_channels):
-            raise UsageError(f"stages is {stages}; this backbone has 1 to {len(network.feature_channels)}")
-        self.backbone = backbone
+        super().__init__(backbone, **ranges)
+        if not 1 <= stages <= len(backbone.feature_channels):
+            raise UsageError(f"stages is {stages}; this backbone has 1 to {len(backbone.feature_channels)}")
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.first_teacher_temperature, self.temperature_warmup = first_teacher_temperature, temperature_warmup
         self.momentum, self.centre_momentum = momentum, centre_momentum
         self.fixed_prototypes = fixed_prototypes
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.heads = nn.ModuleList(
-            Head(channels, hidden, bottleneck, prototypes) for channels in network.feature_channels[-stages:]
+            Head(channels, hidden, bottleneck, prototypes) for channels in backbone.feature_channels[-stages:]
         )
         self.teacher = make_teacher(backbone)
         self.teacher_head = make_teacher(self.heads[-1])
-        self.transfers = network.parts(0)
         self.register_buffer("centre", torch.zeros(prototypes))
-        keep_number(self, "progress", 0.0)
+        register_host_scalar(self, "progress", 0.0)
         self._batch_centre: Tensor | None = None
 
-    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
-        """Two augmented views of each slice: the first of all slices, then the second."""
-        return (torch.cat([random_view(batch.images, self.affine, generator=generator) for _ in range(2)]),)
-
-    def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
-        """The loss, that of each stage (`stage_1` is the shallowest), and the collapse monitor (see `Method`)."""
-        progress = number(self, "progress")
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
+        """The loss, that of each level (`stage_1` is the shallowest), and the collapse monitor (see `Method`)."""
+        progress = host_scalar(self, "progress")
         target = self._teach(views[0], progress)
-        features = cast("Backbone", self.backbone).encode(views[0])[-len(self.heads) :]
+        features = self.backbone.encode(views[0])[-len(self.heads) :]
         losses: dict[str, Tensor] = {}
         embedding = views[0]
-        for stage, (head, level) in enumerate(zip(self.heads, features, strict=True), start=1):
+        for number, (head, level) in enumerate(zip(self.heads, features, strict=True), start=1):
             embedding, logits = head(level, fixed=progress < self.fixed_prototypes)
             rows = distil(logits, target, temperature=self.student_temperature)
-            losses[f"stage_{stage}"] = gather(rows).mean()
+            losses[f"stage_{number}"] = gather(rows).mean()
         first, second = (gather(block) for block in embedding.chunk(2))
         return {"loss": torch.stack(list(losses.values())).mean(), **losses, **collapse_monitor(first, second)}
 
     def after_step(self, progress: float) -> None:
         """The teacher follows the student, and the centre the teacher's outputs of the last batch."""
         momentum = cosine_momentum(progress, self.momentum)
-        follow(self.teacher, self.backbone, momentum)
-        follow(self.teacher_head, self.heads[-1], momentum)
+        update_ema(self.teacher, self.backbone, momentum)
+        update_ema(self.teacher_head, self.heads[-1], momentum)
         if self._batch_centre is not None:
             cast("Tensor", self.centre).lerp_(self._batch_centre, 1 - self.centre_momentum)
             self._batch_centre = None
-        set_number(self, "progress", progress)
+        set_host_scalar(self, "progress", progress)
 
     @torch.no_grad()
     def _teach(self, views: Tensor, progress: float) -> Float[Tensor, "two_n k"]:
         """The teacher's distribution for each view, centred and sharpened."""
-        _, logits = self.teacher_head(cast("Backbone", self.teacher).encode(views)[-1])
+        _, logits = self.teacher_head(self.teacher.encode(views)[-1])
         self._batch_centre = gather(logits).mean(0)
         warm = min(1.0, progress / self.temperature_warmup) if self.temperature_warmup else 1.0
         first = self.first_teacher_temperature

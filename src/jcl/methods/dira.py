@@ -1,27 +1,28 @@
 """DiRA: discriminative, restorative and adversarial learning together (Haghighi et al., 2022, arXiv:2204.10437)."""
 
-from typing import Any, cast
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.backbones import Backbone, crop_like
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
+from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.heads import InstanceProjector
-from jcl.similarity import cosines
-from jcl.teacher import follow, make_teacher
-from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
+from jcl.losses.similarity import cosines
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import InstanceProjector
+from jcl.ssl.momentum import make_teacher, update_ema
 
 __all__ = ["DiRA"]
 
 
-class DiRA(nn.Module):
-    """Encoder and whole decoder: tell slices apart, restore them, and deceive a discriminator (paper, section 3).
+class DiRA(Method):
+    """Encoder and whole decoder: discriminate slices, restore them, and deceive a discriminator (paper, section 3).
 
     A spatial view x1 of each slice and another, x2, are disturbed by T (intensities, cutout, shuffled windows):
 
@@ -45,11 +46,9 @@ class DiRA(nn.Module):
     learning_rate = 0.01
     """JCL's, whose contrastive loss is of this kind; not tuned. The paper has Adam."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         discriminative_weight: float = 1.0,
         restorative_weight: float = 10.0,
@@ -60,14 +59,11 @@ class DiRA(nn.Module):
         channels: int = 1,
         windows: int = 4,
         discriminator_width: int = 64,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, restoring layer and discriminator around `backbone`, and the teacher.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             discriminative_weight: lambda_dis (paper: 1).
             restorative_weight: lambda_res (paper: 10).
             adversarial_weight: lambda_adv (paper: 0.001); 0 leaves the discriminator out.
@@ -77,26 +73,20 @@ class DiRA(nn.Module):
             channels: of the slices.
             windows: windows that are cut out, and as many that are shuffled, in each view (0: intensities only).
             discriminator_width: channels of its first layer.
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, **ranges)
         self.discriminative_weight, self.restorative_weight = discriminative_weight, restorative_weight
         self.adversarial_weight = adversarial_weight
         self.temperature, self.momentum = temperature, momentum
         self.channels, self.windows = channels, windows
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.intensity = IntensityRanges()
-        network = cast("Backbone", backbone)
-        blocks = network.blocks
-        self.projector = InstanceProjector(network.feature_channels[-1], projection)
-        self.restorer = nn.Conv2d(network.decoder_channels(blocks), channels, 1)
+        blocks = backbone.blocks
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        self.restorer = nn.Conv2d(backbone.decoder_channels(blocks), channels, 1)
         self.discriminator = Discriminator(channels, discriminator_width) if adversarial_weight else None
         self.teacher = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
-        self.transfers = network.parts(blocks)
+        self.pretrained_modules = backbone.submodule_names(blocks)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """The disturbed views T(x1) of all slices and then T(x2), and the undisturbed x1.
@@ -106,20 +96,19 @@ class DiRA(nn.Module):
         """
         if batch.images.shape[1] != self.channels:
             raise UsageError(f"slices of {batch.images.shape[1]} channels: set --method.channels to that")
-        first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
+        first, second = self.two_views(batch, generator)
         disturbed = [self._disturb(view, generator) for view in (first, second)]
         return torch.cat(disturbed), first
 
-    def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The three losses, their weighted sum, and the collapse monitor (see `Method`)."""
-        network = cast("Backbone", self.backbone)
         query, key = views[0].chunk(2)
         target = views[1]
-        features = network.encode(query)
+        features = self.backbone.encode(query)
         q = gather(self.projector(features[-1]))
         with torch.no_grad():
-            k = gather(self.teacher_projector(cast("Backbone", self.teacher).encode(key)[-1]))
-        restored = crop_like(self.restorer(network.decode(features)), target).float()
+            k = gather(self.teacher_projector(self.teacher.encode(key)[-1]))
+        restored = crop_like(self.restorer(self.backbone.decode(features)), target).float()
         losses = {
             "discriminative": contrast(q, k, temperature=self.temperature),
             "restorative": gather((restored - target).square().mean((1, 2, 3))).mean(),
@@ -133,8 +122,8 @@ class DiRA(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """The teacher follows the student."""
-        follow(self.teacher, self.backbone, self.momentum)
-        follow(self.teacher_projector, self.projector, self.momentum)
+        update_ema(self.teacher, self.backbone, self.momentum)
+        update_ema(self.teacher_projector, self.projector, self.momentum)
 
     def _disturb(self, images: Tensor, generator: Generator) -> Tensor:
         """T: intensities, and then windows that are shuffled or emptied."""

@@ -1,30 +1,31 @@
-"""GCL: contrastive learning of global and local features in two stages (Chaitanya et al., 2020, arXiv:2006.10511)."""
+"""GCL: contrastive learning of global and local features in two phases (Chaitanya et al., 2020, arXiv:2006.10511)."""
 
-from typing import cast
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
+from jcl.backbones._surgery import frozen
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
+from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.heads import InstanceProjector
-from jcl.parts import frozen
-from jcl.saved_number import keep_number, number, set_number
-from jcl.similarity import cosines
-from jcl.views import AffineRanges, IntensityRanges, jitter, random_view
+from jcl.losses.similarity import cosines
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import InstanceProjector
+from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
 
 __all__ = ["GCL"]
 
 NO_NEGATIVE = -1e9
-"""Exponent of what is no negative: finite, so that an anchor without any has a gradient of 0 instead of NaN."""
+"""Exponent of what is not a negative: finite, so that an anchor without any has a gradient of 0 instead of NaN."""
 
 
-class GCL(nn.Module):
+class GCL(Method):
     """First the encoder with a global loss, then the decoder with a local one, the encoder frozen (paper, section 3).
 
     Both losses are means, over the ordered positive pairs (i, j), of
@@ -33,12 +34,12 @@ class GCL(nn.Module):
 
     with the cosine similarity; other positives are in no denominator, unlike in PCL.
 
-    *Stage one* (projector g1): rows are two augmented views of each slice. Volumes are cut into
+    *Phase one* (projector g1): rows are two augmented views of each slice. Volumes are cut into
     `partitions` equal parts. N_i are the rows of other parts, of any volume. With `positives="partition"` (G^D, the
     default and that of the authors' scripts) all rows of the same part are positives; with `"views"` (G^D-) only
     the other view of the slice is, and the rest of the part is left out.
 
-    *Stage two* (L^R; projector g2): the encoder is frozen, its batch normalisation too. The rows
+    *Phase two* (L^R; projector g2): the encoder is frozen, its batch normalisation too. The rows
     are 13 regions of region x region pixels on a lattice in the output of decoder block `blocks`, in two
     intensity-transformed views of a slice. The same region of the other view is positive; N_i are all other
     regions of both views of this slice.
@@ -47,7 +48,7 @@ class GCL(nn.Module):
     part of the same volume are positives too; g1 pools instead of flattening, so that any size fits; the authors'
     network has six levels and five decoder blocks and trains three of them, to a quarter of the image's
     sides, which 2 of our 4 blocks reach; the authors' program takes the 5 nearest regions as negatives to save
-    memory and maps each region to 128 channels before comparing. The views of stage one have no intensity
+    memory and maps each region to 128 channels before comparing. The views of phase one have no intensity
     transform, as those of all methods here.
     """
 
@@ -58,7 +59,7 @@ class GCL(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         positives: str = "partition",
         partitions: int = 4,
@@ -66,73 +67,64 @@ class GCL(nn.Module):
         region: int = 3,
         temperature: float = 0.1,
         projection: int = 128,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the two projectors around `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             positives: of the global loss: `partition` (G^D) or `views` (G^D-).
             partitions: equal parts of a volume (paper: 4).
-            blocks: decoder blocks of stage two.
+            blocks: decoder blocks of phase two.
             region: side of a local region in pixels of the decoder's output (paper: 3).
             temperature: t of both losses (paper: 0.1).
             projection: channels of the global projections (paper: 128).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
 
         Raises:
             UsageError: `positives` or `blocks` has a value that is not offered.
         """
-        super().__init__()
+        super().__init__(backbone, **ranges)
         if positives not in ("partition", "views"):
             raise UsageError(f"positives is {positives!r}; it can be partition or views")
         if blocks < 1:
-            raise UsageError(f"blocks is {blocks}; stage two needs a decoder block, 1 at least")
-        self.backbone = backbone
+            raise UsageError(f"blocks is {blocks}; phase two needs a decoder block, 1 at least")
         self.positives, self.partitions = positives, partitions
         self.blocks, self.region, self.temperature = blocks, region, temperature
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.intensity = IntensityRanges()
-        network = cast("Backbone", backbone)
-        self.global_projector = InstanceProjector(network.feature_channels[-1], projection)
-        channels = network.decoder_channels(blocks)
+        self.global_projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        channels = backbone.decoder_channels(blocks)
         self.local_projector = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, channels, 1, bias=False),
         )
-        self.transfers = network.parts(blocks)
-        keep_number(self, "phase", 0)
+        self.pretrained_modules = backbone.submodule_names(blocks)
+        register_host_scalar(self, "phase", 0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
-        """Two views of each slice: with spatial augmentation in stage one, with intensities changed in stage two.
+        """Two views of each slice: with spatial augmentation in phase one, with intensities changed in phase two.
 
         Raises:
-            UsageError: the slices are too small for the regions of stage two; said before stage one begins.
+            UsageError: the slices are too small for the regions of phase two; said before phase one begins.
         """
         self._check_size(batch.images)
-        if self._stage() == 0:
-            return (torch.cat([random_view(batch.images, self.affine, generator=generator) for _ in range(2)]),)
+        if self._phase() == 0:
+            return (torch.cat(self.two_views(batch, generator)),)
         return (torch.cat([jitter(batch.images, self.intensity, generator=generator) for _ in range(2)]),)
 
-    def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
-        """The loss of the current stage, and the collapse monitor (see `Method`) of its rows."""
-        return self._global(views[0], batch) if self._stage() == 0 else self._local(views[0])
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
+        """The loss of the current phase, and the collapse monitor (see `Method`) of its rows."""
+        return self._global(views[0], batch) if self._phase() == 0 else self._local(views[0])
 
     def after_step(self, progress: float) -> None:
-        """Stage two begins at half of the run."""
-        set_number(self, "phase", min(int(progress * self.phases), self.phases - 1))
+        """Phase two begins at half of the run."""
+        set_host_scalar(self, "phase", min(int(progress * self.phases), self.phases - 1))
 
-    def _stage(self) -> int:
-        return number(self, "phase")
+    def _phase(self) -> int:
+        return host_scalar(self, "phase")
 
     def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
-        z = self.global_projector(cast("Backbone", self.backbone).encode(views)[-1])
+        z = self.global_projector(self.backbone.encode(views)[-1])
         first, second = (gather(block) for block in z.chunk(2))
         parts = partition(gather(batch.positions), self.partitions)
         positives, negatives = global_masks(parts, across=self.positives == "partition")
@@ -141,10 +133,9 @@ class GCL(nn.Module):
         return {"loss": mean_of_pairs(losses, positives), **collapse_monitor(first, second)}
 
     def _local(self, views: Tensor) -> dict[str, Tensor]:
-        network = cast("Backbone", self.backbone)
-        with frozen(self.backbone, network.parts(0)):
-            features = network.encode(views)
-        maps = self.local_projector(network.decode(features, blocks=self.blocks))
+        with frozen(self.backbone, self.backbone.submodule_names(0)):
+            features = self.backbone.encode(views)
+        maps = self.local_projector(self.backbone.decode(features, blocks=self.blocks))
         first, second = regions(maps, self.region).chunk(2)
         rows = torch.cat([first, second], dim=1)
         positives, negatives = local_masks(first.shape[1], device=rows.device)
@@ -153,10 +144,9 @@ class GCL(nn.Module):
         return {"loss": loss, **collapse_monitor(gather(first).flatten(0, 1), gather(second).flatten(0, 1))}
 
     def _check_size(self, images: Tensor) -> None:
-        network = cast("Backbone", self.backbone)
-        levels = network.blocks
+        levels = self.backbone.blocks
         least = 5 * self.region * 2 ** (levels - self.blocks)
-        if min(-(-side // network.stride) * network.stride for side in images.shape[-2:]) < least:
+        if min(-(-side // self.backbone.stride) * self.backbone.stride for side in images.shape[-2:]) < least:
             raise UsageError(
                 f"slices of {images.shape[-2]}x{images.shape[-1]} have no room for 13 local regions: set region below "
                 f"{self.region} or blocks above {self.blocks} (--method.region, --method.blocks)"

@@ -1,27 +1,27 @@
 """MoCo v2: a slice's view against a queue of keys of a slow copy (He et al., 2020, arXiv:1911.05722; 2003.04297)."""
 
-from typing import cast
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
+from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.heads import InstanceProjector
-from jcl.losses import queue_info_nce
-from jcl.memory import Queue
-from jcl.similarity import unit
-from jcl.teacher import follow, make_teacher
-from jcl.views import AffineRanges, random_view
+from jcl.losses.contrastive import queue_info_nce
+from jcl.losses.similarity import unit
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import InstanceProjector
+from jcl.ssl.memory_bank import MemoryBank
+from jcl.ssl.momentum import make_teacher, update_ema
 
 __all__ = ["MoCo"]
 
 
-class MoCo(nn.Module):
+class MoCo(Method):
     """Encoder and projector for the queries q, a teacher of both for the keys k (paper, section 3.2).
 
         L = mean_i - log( exp(q_i.k_i / t) / (exp(q_i.k_i / t) + sum_j exp(q_i.u_j / t)) )        (equation 1)
@@ -48,63 +48,50 @@ class MoCo(nn.Module):
     learning_rate = 0.01
     """The paper's 0.03 for 256 images is 0.002 for 16 slices, but for a million steps."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         temperature: float = 0.2,
         momentum: float = 0.999,
         queue: int = 4096,
         groups: int = 2,
         projection: int = 128,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, teacher and queue around `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             temperature: t (MoCo v2: 0.2; MoCo: 0.07).
             momentum: of the teacher (paper: 0.999).
             queue: keys of earlier batches that are kept (paper: 65536).
             groups: parts of a batch that are normalised each by itself (paper: 8 GPUs); 1 is plain batch
                 normalisation.
             projection: channels of the projections (paper: 128).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
 
         Raises:
             UsageError: `queue` or `groups` is less than 1.
         """
-        super().__init__()
+        super().__init__(backbone, **ranges)
         for name, value in (("queue", queue), ("groups", groups)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it has to be at least 1")
-        self.backbone = backbone
         self.temperature, self.momentum, self.groups = temperature, momentum, groups
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        network = cast("Backbone", backbone)
-        self.projector = InstanceProjector(network.feature_channels[-1], projection)
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
-        self.queue = Queue(
+        self.queue = MemoryBank(
             keys=unit(torch.randn(queue, projection)),
             volumes=torch.full((queue,), -1),  # of no slice
             positions=torch.zeros(queue),
         )
         self.arrived: dict[str, Tensor] = {}
-        self.transfers = network.parts(0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """Two augmented views of each slice, of the query and of the key."""
-        query, key = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
-        return query, key
+        return self.two_views(batch, generator)
 
-    def forward(self, views: tuple[Tensor, Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss and the collapse monitor of queries and keys (see `Method`)."""
         queries = gather(self.projector(encode_in_runs(self.backbone, views[0], self.groups)))
         with torch.no_grad():
@@ -120,8 +107,8 @@ class MoCo(nn.Module):
         if self.arrived:
             self.queue.push(**self.arrived)
             self.arrived = {}
-        follow(self.teacher_backbone, self.backbone, self.momentum)
-        follow(self.teacher_projector, self.projector, self.momentum)
+        update_ema(self.teacher_backbone, self.backbone, self.momentum)
+        update_ema(self.teacher_projector, self.projector, self.momentum)
 
     def _own_keys(self, volumes: Int[Tensor, " n"], positions: Float[Tensor, " n"]) -> Bool[Tensor, "n k"]:
         """Which queued keys are of the same slice as which row."""
@@ -129,15 +116,15 @@ class MoCo(nn.Module):
         return same_volume & (positions[:, None] == self.queue["positions"])
 
 
-def encode_in_runs(backbone: nn.Module, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
+def encode_in_runs(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
     """Bottleneck of a batch in groups of rows that follow each other: of 0 1 2 3, (0 1) and (2 3)."""
     parts = images.tensor_split(min(groups, len(images)))
-    return torch.cat([cast("Backbone", backbone).encode(part)[-1] for part in parts])
+    return torch.cat([backbone.encode(part)[-1] for part in parts])
 
 
-def encode_dealt_out(backbone: nn.Module, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
+def encode_dealt_out(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
     """Bottleneck of a batch in groups dealt out as cards are: of 0 1 2 3, (0 2) and (1 3)."""
     groups = min(groups, len(images))
     rows = torch.arange(len(images), device=images.device)
-    features = torch.cat([cast("Backbone", backbone).encode(images[first::groups])[-1] for first in range(groups)])
+    features = torch.cat([backbone.encode(images[first::groups])[-1] for first in range(groups)])
     return features[torch.cat([rows[first::groups] for first in range(groups)]).argsort()]

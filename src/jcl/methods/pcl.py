@@ -1,23 +1,23 @@
 """PCL: positional contrastive learning (Zeng et al., 2021, arXiv:2106.09157)."""
 
-from typing import cast
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor, nn
+from torch import Tensor
 
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
-from jcl.heads import InstanceProjector
-from jcl.losses import info_nce, position_mask
-from jcl.views import AffineRanges, random_view
+from jcl.distributed.comm import gather
+from jcl.losses.contrastive import info_nce, position_mask
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import InstanceProjector
 
 __all__ = ["PCL"]
 
 
-class PCL(nn.Module):
+class PCL(Method):
     """An encoder whose slices attract each other where they are near in relative position (paper, section 2).
 
     Two augmented views of each slice go through the encoder and a projector; all 2n projections are contrasted
@@ -30,59 +30,40 @@ class PCL(nn.Module):
     no decoder is the same loss.
 
     Adapted: the paper's L sums over anchors, ours is the mean, and the authors' program multiplies it by t / 0.07
-    besides; projections of one convolutional stage pooled, as in JCL's appendix, whatever the size of the slice.
+    besides; projections of one convolutional level pooled, as in JCL's appendix, whatever the size of the slice.
     """
 
     learning_rate = 0.01
     """JCL's, whose L_g this is; the authors' 0.1 is for 32 slices, and collapses JCL on small collections."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         temperature: float = 0.1,
         threshold: float = 0.1,
         projection: int = 128,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the projector behind the encoder of `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             temperature: t (paper: 0.1).
             threshold: slices nearer than this in relative position are positives (paper, CHD: 0.1); 0 is SimCLR.
             projection: channels of the projections (paper: 128).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, **ranges)
         self.temperature, self.threshold = temperature, threshold
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        network = cast("Backbone", backbone)
-        self.projector = InstanceProjector(network.feature_channels[-1], projection)
-        self.transfers = network.parts(0)
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
 
-    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
-        """Two augmented views of each slice: the first of all slices, then the second."""
-        return (torch.cat([random_view(batch.images, self.affine, generator=generator) for _ in range(2)]),)
-
-    def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""
-        z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
+        z = self.projector(self.backbone.encode(views[0])[-1])
         first, second = (gather(block) for block in z.chunk(2))
         rows = torch.cat([first, second])
         positives = positive_pairs(gather(batch.positions), self.threshold)
         loss = info_nce(rows, rows, positives, temperature=self.temperature)
         return {"loss": loss, **collapse_monitor(first, second)}
-
-    def after_step(self, progress: float) -> None:
-        """Nothing to update."""
 
 
 def positive_pairs(positions: Float[Tensor, " n"], threshold: float) -> Bool[Tensor, "two_n two_n"]:

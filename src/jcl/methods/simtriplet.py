@@ -1,22 +1,22 @@
 """SimTriplet: SimSiam with a neighbouring slice as third image (Liu et al., 2021, arXiv:2103.05585)."""
 
-from typing import cast
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
-from jcl.similarity import cosine
-from jcl.views import AffineRanges, random_view
+from jcl.distributed.comm import gather
+from jcl.losses.similarity import cosine
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
 
 __all__ = ["SimTriplet"]
 
 
-class SimTriplet(nn.Module):
+class SimTriplet(Method):
     """Encoder, projector and predictor; a slice attracts its other view and a view of its neighbour (paper, section 2).
 
     With D(p, z) = - cosine(p, stopgrad(z)), x1 and x2 two views of a slice and x3 a view of its neighbour,
@@ -37,53 +37,37 @@ class SimTriplet(nn.Module):
     learning_rate = 0.01
     """JCL's; not tuned. SimSiam's rule 0.05 n / 256 would give 0.003 for 16 slices, in runs far longer than ours."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         neighbourhood: float = 0.1,
         projection: int = 2048,
         bottleneck: int = 512,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector and predictor behind the encoder of `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             neighbourhood: farthest that a neighbour may be, in relative position (0: no neighbours, SimSiam).
             projection: channels of projections and predictions (paper, as SimSiam: 2048).
             bottleneck: hidden channels of the predictor (paper, as SimSiam: 512).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, **ranges)
         self.neighbourhood = neighbourhood
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        network = cast("Backbone", backbone)
         self.projector = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            *_linear_unit(network.feature_channels[-1], projection),
+            *_linear_unit(backbone.feature_channels[-1], projection),
             *_linear_unit(projection, projection),
             nn.Linear(projection, projection, bias=False),
             nn.BatchNorm1d(projection),
         )
         self.predictor = nn.Sequential(*_linear_unit(projection, bottleneck), nn.Linear(bottleneck, projection))
-        self.transfers = network.parts(0)
 
-    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
-        """Two augmented views of each slice: the first of all slices, then the second."""
-        return (torch.cat([random_view(batch.images, self.affine, generator=generator) for _ in range(2)]),)
-
-    def forward(self, views: tuple[Tensor], batch: SliceBatch) -> dict[str, Tensor]:
+    def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, its two terms (inter-sample: per slice of the batch), `paired`, and the collapse monitor."""
-        z = self.projector(cast("Backbone", self.backbone).encode(views[0])[-1])
+        z = self.projector(self.backbone.encode(views[0])[-1])
         p1, p2 = (gather(block) for block in self.predictor(z).chunk(2))
         z1, z2 = (gather(block) for block in z.detach().chunk(2))
         near, found = neighbours(gather(batch.positions), gather(batch.volumes), self.neighbourhood)
@@ -96,9 +80,6 @@ class SimTriplet(nn.Module):
             "paired": found.float().mean(),
             **collapse_monitor(z1, z2),
         }
-
-    def after_step(self, progress: float) -> None:
-        """Nothing to update."""
 
 
 def neighbours(

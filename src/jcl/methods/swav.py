@@ -1,22 +1,23 @@
 """SwAV: one view predicts to which prototypes the other was assigned (Caron et al., 2020, arXiv:2006.09882)."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from jcl.augment.spatial import AffineRanges, random_affine, shrink, warp
 from jcl.backbones import Backbone
-from jcl.collapse import collapse_monitor
 from jcl.data.batches import SliceBatch
-from jcl.distributed import gather
+from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.heads import MLP
-from jcl.memory import Queue
-from jcl.saved_number import keep_number, number, set_number
-from jcl.similarity import unit
-from jcl.views import AffineRanges, random_affine, random_view, shrink, warp
+from jcl.losses.similarity import unit
+from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.collapse import collapse_monitor
+from jcl.ssl.heads import MLP
+from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
+from jcl.ssl.memory_bank import MemoryBank
 
 __all__ = ["SwAV"]
 
@@ -27,7 +28,7 @@ SMALL = 2
 """How many times smaller the side of a small crop is."""
 
 
-class SwAV(nn.Module):
+class SwAV(Method):
     """Encoder, projector z and prototypes c, all of unit length (paper, section 3.1).
 
         L = mean over views s != t of  l(z_t, q_s),   l(z, q) = - sum_k q_k log softmax_k(z.c_k / t)
@@ -48,11 +49,9 @@ class SwAV(nn.Module):
     learning_rate = 0.01
     """The paper's 0.6 for 256 images (LARS) is 0.04 for 16 slices, which SGD does not allow."""
 
-    phases = 1
-
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         *,
         temperature: float = 0.1,
         epsilon: float = 0.05,
@@ -63,14 +62,11 @@ class SwAV(nn.Module):
         small_crops: int = 0,
         projection: int = 128,
         hidden: int = 512,
-        rotation: float = 30.0,
-        scale: float = 0.3,
-        translation: float = 0.1,
+        **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, prototypes and queue around `backbone`.
 
         Args:
-            backbone: see `jcl.backbones.Backbone`.
             temperature: t of the prediction (paper: 0.1).
             epsilon: how soft the codes are (paper: 0.05).
             prototypes: how many there are (paper: 3000).
@@ -80,34 +76,27 @@ class SwAV(nn.Module):
             small_crops: further views of half the side, cut from the slice, that only predict (paper: 6).
             projection: channels of the projections (paper: 128).
             hidden: hidden channels of the projector (paper: 2048).
-            rotation: degrees to either side.
-            scale: 0.3 is a factor from 0.7 to 1.3.
-            translation: shift as a share of the side.
 
         Raises:
             UsageError: a number is too small.
         """
-        super().__init__()
+        super().__init__(backbone, **ranges)
         for name, value, least in (("prototypes", prototypes, 1), ("queue", queue, 0), ("small_crops", small_crops, 0)):
             if value < least:
                 raise UsageError(f"{name} is {value}; it has to be at least {least}")
-        self.backbone = backbone
         self.temperature, self.epsilon = temperature, epsilon
         self.queue_from, self.frozen_until, self.small_crops = queue_from, frozen_until, small_crops
-        self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
-        network = cast("Backbone", backbone)
-        self.projector = MLP(network.feature_channels[-1], hidden, projection)
+        self.projector = MLP(backbone.feature_channels[-1], hidden, projection)
         self.prototypes = nn.Parameter(unit(torch.randn(prototypes, projection)))
         places = torch.zeros(queue, projection)
-        self.queue = Queue(first=places, second=places.clone()) if queue else None
+        self.queue = MemoryBank(first=places, second=places.clone()) if queue else None
         self.arrived: dict[str, Tensor] = {}
-        keep_number(self, "progress", 0.0)
-        self.transfers = network.parts(0)
+        register_host_scalar(self, "progress", 0.0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, ...]:
         """Two views of each slice, the first of all slices, then the second; and in the same way the small crops."""
         images = batch.images
-        large = torch.cat([random_view(images, self.affine, generator=generator) for _ in range(2)])
+        large = torch.cat(self.two_views(batch, generator))
         if not self.small_crops:
             return (large,)
         small = [small_crop(images, self.affine, generator=generator) for _ in range(self.small_crops)]
@@ -115,10 +104,9 @@ class SwAV(nn.Module):
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss and the collapse monitor (see `Method`)."""
-        network = cast("Backbone", self.backbone)
-        pooled = torch.cat([network.encode(view)[-1].mean(dim=(2, 3)) for view in views])
+        pooled = torch.cat([self.backbone.encode(view)[-1].mean(dim=(2, 3)) for view in views])
         z = [unit(gather(rows)) for rows in self.projector(pooled).chunk(2 + self.small_crops)]
-        prototypes = self.prototypes.detach() if number(self, "progress") < self.frozen_until else self.prototypes
+        prototypes = self.prototypes.detach() if host_scalar(self, "progress") < self.frozen_until else self.prototypes
         scores = [_scores(rows, prototypes) for rows in z]
         self.arrived = {"first": z[0].detach(), "second": z[1].detach()}
         codes = [self._codes("first", scores[0]), self._codes("second", scores[1])]
@@ -131,13 +119,13 @@ class SwAV(nn.Module):
         if self.queue is not None and self.arrived:
             self.queue.push(**self.arrived)
         self.arrived = {}
-        set_number(self, "progress", progress)
+        set_host_scalar(self, "progress", progress)
 
     @torch.no_grad()
     def _codes(self, name: str, scores: Float[Tensor, "m k"]) -> Float[Tensor, "m k"]:
         """Codes of a view, spread over the prototypes together with the queue where that is in use."""
         count = len(scores)
-        if self.queue is not None and number(self, "progress") >= self.queue_from and self.queue.full():
+        if self.queue is not None and host_scalar(self, "progress") >= self.queue_from and self.queue.full():
             scores = torch.cat([scores, _scores(self.queue[name], self.prototypes)])
         return sinkhorn(scores, epsilon=self.epsilon)[:count]
 

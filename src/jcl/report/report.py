@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jcl.checkpoint import write_atomically
 from jcl.config import ReportConfig
 from jcl.errors import UsageError
-from jcl.report.figures import draw_pretrainings, draw_table
-from jcl.report.grid import Benchmark, read_benchmark
-from jcl.report.latex import latex_tables
-from jcl.report.markdown import markdown_tables
+from jcl.files import write_atomically
+from jcl.locks import locked_file
+from jcl.parallel.progress import at_work
+from jcl.report.figures.draw import draw_pretrainings, draw_table
+from jcl.report.formats.csv_tables import as_csv, csv_rows, summary_rows
+from jcl.report.formats.latex import latex_tables
+from jcl.report.formats.markdown import markdown_document
 from jcl.report.page.content import make_content
-from jcl.report.page.page import GENERATOR, render
-from jcl.report.spreadsheet import as_csv, csv_rows, summary_rows
-from jcl.report.statistics import Summaries, summarise_benchmark
-from jcl.runlog import tell
+from jcl.report.page.render import GENERATOR, render
+from jcl.report.stats.results import read_benchmark
+from jcl.report.stats.summary import summarise_benchmark
+from jcl.training.logger import log_rank0
 
 __all__ = ["report"]
 
@@ -31,39 +33,37 @@ def report(config: ReportConfig) -> Path:
     """Write the page of a benchmark, finished or not; returns its path.
 
     Raises:
-        UsageError: `out` is no name of a page, or a file would be lost that no report has written.
-        DataError: the folder is no benchmark's, something in it cannot be read, or a file cannot be written.
+        UsageError: `out` is not the name of a page, or a file would be lost that no report has written.
+        DataError: the folder is not a benchmark's, something in it cannot be read, or a file cannot be written.
     """
     beside = {end: config.out.with_name(f"{config.out.stem}{end}") for end in BESIDE}
     _check(config.out, list(beside.values()))
-    benchmark = read_benchmark(config.folder)
-    summaries = summarise_benchmark(benchmark)
-    content = make_content(
-        benchmark,
-        summaries,
-        {grid.name: draw_table(benchmark, grid, summaries[grid.name]) for grid in benchmark.tables},
-        draw_pretrainings(benchmark),
-        [(path.name, BESIDE[end]) for end, path in beside.items()],
-    )
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    for end, text in _texts(benchmark, summaries).items():
-        _write(beside[end], text)
-    size = _write(config.out, render(content))
-    tell(f"{config.out}: {content.state.headline} {size / 1e6:.1f} MB")
-    return config.out
-
-
-def _texts(benchmark: Benchmark, summaries: Summaries) -> dict[str, str]:
-    return {
-        ".md": markdown_tables(benchmark, summaries),
-        ".tex": latex_tables(benchmark, summaries),
+    benchmark = read_benchmark(config.folder, trust_code=config.trust_code)
+    with at_work("report"):
+        summaries = summarise_benchmark(benchmark)
+        content = make_content(
+            benchmark,
+            summaries,
+            {grid.name: draw_table(benchmark, grid, summaries[grid.name]) for grid in benchmark.tables},
+            draw_pretrainings(benchmark),
+            [(path.name, BESIDE[end]) for end, path in beside.items()],
+        )
+    texts = {
+        ".md": markdown_document(content),
+        ".tex": latex_tables(content),
         ".csv": as_csv(csv_rows(benchmark)),
         "-summary.csv": as_csv(summary_rows(benchmark, summaries)),
     }
+    with locked_file(config.out):
+        for end, text in texts.items():
+            _write(beside[end], text)
+        size = _write(config.out, render(content))
+    log_rank0(f"{config.out}: {content.state.headline} {size / 1e6:.1f} MB")
+    return config.out
 
 
 def _write(path: Path, text: str) -> int:
-    """Bytes of a name that are no UTF-8 become question marks; returns the size."""
+    """Bytes of a name that are not UTF-8 become question marks; returns the size."""
     content = text.encode("utf-8", "replace")
     write_atomically(path, content)
     return len(content)

@@ -1,8 +1,9 @@
 """Evaluation: segment the test patients of a fine-tuned run and score them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,22 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from jcl.checkpoint import write_json
+from jcl.checks.findings import name_some
 from jcl.config import EvaluateConfig
+from jcl.data.manifest import IGNORE
+from jcl.data.population import check_to_score
 from jcl.data.splits import Split, read_split
 from jcl.data.store import Store
-from jcl.device import resolve_device, resolve_precision
+from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
+from jcl.files import write_json
+from jcl.inference.predictor import NotFiniteError, class_scores, ready_to_segment
+from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
-from jcl.progress import progress_bar
-from jcl.runs import load_network
-from jcl.segment import class_scores, ready_to_segment
+from jcl.parallel.progress import ProgressBar
+from jcl.text import printable
+from jcl.training.initial_run import images_of, patients_seen
+from jcl.training.run_folder import load_network, weights_digest
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -33,32 +40,41 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             with --store), has other classes, lacks a test patient or labels, or the file cannot be written.
         UsageError: `config.out` is a folder.
     """
+    check_numbers(config)
     _check_out(config.out)
-    network, info = load_network(config.run)
+    network, info = load_network(config.run, trust_code=config.trust_code)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     ready_to_segment(network, device, precision)
     with closing(_open_store(config, info)) as store:
         split = read_split(config.run / "split.json")
-        chosen = _test_cases(store, split)
+        chosen = _test_cases(store, split, config)
+        if config.store is not None:
+            _say_who_was_seen(config.run, store, chosen)
         entries: list[dict[str, Any]] = []
-        with progress_bar("evaluate") as bar:
-            task = bar.add_task("evaluate", total=len(chosen), note="")
+        slices = sum(store.cases[case].slices for case in chosen)
+        with ProgressBar("evaluate", total=len(chosen), work=slices) as bar:
             for case in chosen:
-                predicted = _segment_case(network, store, case, config.batch_size, device, precision)
+                record = store.cases[case]
+                within = partial(bar.within, note=record.case, work=record.slices)
+                try:
+                    predicted = _segment_case(network, store, case, config.batch_size, device, precision, within)
+                except NotFiniteError as error:
+                    raise DataError(f"{store.path}: {record.case}: {error}") from error
                 entries += _score(store, case, predicted, unit=config.unit)
-                bar.advance(task)
+                bar.advance(record.case, record.slices)
         results = {
             "cases": entries,
             **summarise(entries),
             "unit": config.unit,
-            "run": str(config.run),
-            "store": str(store.path),
+            "run": config.run.resolve().name,  # no path, which has no meaning elsewhere
+            "weights_digest": weights_digest(config.run),
+            "store": store.path.resolve().name,
             "store_digest": store.digest,
             "split": {part: list(getattr(split, part)) for part in ("train", "validation", "test")},
             "versions": info["versions"],
         }
-    write_json(config.out, results)
+    write_json(config.out, results, seal=True)
     return results
 
 
@@ -89,17 +105,25 @@ def _open_store(config: EvaluateConfig, info: dict[str, Any]) -> Store:
     return store
 
 
-def _test_cases(store: Store, split: Split) -> list[int]:
+def _test_cases(store: Store, split: Split, config: EvaluateConfig) -> list[int]:
     """Numbers of the labelled cases of the test patients.
 
     A store with none of the split's patients is an external set, of which all are test patients. One that has
     some of them but lacks test patients is refused: neither training patients nor a part of the test patients
-    may pass for the test.
+    may pass for the test. Of a run without test patients, all those of a named store are tested that it did not train
+    on.
     """
     present = {record.patient for record in store.cases}
     tested = set(split.test)
     if not present & {*split.train, *split.validation, *split.test}:
         tested = present
+    elif not tested:
+        tested = set() if config.store is None else present - {*split.train, *split.validation}
+        if not tested:
+            raise DataError(
+                f"{config.run}: trained on all labelled patients of {store.path}, so that there are no test patients; "
+                "name a store of other labelled patients with --store, or train with --fold 0 to leave some out"
+            )
     if missing := sorted(tested - present):
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{store.path}: lacks {len(missing)} of the {len(tested)} test patients of this run ({names})")
@@ -108,29 +132,64 @@ def _test_cases(store: Store, split: Split) -> list[int]:
     if not labelled:
         raise DataError(f"{store.path}: no labelled case of the {len(tested)} test patients of this run")
     if unlabelled := [store.cases[number].case for number in chosen if number not in labelled]:
-        print(f"without labels, so not scored: {', '.join(unlabelled)}", file=sys.stderr)
+        print(printable(f"without labels, so not scored: {', '.join(unlabelled)}"), file=sys.stderr)
+    check_to_score(store, labelled)
     return labelled
 
 
+def _say_who_was_seen(run: Path, store: Store, chosen: Sequence[int]) -> None:
+    """Another store may have images that the run was trained on, with labels or without, under other names."""
+    images = images_of(store.cases[number] for number in chosen)
+    trained = patients_seen(run, images, store.digest, before=False).patients
+    if trained:
+        said = (
+            f"warning: {store.path} has images that {run} was trained on ({name_some(sorted(trained))}), under other "
+            "names; these scores are too good: leave these patients out of the store"
+        )
+        print(printable(said), file=sys.stderr)
+    seen = patients_seen(run, images, store.digest).patients - trained
+    if seen:
+        said = f"the pre-training of {run} saw the images (no labels) of {len(seen)} of the {len(images)} test patients"
+        print(printable(f"{said}: {name_some(sorted(seen))}"), file=sys.stderr)
+
+
 def _segment_case(
-    network: nn.Module, store: Store, case: int, batch_size: int, device: torch.device, precision: torch.dtype
+    network: nn.Module,
+    store: Store,
+    case: int,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+    within: Callable[[float], None],
 ) -> UInt8[np.ndarray, "d h w"]:
     labels: list[UInt8[np.ndarray, "s h w"]] = []
-    for start in range(0, store.cases[case].slices, max(1, batch_size)):
-        numbers = range(start, min(start + max(1, batch_size), store.cases[case].slices))
+    for start in range(0, store.cases[case].slices, batch_size):
+        numbers = range(start, min(start + batch_size, store.cases[case].slices))
         images = np.stack([store.image(case, number) for number in numbers])
         batches = class_scores(network, images, batch_size=batch_size, device=device, precision=precision)
         labels += [scores[:, :, *store.content(case)].argmax(1).to(torch.uint8).cpu().numpy() for scores in batches]
+        within(numbers.stop / store.cases[case].slices)
     return np.concatenate(labels)
 
 
 def _score(store: Store, case: int, predicted: UInt8[np.ndarray, "d h w"], *, unit: str) -> Iterable[dict[str, Any]]:
     record = store.cases[case]
     truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
+    ignored = truth == IGNORE if store.ignores else None
     classes, name = store.class_names, {"case": record.case, "patient": record.patient}
     if unit == "case":
-        return [{**name, "classes": score_case(predicted, truth, classes=classes, spacing=record.spacing)}]
+        scores = score_case(predicted, truth, classes=classes, spacing=record.spacing, ignored=ignored)
+        return [{**name, "classes": scores}]
     return [
-        {**name, "slice": number, "classes": score_case(*pair, classes=classes, spacing=record.spacing[1:])}
+        {
+            **name,
+            "slice": number,
+            "classes": score_case(
+                *pair,
+                classes=classes,
+                spacing=record.spacing[1:],
+                ignored=None if ignored is None else ignored[number],
+            ),
+        }
         for number, pair in enumerate(zip(predicted, truth, strict=True))
     ]

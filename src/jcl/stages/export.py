@@ -5,23 +5,25 @@ import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from jcl.backbones import Backbone
 from jcl.config import ExportConfig
-from jcl.data.imagefile import write_error
 from jcl.errors import UsageError
-from jcl.exporters.card import scores_of
-from jcl.exporters.contents import need
-from jcl.exporters.hub import PACKAGES as HUB
-from jcl.exporters.hub import push, write_hub
-from jcl.exporters.monai import write_monai
-from jcl.exporters.nnunet import write_nnunet
-from jcl.exporters.onnx import PACKAGES as ONNX
-from jcl.exporters.onnx import write_onnx
-from jcl.loading import load_trained, read_trained
+from jcl.export.card import scores_of
+from jcl.export.contents import need
+from jcl.export.hub import PACKAGES as HUB
+from jcl.export.hub import push, write_hub
+from jcl.export.monai import write_monai
+from jcl.export.nnunet import write_nnunet
+from jcl.export.onnx import PACKAGES as ONNX
+from jcl.export.onnx import write_onnx
+from jcl.files import write_error
+from jcl.inference.segmenter import load_trained, read_trained
+from jcl.locks import locked_file
+from jcl.parallel.progress import at_work
 
 FORMATS = ("onnx", "monai", "nnunet", "hub")
 
@@ -35,13 +37,18 @@ def export(config: ExportConfig) -> Path:
             be written.
     """
     _check(config)
+    with locked_file(config.out):
+        return _export(config)
+
+
+def _export(config: ExportConfig) -> Path:
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
         with _new(config.out, folder=True) as path:
             write_nnunet(path, weights, info, what=str(config.run))
         return config.out
-    network, info = load_trained(config.run)
-    with _new(config.out, folder=config.to != "onnx") as path:
+    network, info = load_trained(config.run, trust_code=config.trust_code)
+    with _new(config.out, folder=config.to != "onnx") as path, at_work(f"export to {config.to}"):
         _write(config, path, network, info)
     if config.push:
         print(f"uploaded: {push(config.out, config.push)}", file=sys.stderr)
@@ -49,7 +56,7 @@ def export(config: ExportConfig) -> Path:
 
 
 def _check(config: ExportConfig) -> None:
-    """All that can be told before anything is computed."""
+    """All that can be checked before anything is computed."""
     if config.to not in FORMATS:
         raise UsageError(f"--to {config.to}: there are {', '.join(FORMATS)}")
     if config.out.exists():
@@ -66,7 +73,7 @@ def _check(config: ExportConfig) -> None:
         scores_of(config.results)
 
 
-def _write(config: ExportConfig, path: Path, network: nn.Module, info: dict[str, Any]) -> None:
+def _write(config: ExportConfig, path: Path, network: Backbone, info: dict[str, Any]) -> None:
     match config.to:
         case "onnx":
             write_onnx(path, network, info)
@@ -82,6 +89,8 @@ def _new(out: Path, *, folder: bool) -> Generator[Path]:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".{escape(out.name)}.*.tmp"):  # of a killed process; nobody else writes here
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         if folder:
             temporary.mkdir()
     except OSError as error:

@@ -2,111 +2,143 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Integer
 from torch import nn
 
 from jcl.config import PredictConfig
 from jcl.data.datasets import load_spec, spec_names
-from jcl.data.imagefile import WriteError, write_error
-from jcl.data.layouts import Found, dicom_series, find_by_pattern, walk
+from jcl.data.folders import refuse_label_folder, walk, without_roles
+from jcl.data.labelmaps import refuse_label_map
+from jcl.data.layouts import Found, dicom_series, find_by_pattern
+from jcl.data.leftout import LeftOut, unreadable
+from jcl.data.notes import noted
+from jcl.data.pairing import Placed, labels_beside
 from jcl.data.resampling import prepare_parts
-from jcl.data.sources import SUFFIXES, Source, Stack, files_of, result_suffix, stem, suffix_of
+from jcl.data.sources import SUFFIXES, SliceFiles, Source, files_of, result_suffix, stem, suffix_of
 from jcl.data.volumes import read_image, write_label
-from jcl.device import resolve_device, resolve_precision
+from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
-from jcl.loading import load_trained
-from jcl.progress import progress_bar
-from jcl.segment import class_values, ready_to_segment, segment_parts
-
-LABEL_FOLDERS = ("labels", "labelsTr", "labelsTs")
-IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
+from jcl.files import WriteError, check_apart, check_regular, write_error
+from jcl.inference.predictor import NotFiniteError, class_values, ready_to_segment, segment_parts
+from jcl.inference.segmenter import load_trained
+from jcl.limits import check_numbers
+from jcl.locks import locked
+from jcl.parallel.progress import Outlay, ProgressBar, at_work
+from jcl.text import printable
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan to segment: its name, and its images (one a channel, or a single one of several).
+    """A scan to segment: its name, and its images (one per channel, or a single one of several).
 
-    `problem` says why it cannot be read, where its files show that already.
+    `problem` says why it cannot be read, where its files show that already; `guessed` is whether nothing but the place
+    of its file says that it is a scan.
     """
 
     name: str
     images: tuple[Source, ...]
     problem: str | None = None
+    guessed: bool = False
 
     def target(self, out: Path) -> Path:
         """The file to write."""
         return out / f"{self.name}{result_suffix(self.images[0])}"
 
+    def size(self) -> int:
+        """Bytes of its files, by which it is foreseen how long the rest takes; at least 1."""
+        paths = [path for image in self.images for path in files_of(image)]
+        return 1 + sum(path.stat().st_size for path in paths if path.is_file())
+
 
 def predict(config: PredictConfig) -> list[Path]:
     """Segment a scan, or every scan below a folder; returns the files written, named as the scans are.
 
-    Each scan is prepared by the recipe that the run carries, segmented, and brought back to its own grid and
+    Each scan is prepared by the settings that the run carries, segmented, and brought back to its own grid and
     orientation; the label values are those of the data set that the run was trained on. A scan that cannot be
-    segmented is set aside, and the rest goes on.
+    segmented is skipped, and the rest goes on.
 
     Raises:
         UsageError: the results would overwrite the scans.
         DataError: nothing to segment, a result cannot be written, or (after the rest is done) some scan could not be
             segmented.
     """
-    network, info = load_trained(config.run)
+    check_numbers(config)
+    network, info = load_trained(config.run, trust_code=config.trust_code)
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     ready_to_segment(network, device, precision)
-    recipe: dict[str, Any] = info["recipe"]
-    scans = _find_scans(config.source, recipe, skip=config.out)
+    preparation: dict[str, Any] = info["recipe"]
+    left_out = LeftOut()
+    with at_work("looking for scans"):
+        scans = _find_scans(config.source, preparation, left_out, skip=config.out)
     _check_out(config.out, scans)
     written: list[Path] = []
     failures: list[str] = []
-    with progress_bar("predict") as bar:
-        task = bar.add_task("predict", total=len(scans), note="")
-        for scan in scans:
+    notes: list[str] = []
+    sizes = [scan.size() for scan in scans]
+    outlay = Outlay("scans", config.out, lambda share, _: sum(path.stat().st_size for path in written) / share)
+    with locked(config.out), ProgressBar("predict", total=len(scans), work=sum(sizes), outlay=outlay) as bar:
+        for scan, size in zip(scans, sizes, strict=True):
             try:
-                _segment(network, scan, recipe, config, device, precision)
+                with noted() as found:
+                    within = partial(bar.within, note=scan.name, work=size)
+                    _segment(network, scan, preparation, config, device, precision, within)
+                notes += found
                 written.append(scan.target(config.out))
             except WriteError:
                 raise  # no fault of this scan: the next would fail too
             except DataError as error:
                 failures.append(str(error))
-            bar.advance(task)
-    for line in failures:
-        print(f"set aside: {line}", file=sys.stderr)
+            bar.advance(scan.name, size)
+    if failures and config.source.is_file():
+        raise DataError(failures[0])
+    said = (*(f"note: {line}" for line in notes), *(f"skipped: {line}" for line in failures))
+    for line in (*said, *left_out.lines(config.source)):
+        print(printable(line), file=sys.stderr)
     if failures:
         raise DataError(f"{len(failures)} of {len(scans)} scans could not be segmented (each is named above)")
     return written
 
 
-def _find_scans(source: Path, recipe: dict[str, Any], *, skip: Path) -> list[Scan]:
+def _find_scans(source: Path, preparation: dict[str, Any], left_out: LeftOut, *, skip: Path) -> list[Scan]:
     """The scans of a file or folder, sorted by name.
 
-    All images below a folder are scans, but for those in folders named labels (labelsTr, labelsTs)
-    and those that the data set of the recipe knows as labels by their file names. With several
-    channels, files that differ in a last number of four digits (nnU-Net's `_0000`, `_0001`, ...) are
+    All images below a folder are scans, but for labels: those in folders named so (see `folders.ROLES`), those that
+    the data set of the preparation knows by their file names, and those beside their image (`p1_seg` and `p1`). With
+    several channels, files that differ in a last number of four digits (nnU-Net's `_0000`, `_0001`, ...) are
     one scan. A scan is named by its path below the source, without folders named images.
 
     Args:
-        recipe: of the training data: `dataset` and `channels`.
+        source: the file or folder.
+        preparation: of the training data: `dataset` and `channels`.
+        left_out: where files that are not used are noted.
         skip: what lies in this folder is left out: earlier results, if it is below the source.
 
     Raises:
         DataError: there is no scan, or two would have one name.
     """
     if source.is_file():
-        return [_scan_of(source, recipe["channels"])] if suffix_of(source) else _series_in(source.parent, [source])
+        return [_single(source, preparation["channels"], left_out)]
+    check_regular(source)
     if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder")
-    named = _of_data_set(source, recipe["dataset"])
+        raise DataError(f"{source}: no such file or folder; check its name")
+    refuse_label_folder(source)
+    named = _of_data_set(source, preparation["dataset"])
     known = {path for image in named.images.values() for part in image for path in files_of(part)}
-    known |= {path for label in named.labels.values() for path in files_of(label)}
+    labels = {path for label in named.labels.values() for path in files_of(label)} - known
     scans = {name: Scan(name, images, named.problems.get(name)) for name, images in named.images.items()}
-    others = _others(source, skip, known)
-    for scan in [*_image_scans(source, others, recipe["channels"]), *_series_in(source, others)]:
+    others = _others(source, skip, known, labels, left_out)
+    series = _series_in(source, others, left_out)
+    images = _without_labels(source, [path for path in others if suffix_of(path)], series, left_out)
+    for scan in [*_image_scans(source, images, preparation["channels"]), *series]:
         if scan.name in scans:
             raise DataError(
                 f"{scan.images[0]}: its result would have the name of that of {scans[scan.name].images[0]}; "
@@ -114,29 +146,55 @@ def _find_scans(source: Path, recipe: dict[str, Any], *, skip: Path) -> list[Sca
             )
         scans[scan.name] = scan
     if not scans:
-        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}, DICOM) found")
+        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}, DICOM) found{left_out.summary(source)}")
     return [scans[name] for name in sorted(scans)]
+
+
+def _single(source: Path, channels: int, left_out: LeftOut) -> Scan:
+    """The scan that one file is, or is a channel of.
+
+    Raises:
+        DataError: it is none; the message says what it is, as far as that is known.
+    """
+    if suffix_of(source):
+        return _scan_of(source, channels)
+    if scans := _series_in(source.parent, [source], left_out):
+        return scans[0]
+    found = unreadable(source)
+    if found and not left_out.counted:
+        raise DataError(f"{source}: not a scan that can be read: {found[0]}; {found[1]}")
+    raise DataError(
+        f"{source}: not a scan ({left_out.kinds()}); give an image ({', '.join(SUFFIXES)}) or a DICOM slice"
+    )
 
 
 def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Scan]:
     """Scans in image files; those of one folder that differ in the number of their channel are one."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for path in paths:
-        if suffix_of(path):
-            name = _without_channel(path) if channels > 1 else path.name
-            groups.setdefault((path.parent, name), []).append(path)
+        name = _without_channel(path) if channels > 1 else path.name
+        groups.setdefault((path.parent, name), []).append(path)
     scans: list[Scan] = []
     for (parent, _), images in groups.items():
-        folders = [part for part in parent.relative_to(source).parts if part not in IMAGE_FOLDERS]
+        folders = without_roles(parent.relative_to(source).parts)
         name = _without_channel(images[0]) if channels > 1 else stem(images[0])
-        scans.append(Scan("_".join([*folders, name]), tuple(images)))
+        scans.append(Scan("_".join([*folders, name]), tuple(images), guessed=True))
     return scans
 
 
-def _series_in(source: Path, paths: Sequence[Path]) -> list[Scan]:
+def _series_in(source: Path, paths: Sequence[Path], left_out: LeftOut) -> list[Scan]:
     """Scans in DICOM series."""
-    series = dicom_series(source, [path for path in paths if not suffix_of(path)])
-    return [Scan(each.name, (Stack(each.files[0].parent, each.files),), each.problem) for each in series]
+    series = dicom_series(source, [path for path in paths if not suffix_of(path)], left_out)
+    return [Scan(each.name, (SliceFiles(each.files[0].parent, each.files),), each.problem) for each in series]
+
+
+def _without_labels(source: Path, paths: Sequence[Path], series: Sequence[Scan], left_out: LeftOut) -> list[Path]:
+    """Those image files that are not the labels of others beside them."""
+    placed = {path.as_posix(): Placed.below(source, path) for path in paths}
+    folders = [scan.images[0].folder for scan in series if isinstance(scan.images[0], SliceFiles)]
+    placed |= {folder.as_posix(): Placed.below(source, folder) for folder in folders if folder != source}
+    left_out.count("labels beside their scans", len(labels_beside(placed, (), left_out)))
+    return [each.path for each in placed.values() if each.path not in folders]
 
 
 def _scan_of(path: Path, channels: int) -> Scan:
@@ -157,20 +215,22 @@ def _of_data_set(source: Path, dataset: str) -> Found:
     spec = load_spec(dataset) if dataset in spec_names() else None
     if spec is None or spec.layout != "files":
         return Found()
-    return find_by_pattern(source, spec.images, spec.label)
+    return find_by_pattern(source, spec.images, spec.label, LeftOut())
 
 
-def _others(source: Path, skip: Path, known: set[Path]) -> list[Path]:
-    """All other files below the source, in a fixed order."""
+def _others(source: Path, skip: Path, known: set[Path], labels: set[Path], left_out: LeftOut) -> list[Path]:
+    """All other files below the source, in a fixed order: no labels, and no results."""
     results = skip.resolve()
     inside = results != source.resolve()
-    return [
-        path
-        for path in walk(source)
-        if path not in known
-        and not set(path.relative_to(source).parts[:-1]) & set(LABEL_FOLDERS)
-        and not (inside and results in path.resolve().parents)
-    ]
+    others: list[Path] = []
+    for path in walk(source, left_out):
+        if inside and results in path.resolve().parents:
+            left_out.count("files in the folder of the results")
+        elif path in labels or Placed.below(source, path).is_label:
+            left_out.count("labels")
+        elif path not in known:
+            others.append(path)
+    return others
 
 
 def _check_out(out: Path, scans: list[Scan]) -> None:
@@ -183,30 +243,52 @@ def _check_out(out: Path, scans: list[Scan]) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(out, error) from error
+    check_apart(out, [scan.target(out).name for scan in scans])
 
 
 def _segment(
     network: nn.Module,
     scan: Scan,
-    recipe: dict[str, Any],
+    preparation: dict[str, Any],
     config: PredictConfig,
     device: torch.device,
     precision: torch.dtype,
+    within: Callable[[float], None],
 ) -> None:
-    """Segment one scan and write the result."""
+    """Segment one scan and write the result; `within` is called with the share that is done."""
     if scan.problem:
         raise DataError(scan.problem)
-    volume = read_image(scan.images, channels=recipe["channels"])
+    volume = read_image(scan.images, channels=preparation["channels"])
+    if scan.guessed and len(scan.images) == 1:
+        refuse_label_map(scan.images[0], volume, config.source)
     geometry = volume.geometry
-    parts = prepare_parts(volume, recipe, max(1, config.batch_size))
+    parts = prepare_parts(volume, preparation, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end
-    classes = segment_parts(
-        network, parts, recipe, geometry.shape, batch_size=config.batch_size, device=device, precision=precision
-    )
-    write_label(scan.target(config.out), class_values(recipe)[classes], geometry)
-    if config.dicom_seg and isinstance(scan.images[0], Stack):
-        from jcl.data.dicom.segmentation import write_segmentation
+    try:
+        classes = segment_parts(
+            network, parts, preparation, geometry.shape,
+            batch_size=config.batch_size, device=device, precision=precision, within=within,
+        )  # fmt: skip
+    except NotFiniteError as error:
+        raise DataError(f"{scan.images[0]}: {error}") from error
+    write_label(scan.target(config.out), class_values(preparation)[classes], geometry)
+    if isinstance(scan.images[0], SliceFiles):
+        _write_dicom(scan.name, geometry.turn_back(classes), scan.images[0].files, preparation["classes"], config)
 
-        write_segmentation(
-            config.out / f"{scan.name}.dcm", geometry.turn_back(classes), scan.images[0].files, recipe["classes"]
-        )
+
+def _write_dicom(
+    name: str,
+    classes: Integer[np.ndarray, "z y x"],
+    files: Sequence[Path],
+    class_names: Sequence[str],
+    config: PredictConfig,
+) -> None:
+    """Write the objects that are asked for, which point at the series they were made from."""
+    if config.dicom_seg:
+        from jcl.data.dicom.segmentation import write_segmentation  # not above: loading pydicom takes long
+
+        write_segmentation(config.out / f"{name}.dcm", classes, files, class_names)
+    if config.rtstruct:
+        from jcl.data.dicom.structure_set import write_structure_set
+
+        write_structure_set(config.out / f"{name}.rtstruct.dcm", classes, files, class_names)

@@ -2,28 +2,31 @@
 
 import csv
 import io
-import sys
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jcl.checkpoint import write_atomically, write_json
+from jcl.checks.census import CaseCensus, count_case
+from jcl.checks.findings import Finding, errors_of
+from jcl.checks.run_checks import RunCheck, check_run, is_run
+from jcl.checks.store_checks import (
+    StoreCheck,
+    check_folder,
+    check_source,
+    check_unused,
+    inspect_census,
+    inspect_manifest,
+)
 from jcl.config import VerifyConfig
-from jcl.data.census import CaseCensus, count_case
-from jcl.data.inspection import StoreCheck, check_folder, check_source, inspect_census, inspect_manifest
 from jcl.data.store import MANIFEST, PLAN, Store
 from jcl.errors import DataError, UsageError
-from jcl.findings import Finding, errors_of
-from jcl.progress import progress_bar
-from jcl.runcheck import RunCheck, check_run, is_run
+from jcl.files import write_atomically, write_json
+from jcl.parallel.progress import ProgressBar
+from jcl.text import csv_cell
 
 __all__ = ["verify"]
-
-PLAIN_SECONDS = 30.0
-"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
 
 def verify(config: VerifyConfig) -> StoreCheck | RunCheck:
@@ -34,7 +37,7 @@ def verify(config: VerifyConfig) -> StoreCheck | RunCheck:
 
     Raises:
         DataError: there is no store or run, it is unfinished or its manifest damaged, or `out` cannot be written.
-        UsageError: `out` is in the store or run, `source` is no folder or the path is a run's.
+        UsageError: `out` is in the store or run, `source` is not a folder or the path is a run's.
     """
     _check_settings(config)
     result = _verify_run(config) if is_run(config.path) else _verify_store(config)
@@ -51,7 +54,9 @@ def _check_settings(config: VerifyConfig) -> None:
         raise DataError(f"{config.path}: no folder; name a store or a run")
     run = is_run(config.path)
     if not run and not any((config.path / name).is_file() for name in (MANIFEST, PLAN)):
-        raise DataError(f"{config.path}: neither a store (no {MANIFEST}) nor a run (no run.json)")
+        raise DataError(
+            f"{config.path}: neither a store (no {MANIFEST}) nor a run (no run.json); make one with `jcl prepare`"
+        )
     if config.source is not None and run:
         raise UsageError(f"--source is for stores; {config.path} is a run")
     if config.source is not None and not config.source.is_dir():
@@ -67,7 +72,7 @@ def _check_settings(config: VerifyConfig) -> None:
 
 
 def _verify_store(config: VerifyConfig) -> StoreCheck:
-    with closing(Store.open(config.path)) as store, _progress("verify", len(store.cases)) as advance:
+    with closing(Store.open(config.path)) as store, ProgressBar("verify", total=len(store.cases)) as bar:
         findings = inspect_manifest(store)
         unusable = {case for finding in errors_of(findings) if finding.kind == "geometry" for case in finding.cases}
         census: list[CaseCensus] = []
@@ -76,41 +81,24 @@ def _verify_store(config: VerifyConfig) -> StoreCheck:
             census.append(CaseCensus(record) if record.case in unusable else count_case(store, number))
             if config.source is not None:
                 findings += check_source(record, config.source)
-            advance(record.case)
+            bar.advance(record.case)
+        if config.source is not None:
+            findings += check_unused(store, config.source)
         return StoreCheck(store, census, findings + inspect_census(store, census))
 
 
 def _verify_run(config: VerifyConfig) -> RunCheck:
     parts = 4 + len(list((config.path / "checkpoints").glob("step-*")))
-    with _progress("verify", parts) as advance:
-        return check_run(config.path, step=advance)
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Generator[Callable[[str], None]]:
-    """A bar with the time left on a terminal; elsewhere a line now and then."""
-    told, done = time.monotonic(), 0
-    with progress_bar(title) as bar:
-        task = bar.add_task(title, total=total, note="")
-
-        def advance(note: str) -> None:
-            nonlocal told, done
-            done += 1
-            bar.update(task, completed=done, note=note)
-            if bar.disable and time.monotonic() - told > PLAIN_SECONDS:
-                told = time.monotonic()
-                print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
-
-        yield advance
+    with ProgressBar("verify", total=parts) as bar:
+        return check_run(config.path, step=bar.advance)
 
 
 def _write_cases(path: Path, check: StoreCheck) -> None:
-    """A row a case; spacing in mm, intensities in the store's units, a column a class for ml, voxels and slices."""
+    """A row per case; spacing in mm, intensities in the store's units, a column a class for ml, voxels and slices."""
     rows = [_row(check.store, each, check.findings) for each in check.census]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([map(csv_cell, rows[0]), *(map(csv_cell, row.values()) for row in rows)])
     write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
@@ -134,6 +122,9 @@ def _row(store: Store, census: CaseCensus, findings: Sequence[Finding]) -> dict[
         row[f"{name} ml"] = f"{census.millilitres[number]:.6g}" if census.voxels else ""
         row[f"{name} voxels"] = census.voxels[number] if census.voxels else ""
         row[f"{name} slices"] = census.slices[number] if census.slices else ""
+    if store.ignores:
+        row["ignored voxels"] = census.ignored if census.voxels else ""
+        row["ignored slices"] = census.ignored_slices if census.voxels else ""
     row["findings"] = "; ".join(sorted({f"{f.level}: {f.kind}" for f in findings if record.case in f.cases}))
     return row
 

@@ -9,12 +9,12 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from dicomfiles import enhanced, save, voxels, write_series
 from jcl import __version__
 from jcl.data.dicom.segmentation import write_segmentation
 from jcl.data.dicom.series import find_series
-from jcl.data.imagefile import WriteError
 from jcl.errors import DataError, UsageError
+from jcl.files import WriteError
+from support.dicomfiles import enhanced, save, voxels, write_series
 
 NAMES = ("liver", "left kidney")
 

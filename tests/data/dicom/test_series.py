@@ -13,11 +13,12 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
 
-import dicomfiles
-from dicomfiles import image, save, voxels, write_series
-from jcl.data.dicom.series import DicomSeries, find_series, is_dicom, scan
+from jcl.data.dicom.series import DicomSeries, find_series, is_dicom, search_series
 from jcl.data.dicom.voxels import read_series
+from jcl.data.notes import noted
 from jcl.errors import DataError
+from support import dicomfiles
+from support.dicomfiles import image, save, voxels, write_series
 
 
 def only(source: Path) -> DicomSeries:
@@ -106,7 +107,7 @@ def test_names_are_readable_unique_and_safe(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[\w-][\w.-]*", name) and len(name.encode()) <= 130 for name in names)
     long = next(series for series in found if "long" in series.name)
     assert long.patient == long.name
-    assert next(series for series in found if series.name == "P_1_x").patient == "Roe"
+    assert next(series for series in found if series.name == "P_1_x").patient == "P_1_x"
     assert names == {series.name for series in find_series(source)}
 
 
@@ -139,8 +140,9 @@ def test_what_is_no_scan_is_left_out_and_counted(tmp_path: Path) -> None:
     save(tmp_path / "DICOMDIR", directory)
     (tmp_path / "readme.txt").write_text("no DICOM, but longer than the 132 bytes that come before a header " * 9)
     (tmp_path / "empty.dcm").touch()
-    found = scan(tmp_path)
-    kinds = ("DICOMDIR", "RTSTRUCT", "localizer", "presentation state", "report", "segmentation")
+    found = search_series(tmp_path)
+    assert sorted(kind for _, kind in found.structures) == ["RTSTRUCT", "segmentation"]
+    kinds = ("DICOMDIR", "localizer", "presentation state", "report")
     assert found.left_out == dict.fromkeys(kinds, 1)
     assert len(found.series) == 1
     assert found.series[0].problem is None
@@ -225,7 +227,7 @@ def test_other_doubled_instances_are_told(tmp_path: Path) -> None:
     assert re.search(r"other.dcm: the same slice as 3.dcm", problem(tmp_path / "b"))
     other.PixelData = array[3].tobytes()
     save(tmp_path / "b" / "other.dcm", other)  # two images at one place
-    assert "no tag tells them apart" in problem(tmp_path / "b")
+    assert "no tag differs between them" in problem(tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -412,3 +414,136 @@ def test_big_endian_and_implicit_files_are_read(tmp_path: Path) -> None:
         files = write_series(tmp_path / syntax, swapped, syntax=syntax)
         np.testing.assert_array_equal(read_series(only(tmp_path / syntax).files)[0], array)
         np.testing.assert_array_equal(by_itk(tuple(files))[0], array)
+
+
+def at_places(places: list[float]) -> Any:
+    def change(number: int, dataset: Dataset) -> None:
+        dataset.ImagePositionPatient = [-10, 20, places[number]]
+
+    return change
+
+
+@pytest.mark.parametrize("step", [0.3125, 0.625, 1.25, 2.5])
+@pytest.mark.parametrize("digits", [1, 2])
+def test_positions_that_are_rounded_are_even(tmp_path: Path, step: float, digits: int) -> None:
+    """What counts is how far a slice lies from where it should be, not how much of a gap that is.
+
+    https://github.com/icometrix/dicom2nifti/issues/36
+    https://github.com/moloney/dcmstack/issues/55
+    """
+    places = [round(3.3 + number * step, digits) for number in range(24)]
+    files = write_series(tmp_path, voxels(24), change=at_places(places))
+    assert only(tmp_path).problem is None
+    assert read_series(files)[1].spacing[2] == pytest.approx(step, abs=0.005)
+    (tmp_path / "8.dcm").unlink()
+    (tmp_path / "15.dcm").unlink()
+    assert "2 slices are missing" in problem(tmp_path)
+
+
+def test_positions_that_are_uneven_are_said_to_be(tmp_path: Path) -> None:
+    """Half a slice too many is not a rounding, nor a missing slice; an error that grows is not seen in a gap.
+
+    https://github.com/Slicer/Slicer/pull/7339
+    """
+    write_series(tmp_path / "a", voxels(20), change=at_places([k * 1.9 - 0.476 * (k > 9) for k in range(20)]))
+    words = r"varies \(10.dcm and 11.dcm lie 1.424 mm apart, others 1.9 mm; up to 0.\d+ mm beside an even grid\)"
+    assert re.search(words, problem(tmp_path / "a"))
+    write_series(tmp_path / "b", voxels(60), change=at_places([k + 0.0004 * k * k for k in range(60)]))
+    assert "varies" in problem(tmp_path / "b")
+    write_series(tmp_path / "c", voxels(20), change=at_places([5 * k + 0.4 * (k == 7) for k in range(20)]))
+    assert only(tmp_path / "c").problem is None  # a twelfth of a slice
+
+
+def test_slices_at_one_place_are_so_to_the_last_digit_but_one(tmp_path: Path) -> None:
+    """Echoes whose positions are rounded each for itself; and a scan of small things, which lies in as small steps."""
+    for part in range(2):
+
+        def change(number: int, dataset: Dataset, part: int = part) -> None:
+            echo("EchoNumbers", part, part)(number, dataset)
+            dataset.ImagePositionPatient = [-10, 20, round(2.498 * number + 0.006 * part, 2)]
+
+        write_series(tmp_path / "a", voxels(4, seed=part), name=f"{{}}-{part}", change=change)
+    found = find_series(tmp_path / "a")
+    assert [(series.problem, len(series.files)) for series in found] == [(None, 4), (None, 4)]
+    write_series(tmp_path / "b", PixelSpacing=[0.01, 0.01], change=at_places([0.01 * k for k in range(5)]))
+    assert only(tmp_path / "b").problem is None
+
+
+def test_orientations_are_alike_when_their_corners_are(tmp_path: Path) -> None:
+    """Cosines of one series may be rounded; in a large image the same difference is another plane.
+
+    https://github.com/ImagingDataCommons/highdicom/pull/405
+    https://github.com/ivmartel/dwv/issues/2185
+    """
+
+    def turned(number: int, dataset: Dataset) -> None:
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0.004 * (number % 2)]
+
+    write_series(tmp_path / "small", voxels(4, 64, 64), change=turned)
+    assert only(tmp_path / "small").problem is None
+    write_series(tmp_path / "large", voxels(4, 400, 16), change=turned)
+    assert len(find_series(tmp_path / "large")) == 2
+
+
+def test_spacings_are_alike_when_their_corners_are(tmp_path: Path) -> None:
+    """Not when they differ by less than a per cent: over 400 pixels that is four.
+
+    https://github.com/nipy/heudiconv/pull/842
+    https://github.com/CBICA/CaPTk/pull/1224
+    """
+
+    def rounded(number: int, dataset: Dataset) -> None:
+        dataset.PixelSpacing = [0.7, 0.7 if number % 2 else 0.7031]
+
+    write_series(tmp_path / "small", voxels(4, 16, 64), change=rounded)
+    assert only(tmp_path / "small").problem is None
+    write_series(tmp_path / "large", voxels(4, 16, 400), change=rounded)
+    assert len(find_series(tmp_path / "large")) == 2
+
+
+def test_right_angles_are_those_of_corners(tmp_path: Path) -> None:
+    """Cosines rounded to two digits are good enough for a small image, and not for a large one.
+
+    https://github.com/nilearn/nilearn/issues/3115
+    """
+    oblique = [0.66, 0.74, 0.13, -0.71, 0.56, 0.43]  # their product is 0.0017, their lengths are 1.0000 and 1.0014
+    write_series(tmp_path / "small", voxels(3, 64, 64), ImageOrientationPatient=oblique)
+    assert only(tmp_path / "small").problem is None
+    skewed = [1, 0, 0, 0.004, 1, 0]
+    write_series(tmp_path / "middle", voxels(3, 200, 16), ImageOrientationPatient=skewed)
+    assert only(tmp_path / "middle").problem is None
+    write_series(tmp_path / "large", voxels(3, 600, 16), ImageOrientationPatient=skewed)
+    assert "no two unit vectors at right angles" in problem(tmp_path / "large")
+
+
+def test_positions_are_taken_and_not_the_spacing_that_a_tag_states(tmp_path: Path) -> None:
+    """SpacingBetweenSlices is optional, and often wrong; that it is so is said.
+
+    https://github.com/BRAINSia/BRAINSTools/issues/334
+    https://github.com/OHIF/Viewers/issues/4352
+    """
+    files = write_series(tmp_path / "a", SpacingBetweenSlices=5)
+    with noted() as notes:
+        assert read_series(files)[1].spacing[2] == 2.5
+    words = "a: SpacingBetweenSlices is 5 mm, but positions lie 2.5 mm apart; the positions were taken"
+    assert notes == [f"{tmp_path}/{words}"]
+    for value in (2.5, -2.5, 2.4, 0):
+        files = write_series(tmp_path / "b", SpacingBetweenSlices=value)
+        assert read_series(files)[1].spacing[2] == 2.5
+
+
+def test_a_table_of_values_is_not_passed_over(tmp_path: Path) -> None:
+    """Where there is one, slope and intercept do not count; in angiography it is the table that does not.
+
+    https://github.com/fo-dicom/fo-dicom/pull/844
+    https://github.com/Enet4/dicom-rs/issues/242
+    https://github.com/fo-dicom/fo-dicom/issues/1442
+    """
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [3, 0, 16], "HU"
+    table.add_new("LUTData", "US", [0, 100, 10000])
+    write_series(tmp_path / "a", ModalityLUTSequence=[table])
+    assert "its values are mapped by a table (ModalityLUTSequence), which is not supported" in problem(tmp_path / "a")
+    angiography = "1.2.840.10008.5.1.4.1.1.12.1"
+    files = write_series(tmp_path / "b", ModalityLUTSequence=[table], SOPClassUID=angiography)
+    np.testing.assert_array_equal(read_series(files)[0], voxels())

@@ -1,9 +1,12 @@
 from dataclasses import replace
 
-import pages
-from grids import case, cell, grid
-from jcl.report.page.overview import overview_table
-from jcl.report.statistics import summarise_grid
+import pytest
+
+from jcl.report.page.overview import cost_table, method_table, overview_table
+from jcl.report.stats.costs import Cost
+from jcl.report.stats.summary import summarise_grid
+from support import pages
+from support.grids import case, cell, grid
 
 
 def table_of(*grids):
@@ -33,3 +36,39 @@ def test_tables_without_jcl_and_random_are_not_asked_for_a_gain() -> None:
     ]  # fmt: skip
     both = table_of(shown, replace(pages.some_grid(), name="t2"))
     assert [row.cells[-1].text for row in both.rows] == ["–", "+0.300"]
+
+
+KNOWN = {"pretrain_on": ("a", "b"), "finetune_on": "c", "row": "JCL"}
+DONE = {"pretraining": 90.0, "pretraining_status": "done", "finetunings": 2, "finetuning": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "texts"),
+    [
+        ({}, ["a + b", "c", "1.50", "2", "0.50", "2.50"]),
+        ({"pretraining": None, "pretraining_status": None}, ["nothing", "c", "–", "2", "0.50", "1.00"]),
+        (
+            {"pretraining": None, "pretraining_status": "failed", "finetunings": 0, "finetuning": None},
+            ["a + b", "c", "failed", "0", "–", "–"],
+        ),
+    ],
+)
+def test_minutes_and_their_sum(more: dict, texts: list[str]) -> None:
+    (row,) = cost_table([Cost(**{**KNOWN, **DONE, **more})]).rows
+    assert [each.text for each in row.cells] == texts
+
+
+def test_settings_that_a_row_has_of_its_own() -> None:
+    table = method_table(
+        {
+            "Random": {"name": "Random", "method": "none", "method_settings": {}, "backbone": None},
+            "JCL": {
+                "method": "jcl", "method_settings": {"dense_weight": 0.0}, "backbone": "unet", "width": 8,
+                "pretrain": {"steps": 3}, "finetune": {"epochs": 1}, "paper": None,
+            },
+        }
+    )  # fmt: skip
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["random weights", "–"],
+        ["jcl", "backbone = unet, width = 8, dense_weight = 0.0, pretrain steps = 3, finetune epochs = 1"],
+    ]

@@ -1,13 +1,16 @@
+"""Tables of scores, by hand: `some_grid` of `support.pages` has every kind of cell."""
+
 from dataclasses import replace
 
 import pytest
 
-import pages
-from grids import case, cell, grid, one_column
 from jcl.benchmark.paper import PaperCell
-from jcl.report.page.scores import mark_cells, score_table
+from jcl.report.page.notes import mark_cells
+from jcl.report.page.scores import class_tables, fold_tables, score_table
 from jcl.report.page.table import Note
-from jcl.report.statistics import summarise_grid
+from jcl.report.stats.summary import summarise_grid
+from support import pages
+from support.grids import case, cell, grid, one_column
 
 
 def table_of(shown, metric: str = "dice"):
@@ -18,91 +21,95 @@ def rows_of(table) -> dict:
     return {row.name: row.cells for row in table.rows}
 
 
-def test_mean_deviation_best_and_the_papers_figure_by_hand() -> None:
+def test_means_deviations_ranks_and_the_papers_figures() -> None:
     table = table_of(pages.some_grid())
-    jcl, random = (rows_of(table)[name][0] for name in ("JCL", "Random"))
+    cells = rows_of(table)
+    jcl, random = cells["JCL"][0], cells["Random"][0]
     # JCL at M=1: folds with cases of classes (0.8, 0.4) and (0.6, 0.3), so folds of 0.6 and 0.45
-    assert (jcl.text, jcl.deviation, jcl.theirs, jcl.best) == ("0.5250", "0.106", "0.5620", True)
+    assert (jcl.text, jcl.deviation, jcl.paper, jcl.best) == ("0.5250", "0.106", PaperCell(0.562, 0.05), True)
     assert jcl.value == pytest.approx(0.525)
-    assert "the paper: 0.5620 ± 0.050" in jcl.tip
     assert "2 of 2 folds; 8 test patients; 95 % interval over patients" in jcl.tip
+    assert jcl.tip.endswith("the paper: 0.5620 ± 0.05")
     # Random: cases of (0.2, 0.1) and of (0.4, 0.2), so folds of 0.15 and 0.3
-    assert (random.text, random.deviation, random.theirs, random.best) == ("0.2250", "0.106", "", False)
+    assert (random.text, random.deviation, random.paper, random.best) == ("0.2250", "0.106", None, False)
     assert [row.ours for row in table.rows] == [False, True, False, False]
-
-
-def test_cells_that_lack_the_same_share_a_letter_and_a_note() -> None:
-    shown = pages.some_grid()
-    marks = mark_cells(shown)
-    assert marks.notes == (
-        Note("a", "1 of 2 runs not run yet"),
-        Note("b", "2 of 2 runs not begun, since the pre-training failed: queue is -1"),
-    )
-    assert marks.of["JCL", "M=1"] == ""
-    assert marks.of["JCL", "M=2"] == "a"
-    assert marks.of["Bad", "M=1"] == marks.of["Bad", "M=2"] == "b"
-    cells = rows_of(table_of(shown))
-    assert (cells["JCL"][1].mark, cells["JCL"][1].tone) == ("a", "partial")
-    assert (cells["Bad"][0].text, cells["Bad"][0].state, cells["Bad"][0].value) == ("blocked", True, None)
-    assert "queue is -1" in cells["Bad"][0].tip
-
-
-def test_a_mean_of_fewer_folds_is_never_the_best() -> None:
-    """JCL has the highest mean at M=2, of one fold of two."""
-    cells = rows_of(table_of(pages.some_grid()))
-    assert float(cells["JCL"][1].text) > float(cells["Random"][1].text)
+    assert [head.paper for head in table.heads] == ["", "M=6", "", ""]
+    # over M=1 fold 0: 0.8 > 0.5 > 0.2; fold 1: 0.6 > 0.5 > 0.4; M=2 fold 0: 0.9 > 0.3 > 0.1
+    assert {row: cells[row][-1].text for row in cells} == {"Random": "2.67", "JCL": "1.00", "MoCo": "2.33", "Bad": "–"}
+    assert [row for row in cells if cells[row][-1].best] == ["JCL"]
+    assert "ranks are over 3 pairs of column and fold" in table.caption
+    # JCL has the highest mean at M=2, but of one fold of two
     assert [cells[row][1].best for row in ("Random", "JCL", "MoCo")] == [True, False, False]
-
-
-def test_statuses_beside_each_other_in_one_cell() -> None:
-    runs = [
-        cell(0, [case("p", 0.5)]),
-        cell(1, [case("q", 0.5)], status="other code"),
-        cell(2, status="failed", error="out of memory"),
-        cell(3),
-    ]
-    note = mark_cells(one_column({"JCL": runs})).notes[0].text
-    assert note == (
-        "1 of 4 runs not run yet; 1 of 4 runs failed; 1 of 4 runs of other code than the benchmark's last run: "
-        "out of memory"
-    )
-
-
-@pytest.mark.parametrize("status", ["missing", "failed", "blocked"])
-def test_a_cell_without_scores_is_called_after_its_status(status: str) -> None:
-    shown = one_column({"JCL": [cell(0, status=status, error="why")]})
-    assert rows_of(table_of(shown))["JCL"][0].text == status
-
-
-def test_a_cell_that_is_done_but_has_nothing_to_count_is_no_zero() -> None:
-    shown = one_column({"JCL": [cell(0, [case("p", None)])]})
-    only = rows_of(table_of(shown))["JCL"][0]
-    assert (only.text, only.value) == ("no score", None)
 
 
 def test_distances_are_best_when_small_and_have_no_figure_of_the_papers() -> None:
     table = table_of(pages.some_grid(), "hd95")
     cells = rows_of(table)
     assert [cells[row][0].best for row in ("Random", "JCL", "MoCo")] == [True, False, False]
-    assert {cell.theirs for row in cells.values() for cell in row} == {""}
-    assert not any(head.beside for head in table.heads)
-    assert table.heads[1].first == "ascending"
+    assert {cell.paper for row in cells.values() for cell in row} == {None}
+    assert {head.paper for head in table.heads} == {""}
+    assert (table.heads[1].first, "lower is better" in table.caption) == ("ascending", True)
 
 
-def test_ranks_by_hand() -> None:
-    """Over the blocks that Random, JCL and MoCo all have: M=1 in folds 0 and 1, M=2 in fold 0."""
-    cells = rows_of(table_of(pages.some_grid()))
-    # M=1 fold 0: 0.8 > 0.5 > 0.2; fold 1: 0.6 > 0.5 > 0.4; M=2 fold 0: 0.9 > 0.3 > 0.1
-    assert {row: cells[row][-1].text for row in cells} == {"Random": "2.7", "JCL": "1.0", "MoCo": "2.3", "Bad": "–"}
-    assert [row for row in cells if cells[row][-1].best] == ["JCL"]
+def test_cells_that_lack_the_same_share_a_letter_and_a_note() -> None:
+    shown = pages.some_grid()
+    assert mark_cells(shown).notes == (
+        Note("a", "fold 1 not run yet"),
+        Note("b", "all folds not begun, since the pre-training failed: queue is -1"),
+    )
+    cells = rows_of(table_of(shown))
+    assert [[cell.mark for cell in cells[row][:2]] for row in ("JCL", "Bad")] == [["", "a"], ["b", "b"]]
+    assert cells["JCL"][1].tone == "partial"
+    assert (cells["Bad"][0].text, cells["Bad"][0].state, cells["Bad"][0].value) == ("blocked", True, None)
+    assert "queue is -1" in cells["Bad"][0].tip
 
 
-def test_after_z_comes_aa() -> None:
-    shown = grid({(f"row {n}", "M=1"): [cell(0, status="failed", error=f"error {n}")] for n in range(28)})
-    assert [note.mark for note in mark_cells(shown).notes][24:] == ["y", "z", "aa", "ab"]
+def test_a_note_names_folds_seeds_and_errors() -> None:
+    scores = [case("p", 0.5)]
+    there = {(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (4, 1)}
+    seeds = [cell(f, scores if (f, s) in there else (), seed=s) for f in range(5) for s in range(3)]
+    mixed = [
+        cell(0, scores), cell(1, scores, status="other code"), cell(2, status="failed", error="no\nmemory"), cell(3),
+    ]  # fmt: skip
+    shown = grid({("A", "M=1"): seeds, ("B", "M=1"): mixed, ("C", "M=1"): [cell(0)]})
+    assert [note.text for note in mark_cells(shown).notes] == [
+        "folds 1, 2 (seeds 1, 2), fold 3, fold 4 (seeds 0, 2) not run yet",
+        "fold 3 not run yet; fold 2 failed; fold 1 of other code than the benchmark's last run: no memory",
+        "all runs not run yet",
+    ]
+    many = grid({(f"row {n}", "M=1"): [cell(0, status="failed", error=f"error {n}")] for n in range(28)})
+    assert [note.mark for note in mark_cells(many).notes][24:] == ["y", "z", "aa", "ab"]
 
 
-def test_the_papers_figure_stands_beside_a_cell_without_scores() -> None:
-    shown = replace(one_column({"JCL": [cell(0)]}), paper={("JCL", "M=2"): PaperCell(0.7)})
+@pytest.mark.parametrize(
+    ("run", "text"),
+    [
+        (cell(0), "missing"),
+        (cell(0, status="failed", error="why"), "failed"),
+        (cell(0, [case("p", None)]), "no score"),  # done, but there is nothing to count: no zero
+    ],
+)
+def test_a_cell_without_scores_says_why_and_keeps_the_papers_figure(run, text: str) -> None:
+    shown = replace(one_column({"JCL": [run]}), paper={("JCL", "M=2"): PaperCell(0.7)})
     only = rows_of(table_of(shown))["JCL"][0]
-    assert (only.text, only.theirs) == ("missing", "0.7000")
+    assert (only.text, only.value, only.paper) == (text, None, PaperCell(0.7))
+
+
+def test_each_class_and_each_fold_by_itself() -> None:
+    shown = pages.some_grid()
+    summary = summarise_grid(shown)
+    first, second = class_tables(shown, summary)
+    assert (first.title, second.title) == ("M=1", "M=2")
+    assert [head.text for head in first.heads] == ["Method", "A", "B"]
+    classes = {name: [(each.text, each.deviation) for each in cells] for name, cells in rows_of(first).items()}
+    assert classes["JCL"] == [("0.7000", "0.141"), ("0.3500", "0.071")]  # folds of 0.8 and 0.6, and of half of each
+    assert classes["Bad"] == [("–", ""), ("–", "")]
+    one_class = one_column({"JCL": [cell(0, [case("p", 0.5)])]})
+    assert class_tables(one_class, summarise_grid(one_class)) == ()
+    _, second = fold_tables(shown, summary)
+    assert [head.text for head in second.heads] == ["Method", "Fold 0", "Fold 1", "95 % interval", "Patients"]
+    folds = {name: [each.text for each in cells] for name, cells in rows_of(second).items()}
+    low, high = summary.cells["Random", "M=2"].interval or (0, 0)
+    assert folds["Random"] == ["0.2250", "0.3750", f"{low:.4f} – {high:.4f}", "8"]
+    assert folds["JCL"][:2] == ["0.6750", "–"]
+    assert folds["Bad"] == ["–", "–", "–", "0"]

@@ -1,8 +1,6 @@
 """Compressed pixel data of DICOM files: run-length coded ones are decoded here, others in a process of their own."""
 
 import os
-import re
-import struct
 import subprocess
 import sys
 import tempfile
@@ -20,11 +18,13 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, RLELossless, SecondaryCaptureImageStorage, generate_uid
 
 from jcl.data.dicom import decode as decoder
+from jcl.data.dicom.codestream import Codestream, read_codestream, stored_values
 from jcl.data.dicom.decode import FRAME
 from jcl.data.dicom.file import Bounded, Opened
 from jcl.data.dicom.header import COMPRESSED, Header
-from jcl.data.imagefile import write_error
+from jcl.data.notes import note
 from jcl.errors import DataError
+from jcl.files import write_error
 
 __all__ = ["decode", "decode_rle", "encoded_frames"]
 
@@ -33,6 +33,7 @@ FRAME_MEMORY = 32
 """Bytes that the decoding process may take: for its libraries, and for each byte of a frame."""
 
 START_SECONDS, FRAME_SECONDS = 60, 5
+DAMAGED = "they are damaged, or of a kind that is not supported"
 MOST_BITS = 16
 """JPEG data of more have been seen to crash the decoder."""
 
@@ -50,8 +51,8 @@ def encoded_frames(header: Header, file: Opened) -> list[bytes]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frames = list(generate_frames(stream, number_of_frames=header.frames))
-    except Exception as error:  # what pydicom raises at a corrupt one can be of any type
-        _refuse(header, str(error))
+    except Exception:  # what pydicom raises at a corrupt one can be of any type
+        _refuse(header, DAMAGED)
     if len(frames) != header.frames:
         _refuse(header, f"{len(frames)} frames instead of {header.frames}")
     return frames
@@ -83,8 +84,8 @@ def decode_rle(header: Header, frame: bytes) -> Integer[np.ndarray, "..."]:
             array, _ = get_decoder(RLELossless).as_array(
                 encapsulate([frame], has_bot=False), raw=True, decoding_plugin="pydicom", **options
             )
-    except Exception as error:  # what pydicom raises at a corrupt one can be of any type
-        _refuse(header, str(error))
+    except Exception:  # what pydicom raises at a corrupt one can be of any type
+        _refuse(header, DAMAGED)
     return array
 
 
@@ -94,21 +95,32 @@ def decode(frames: Iterable[tuple[Header, bytes]]) -> Generator[Integer[np.ndarr
     Only the data themselves reach the decoder, with the few facts that were checked here.
 
     Raises:
-        DataError: a frame is damaged, or claims another size than its header.
+        DataError: a frame is damaged, claims another size than its header, or has values that its header's bits do not
+            hold.
         WriteError: there is no room for the temporary files.
     """
-    headers: list[Header] = []
+    given: list[tuple[Header, Codestream]] = []
     folder = tempfile.TemporaryDirectory(prefix="jcl-", ignore_cleanup_errors=True)
     with folder as name:
         for header, frame in frames:
-            _check_claim(header, frame)
-            path = Path(name, f"{len(headers)}.dcm")
+            stream = _checked(header, frame)
+            path = Path(name, f"{len(given)}.dcm")
             try:
-                _write_plain(path, header, frame)
+                _write_plain(path, header, stream, frame)
             except OSError as error:
                 raise write_error(path, error) from error
-            headers.append(header)
-        yield from _decoded(name, headers)
+            given.append((header, stream))
+        said = False
+        for (header, stream), values in zip(given, _decoded(name, [header for header, _ in given]), strict=True):
+            try:
+                stored, how = stored_values(header, stream, values)
+            except ValueError as error:
+                bits = "BitsStored or PixelRepresentation"
+                raise DataError(f"{header.path}: {error}; correct its {bits}, or replace the file") from error
+            if how and not said:  # of the first of a series, since the others are mostly alike
+                note(f"{header.path}: {how}")
+                said = True
+            yield stored
 
 
 def _decoded(folder: str, headers: list[Header]) -> Iterator[Integer[np.ndarray, "rows columns"]]:
@@ -146,14 +158,14 @@ def _receive(header: Header, stream: BinaryIO) -> Integer[np.ndarray, "rows colu
     return np.frombuffer(body, f"<i{width}").reshape(rows, columns)
 
 
-def _write_plain(path: Path, header: Header, frame: bytes) -> None:
-    """One frame as a grey image whose header has nothing but its size and bits."""
+def _write_plain(path: Path, header: Header, stream: Codestream, frame: bytes) -> None:
+    """One frame as a grey image whose header has nothing but its size and bits, as the data have them."""
     dataset = Dataset()
     dataset.SOPClassUID, dataset.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.Rows, dataset.Columns = header.rows, header.columns
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = header.allocated, header.stored, header.stored - 1
-    dataset.PixelRepresentation = int(header.signed)
+    dataset.BitsAllocated, dataset.BitsStored = 8 if stream.bits <= 8 else 16, stream.bits
+    dataset.HighBit, dataset.PixelRepresentation = stream.bits - 1, int(stream.signed or False)
     dataset.PixelData = encapsulate([frame])
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
@@ -162,42 +174,17 @@ def _write_plain(path: Path, header: Header, frame: bytes) -> None:
     dataset.save_as(path, enforce_file_format=True)
 
 
-def _check_claim(header: Header, frame: bytes) -> None:
+def _checked(header: Header, frame: bytes) -> Codestream:
     """The data say themselves how large the image is, and a decoder takes as much memory."""
-    found = _size_jpeg2000(frame) if COMPRESSED[header.syntax] == "JPEG 2000" else _size_jpeg(frame)
-    if found is None:
+    stream = read_codestream(header, frame)
+    if stream is None:
         _refuse(header, "they do not begin as such data do")
-    rows, columns, bits, samples = found
-    if (rows, columns, samples) != (header.rows, header.columns, 1):
-        size = f"{rows} x {columns} pixels of {samples} samples"
+    if (stream.rows, stream.columns, stream.samples) != (header.rows, header.columns, 1):
+        size = f"{stream.rows} x {stream.columns} pixels of {stream.samples} samples"
         _refuse(header, f"{size} instead of {header.rows} x {header.columns} of 1")
-    if not 1 <= bits <= MOST_BITS:
-        _refuse(header, f"{bits} bits a pixel, at most {MOST_BITS} are supported")
-
-
-def _size_jpeg2000(data: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, bits and samples by the SIZ segment, which comes first."""
-    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if at < 0 or len(data) < at + 43:
-        return None
-    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
-    samples, depth = struct.unpack_from(">HB", data, at + 40)
-    return bottom - top, right - left, (depth & 127) + 1, samples
-
-
-def _size_jpeg(data: bytes) -> tuple[int, int, int, int] | None:
-    """Rows, columns, bits and samples by the frame's segment (SOF) of JPEG or JPEG-LS data."""
-    at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while at + 10 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-        elif re.match(rb"[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7]", bytes([marker])):
-            bits, rows, columns, samples = struct.unpack_from(">BHHB", data, at + 4)
-            return rows, columns, bits, samples
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    return None
+    if not 1 <= stream.bits <= MOST_BITS:
+        _refuse(header, f"{stream.bits} bits a pixel, at most {MOST_BITS} are supported")
+    return stream
 
 
 def _refuse(header: Header, reason: str) -> NoReturn:

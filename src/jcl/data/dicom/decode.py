@@ -23,11 +23,12 @@ def limit_memory(size: int) -> None:
     """Let this process take so many bytes at most, where the system can do that."""
     try:
         import resource
-    except ImportError:  # Windows has none
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        size = size if hard == resource.RLIM_INFINITY else min(size, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    except (ImportError, AttributeError, ValueError, OSError):  # Windows has no such limits, macOS not this one
         return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    size = size if hard == resource.RLIM_INFINITY else min(size, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
 
 
 def answer(path: Path, reader: sitk.ImageFileReader, out: BinaryIO) -> None:

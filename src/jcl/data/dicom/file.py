@@ -5,6 +5,7 @@ import struct
 import zlib
 from pathlib import Path
 
+from jcl.data.imagefile.claims import PACKED
 from jcl.errors import DataError
 
 __all__ = ["DEFLATED", "MARK", "Bounded", "Opened", "first_bytes", "may_be_dicom", "open_dicom"]
@@ -18,12 +19,14 @@ MAX_HEADER = 1 << 28
 """Bytes that the values of a header may have together."""
 
 MAX_READS = 4_000_000
-"""A header of more elements is no header; reading it would take minutes."""
+"""A file of more elements does not begin with a header; reading it would take minutes."""
 
 
 def first_bytes(path: Path) -> bytes:
     """The 132 bytes that end with DICOM's mark; none of a file that cannot be read."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return b""
         with path.open("rb") as file:
             return file.read(132)
     except OSError:
@@ -99,7 +102,7 @@ def _inflate(path: Path, file: Opened, start: bytes, at: int) -> bytes:
     try:
         content = unpacker.decompress(file.read(), MAX_INFLATED)
     except zlib.error as error:
-        raise DataError(f"{path}: truncated or corrupt ({error}); copy it again from its origin") from error
+        raise DataError(f"{path}: truncated or corrupt ({PACKED}); copy it again from its origin") from error
     if not unpacker.eof:
         raise DataError(f"{path}: truncated, or more than {MAX_INFLATED} bytes deflated; copy it again or unpack it")
     return meta + content

@@ -6,7 +6,7 @@ Nothing is taken on trust: what rows, columns, bits and frames claim has to be t
 import io
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -19,6 +19,7 @@ from jcl.data.dicom.file import DEFLATED, MARK, Bounded, Opened, first_bytes, ma
 from jcl.data.dicom.planes import Plane, read_planes, text
 from jcl.data.imagefile import MAX_VOXELS
 from jcl.errors import DataError
+from jcl.files import read_error
 
 __all__ = ["COMPRESSED", "RLE", "Header", "is_dicom", "read_header"]
 
@@ -36,6 +37,15 @@ COMPRESSED = {
 }
 """Transfer syntaxes that a codec has to decode, and their families."""
 
+SECONDARY = "1.2.840.10008.5.1.4.1.1.7."
+"""Classes of secondary captures, with a dot at the end."""
+
+CAPTURES = (
+    "SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "SCREENSHOT", "DOSE REPORT", "DOSE INFO", "DOSE RECORD",
+    "PATIENT PROTOCOL", "SOM5 PROT", "CSA REPORT", "EXAM PROTOCOL", "SUMMARY REPORT",
+)  # fmt: skip
+"""What scanners write into type or description of pictures of their screens and of their reports."""
+
 PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 UNDEFINED = 0xFFFFFFFF
 ITEM = b"\xfe\xff\x00\xe0"
@@ -44,11 +54,11 @@ END_OF_ITEMS = b"\xfe\xff\xdd\xe0\0\0\0\0"
 TAGS: list[BaseTag | int] = [
     0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080032, 0x00080060, 0x0008103E,
     0x00100010, 0x00100020,
-    0x00180050, 0x00180081, 0x00180082, 0x00180086, 0x00181060, 0x00181164, 0x00186011, 0x00189087, 0x00189089,
-    0x0019100C,
+    0x00180050, 0x00180081, 0x00180082, 0x00180086, 0x00180088, 0x00181060, 0x00181164, 0x00186011, 0x00189087,
+    0x00189089, 0x0019100C,
     0x0020000D, 0x0020000E, 0x00200011, 0x00200012, 0x00200032, 0x00200037, 0x00200100,
     0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280030, 0x00280100, 0x00280101,
-    0x00280102, 0x00280103, 0x00281052, 0x00281053, 0x00182010,
+    0x00280102, 0x00280103, 0x00281052, 0x00281053, 0x00182010, 0x00283000,
     0x52009229, 0x52009230,
 ]  # fmt: skip
 """All that is read of a file; the others are stepped over."""
@@ -61,16 +71,19 @@ class Header:
     Attributes:
         kind: "image", or what else it is ("segmentation", "report", ...).
         study, series, instance: UIDs; empty if missing.
-        patient: PatientID, else PatientName, else empty.
+        patient: PatientID; empty if missing.
+        person: PatientName where there is no PatientID: to tell persons apart, and never kept or shown.
         syntax: UID of the transfer syntax.
         number: of the series; empty if missing.
-        samples: values a pixel; 3 for colour.
+        samples: values per pixel; 3 for colour.
         allocated, stored, high_bit: bits of a value, as DICOM has them.
         frames: images in the file.
+        localizer: whether it is a planning image, not one of a volume.
+        secondary: whether it is a secondary capture without a place in the patient: a picture of a screen or a page.
         planes: one a frame, or empty if the file cannot be used.
         offset, length: of the value of its pixel data, in the stream of `open_dicom`; bytes.
         little: whether values are little-endian.
-        problem: why it cannot be used, one line with the file's name and the mend.
+        problem: why it cannot be used, one line with the file's name that says what to do.
     """
 
     path: Path
@@ -79,6 +92,7 @@ class Header:
     series: str = ""
     instance: str = ""
     patient: str = ""
+    person: str = field(default="", repr=False)
     modality: str = ""
     description: str = ""
     number: str = ""
@@ -94,6 +108,7 @@ class Header:
     signed: bool = False
     frames: int = 1
     localizer: bool = False
+    secondary: bool = False
     planes: tuple[Plane, ...] = ()
     offset: int = 0
     length: int = 0
@@ -132,7 +147,7 @@ def read_header(path: Path) -> Header:
     except DataError as error:
         return Header(path, problem=str(error))
     except OSError as error:
-        return Header(path, problem=f"{path}: cannot be read ({error.strerror or error}); check its permissions")
+        return Header(path, problem=str(read_error(path, error)))
 
 
 def _read(path: Path, file: Opened, size: int) -> Header:
@@ -140,18 +155,19 @@ def _read(path: Path, file: Opened, size: int) -> Header:
     try:
         dataset = read_partial(cast("BinaryIO", stream), _at_pixel_data, force=True, specific_tags=TAGS)
     except Exception as error:  # what pydicom raises at a corrupt header can be of any type
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{path}: its header is corrupt ({reason}); copy it again from its origin") from error
+        raise DataError(f"{path}: its header is corrupt (it cannot be read as DICOM); copy it again") from error
     meta = dataset.file_meta
     sop_class = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
     if not sop_class and "Rows" not in dataset:
         raise DataError(f"{path}: its header is corrupt (it has no SOPClassUID); copy it again from its origin")
     common: dict[str, Any] = {
-        "kind": _kind(sop_class, "Rows" in dataset),
+        "kind": "screen capture or dose report" if _is_capture(dataset) else _kind(sop_class, "Rows" in dataset),
+        "secondary": f"{sop_class}.".startswith(SECONDARY) and not _is_placed(dataset),
         "study": text(dataset, "StudyInstanceUID"),
         "series": text(dataset, "SeriesInstanceUID"),
         "instance": text(dataset, "SOPInstanceUID"),
-        "patient": text(dataset, "PatientID") or text(dataset, "PatientName"),
+        "patient": (patient := text(dataset, "PatientID")),
+        "person": "" if patient else text(dataset, "PatientName"),
         "modality": text(dataset, "Modality"),
         "description": text(dataset, "SeriesDescription"),
         "number": text(dataset, "SeriesNumber"),
@@ -166,7 +182,7 @@ def _read(path: Path, file: Opened, size: int) -> Header:
     common |= _pixel_format(dataset)
     header = Header(path, **common)
     problem = _wrong_format(header, tag) or _wrong_length(header, stream, size)
-    planes = read_planes(dataset, header.frames)
+    planes = read_planes(dataset, header.frames, (header.rows, header.columns))
     if isinstance(planes, str):
         return Header(path, **common, problem=f"{path}: {problem or planes}")
     return Header(path, **common, planes=planes, problem=f"{path}: {problem}" if problem else None)
@@ -233,7 +249,7 @@ def _wrong_format(header: Header, tag: int) -> str | None:
     if header.allocated == 8 and not header.little:
         return "its bytes are big-endian, which is not supported for 8 bits; convert it to little-endian"
     if header.samples not in (1, 3):
-        return f"has {header.samples} samples a pixel; 1 (grey) or 3 (colour) are supported"
+        return f"has {header.samples} samples per pixel; 1 (grey) or 3 (colour) are supported"
     known = ("MONOCHROME1", "MONOCHROME2") if header.samples == 1 else ("RGB", "YBR_FULL")
     if header.syntax in COMPRESSED and header.samples == 3:
         return "has compressed colours, which is not supported; decompress it, as with `gdcmconv --raw`"
@@ -279,6 +295,18 @@ def _count_items(stream: Bounded, offset: int) -> int | None:
     except ValueError:  # more items than any file has
         return None
     return items if mark == END_OF_ITEMS else None
+
+
+def _is_placed(dataset: Dataset) -> bool:
+    return "ImagePositionPatient" in dataset or "PerFrameFunctionalGroupsSequence" in dataset
+
+
+def _is_capture(dataset: Dataset) -> bool:
+    """Whether an image is one of a screen or a page by its type or its description, and has no place in the patient."""
+    if "Rows" not in dataset or _is_placed(dataset):
+        return False
+    said = f"{text(dataset, 'ImageType')} {text(dataset, 'SeriesDescription')}".upper().replace("_", " ")
+    return any(mark in said for mark in CAPTURES)
 
 
 def _kind(sop_class: str, has_rows: bool) -> str:

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
+
+from jcl.data.affine import SQUARE, skewed
 
 __all__ = ["MARKS", "Plane", "read_planes", "text"]
 
@@ -31,8 +34,12 @@ PRIVATE_B_VALUE = 0x0019100C
 NEAREST, FARTHEST = 1e-4, 1e4
 """Spacings in mm that a scan may have."""
 
-ORTHONORMAL = 5e-3
-"""Cosines rounded to three digits deviate by less."""
+UNIT = 0.1
+"""The length of a direction may differ from 1 by so much: only where it points counts."""
+
+
+UNMAPPED = ("1.2.840.10008.5.1.4.1.1.12.1", "1.2.840.10008.5.1.4.1.1.12.2", "1.2.840.10008.5.1.4.1.1.12.3")
+"""X-ray angiography and fluoroscopy, whose tables lead back to the intensity of the beam and are not used."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ class Plane:
         position: of the centre of the first pixel; None for a projection or a photograph, which have none.
         orientation: directions along a row, then along a column.
         spacing: between rows, then between columns.
-        thickness: between slices as the file says it, which often is wrong; None if it does not.
+        thickness: of a slice, else what is between slices, as the file says it, which often is wrong; None if it does
+            not.
+        between: what SpacingBetweenSlices says, if it is there.
         slope, intercept: make a stored value a rescaled one.
         marks: what may part the volumes of a series (keys of `MARKS`).
     """
@@ -52,6 +61,7 @@ class Plane:
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
     thickness: float | None
+    between: float | None
     slope: float
     intercept: float
     marks: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -80,38 +90,39 @@ def _tag(name: str | int) -> BaseTag:
     return Tag(name)
 
 
-def read_planes(dataset: Dataset, frames: int) -> tuple[Plane, ...] | str:
-    """One plane a frame, or why there is none: half a line with the mend.
+def read_planes(dataset: Dataset, frames: int, size: tuple[int, int]) -> tuple[Plane, ...] | str:
+    """One plane a frame, or why there is none: half a line that says what to do.
 
     Frames need a position each in PerFrameFunctionalGroupsSequence (enhanced multi-frame); other files
     of several frames are films.
     """
     try:
-        return _read_planes(dataset, frames)
+        return _read_planes(dataset, frames, size)
     except ValueError as error:
         return str(error)
 
 
-def _read_planes(dataset: Dataset, frames: int) -> tuple[Plane, ...]:
+def _read_planes(dataset: Dataset, frames: int, size: tuple[int, int]) -> tuple[Plane, ...]:
     groups = _items(dataset, "PerFrameFunctionalGroupsSequence")
     if not groups and frames == 1:
-        return (_plane(dataset),)
+        return (_plane(dataset, size),)
     if len(groups) != frames:
         raise ValueError(f"holds {frames} frames, and a position for {len(groups)}; convert it to one slice a file")
     shared = next(iter(_items(dataset, "SharedFunctionalGroupsSequence")), Dataset())
-    return tuple(_frame(group, shared) for group in groups)
+    return tuple(_frame(group, shared, size) for group in groups)
 
 
-def _plane(dataset: Dataset) -> Plane:
+def _plane(dataset: Dataset, size: tuple[int, int]) -> Plane:
     position = _numbers(dataset, "ImagePositionPatient", 3)
     orientation = _numbers(dataset, "ImageOrientationPatient", 6)
     if position is None or orientation is None:
         position, orientation = None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
     marks = {name: text(dataset, PRIVATE_B_VALUE if name == "PrivateBValue" else name) for name in MARKS}
-    return Plane(position, _checked(orientation), _pixel_spacing(dataset), *_common(dataset, dataset), marks)
+    spacing = _pixel_spacing(dataset)
+    return Plane(position, _checked(orientation, spacing, size), spacing, *_common(dataset, dataset), marks)
 
 
-def _frame(group: Dataset, shared: Dataset) -> Plane:
+def _frame(group: Dataset, shared: Dataset, size: tuple[int, int]) -> Plane:
     """A frame of an enhanced file; what it does not say itself is said for all frames."""
 
     def part(name: str) -> Dataset:
@@ -123,21 +134,32 @@ def _frame(group: Dataset, shared: Dataset) -> Plane:
         raise ValueError("its frames have no position or orientation; convert it to one slice a file")
     measures = part("PixelMeasuresSequence")
     values = part("PixelValueTransformationSequence")
-    return Plane(position, _checked(orientation), _pixel_spacing(measures), *_common(measures, values))
+    spacing = _pixel_spacing(measures)
+    return Plane(position, _checked(orientation, spacing, size), spacing, *_common(measures, values))
 
 
-def _common(measures: Dataset, values: Dataset) -> tuple[float | None, float, float]:
-    """Thickness, slope and intercept."""
-    try:
-        thick = _numbers(measures, "SpacingBetweenSlices", 1) or _numbers(measures, "SliceThickness", 1)
-    except ValueError:  # positions tell it
-        thick = None
-    thickness = abs(thick[0]) if thick and NEAREST <= abs(thick[0]) <= FARTHEST else None
+def _common(measures: Dataset, values: Dataset) -> tuple[float | None, float | None, float, float]:
+    """Thickness, distance, slope and intercept."""
+    between, thick = (_distance(measures, name) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    thickness = thick or between
+    if _items(values, "ModalityLUTSequence") and text(values, "SOPClassUID") not in UNMAPPED:
+        raise ValueError(
+            "its values are mapped by a table (ModalityLUTSequence), which is not supported; convert it to NIfTI"
+        )
     slope = (_numbers(values, "RescaleSlope", 1) or (1.0,))[0]
     intercept = (_numbers(values, "RescaleIntercept", 1) or (0.0,))[0]
     if slope == 0 or abs(slope) > 1e30 or abs(intercept) > 1e30:
         raise ValueError(f"its RescaleSlope is {slope:g}, its RescaleIntercept {intercept:g}; correct or replace it")
-    return thickness, slope, intercept
+    return thickness, between, slope, intercept
+
+
+def _distance(measures: Dataset, name: str) -> float | None:
+    """A distance along the normal in mm, without the sign that some give it; None if it cannot be."""
+    try:
+        found = _numbers(measures, name, 1)
+    except ValueError:  # positions say it
+        return None
+    return abs(found[0]) if found and NEAREST <= abs(found[0]) <= FARTHEST else None
 
 
 def _pixel_spacing(dataset: Dataset) -> tuple[float, ...]:
@@ -162,11 +184,16 @@ def _ultrasound_spacing(dataset: Dataset) -> tuple[float, ...] | None:
     return (abs(10 * rows[0]), abs(10 * columns[0])) if rows and columns else None
 
 
-def _checked(orientation: tuple[float, ...]) -> tuple[float, ...]:
-    row, column = orientation[:3], orientation[3:]
-    pairs = ((row, row), (column, column), (row, column))
-    products = [sum(a * b for a, b in zip(*pair, strict=True)) for pair in pairs]
-    if not all(abs(found - wanted) < ORTHONORMAL for found, wanted in zip(products, (1, 1, 0), strict=True)):
+def _checked(orientation: tuple[float, ...], spacing: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
+    """The orientation, if its directions are at right angles as far as an image of this size shows it."""
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    lengths = np.array([np.linalg.norm(row), np.linalg.norm(column)])
+    fits = bool((np.abs(lengths - 1) <= UNIT).all())
+    if fits:
+        row, column = row / lengths[0], column / lengths[1]
+        steps = np.stack([row * spacing[1], column * spacing[0], np.cross(row, column)], axis=1)
+        fits = skewed(steps, (max(size[1], 1), max(size[0], 1), 1)) <= SQUARE
+    if not fits:
         shown = ", ".join(f"{value:g}" for value in orientation)
         raise ValueError(f"its ImageOrientationPatient has no two unit vectors at right angles ({shown}); correct it")
     return orientation

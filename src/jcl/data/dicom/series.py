@@ -15,10 +15,17 @@ import numpy as np
 from jcl.data.dicom.file import open_dicom
 from jcl.data.dicom.header import Header, is_dicom, read_header
 from jcl.data.dicom.planes import MARKS
-from jcl.data.dicom.stack import SAME_PLACE, Slice, heights, same_grid, stack
+from jcl.data.dicom.stack import Slice, heights, same_grid, same_place, sort_slices
+from jcl.data.folders import walk
 from jcl.errors import DataError
 
-__all__ = ["DicomSeries", "Scan", "find_series", "is_dicom", "scan"]
+__all__ = ["STRUCTURES", "DicomSeries", "SeriesSearch", "find_series", "is_dicom", "search_series"]
+
+LEAST_SLICES = 3
+"""So many images of one grid are a volume, in whose series a single image of another grid is no scan."""
+
+STRUCTURES = ("segmentation", "RTSTRUCT")
+"""Kinds of files that may be the labels of a series."""
 
 LONGEST = 120
 """Bytes of a name; file systems have 255, and suffixes have to fit too."""
@@ -29,12 +36,15 @@ class DicomSeries:
     """One volume of a series.
 
     Attributes:
+        uid: SeriesInstanceUID.
         name: of the case; unique whatever the case of letters, and safe for a file system.
-        patient: PatientID, else PatientName, else the name.
+        patient: PatientID; where it is missing the name of the first of the series that have the same PatientName, else
+            the name. A person's name is never taken.
         files: sorted by position along their normal; as they were found if there is a problem.
-        problem: why it cannot be used, one line that names the folder or file and the mend.
+        problem: why it cannot be used, one line that names the folder or file and says what to do.
     """
 
+    uid: str
     name: str
     patient: str
     files: tuple[Path, ...]
@@ -44,20 +54,22 @@ class DicomSeries:
 
 
 @dataclass(frozen=True)
-class Scan:
+class SeriesSearch:
     """What lies below a folder.
 
     Attributes:
-        left_out: how many DICOM files there are of each kind that is no scan (reports, segmentations, localizers).
+        structures: files that hold structures of a series, each with its kind (`segmentation`, `RTSTRUCT`).
+        left_out: how many DICOM files there are of each other kind that is not a scan (reports, localizers).
     """
 
     series: tuple[DicomSeries, ...]
+    structures: tuple[tuple[Path, str], ...]
     left_out: dict[str, int]
 
 
 @dataclass(frozen=True)
 class _Volume:
-    """Headers of one volume, and what tells it from others of its series."""
+    """Headers of one volume, and what sets it apart from others of its series."""
 
     headers: tuple[Header, ...]
     part: str = ""
@@ -68,17 +80,17 @@ def find_series(source: Path, files: Iterable[Path] | None = None) -> list[Dicom
     """The volumes among the DICOM files below `source`, or among `files`, sorted by name.
 
     A series is parted where size, spacing or orientation differ, and, where several images lie at
-    each position, by the one tag that tells them apart (`MARKS`). Copies of a file are left out, and
-    so are localizers and what is no image (`scan` counts these).
+    each position, by the one tag in which they differ (`MARKS`). Copies of a file are left out, and
+    so are localizers and what is not an image (`search_series` counts these).
 
     Raises:
         DataError: there is no such folder.
     """
-    return list(scan(source, files).series)
+    return list(search_series(source, files).series)
 
 
-def scan(source: Path, files: Iterable[Path] | None = None) -> Scan:
-    """As `find_series`, with the number of files left out.
+def search_series(source: Path, files: Iterable[Path] | None = None) -> SeriesSearch:
+    """As `find_series`, with the files of structures, and the number of files left out.
 
     Raises:
         DataError: there is no such folder.
@@ -88,30 +100,33 @@ def scan(source: Path, files: Iterable[Path] | None = None) -> Scan:
     left_out: Counter[str] = Counter()
     series: defaultdict[str, list[Header]] = defaultdict(list)
     lone: list[_Volume] = []
-    for path in _walk(source) if files is None else sorted(files):
+    captures: list[Header] = []
+    structures: list[tuple[Path, str]] = []
+    for path in walk(source) if files is None else sorted(files):
         if not path.is_file() or not is_dicom(path):
             continue
         header = read_header(path)
-        if header.kind != "image" or header.localizer:
+        if header.kind in STRUCTURES:
+            structures.append((path, header.kind))
+        elif header.kind != "image" or header.localizer:
             left_out["localizer" if header.kind == "image" else header.kind] += 1
+        elif header.secondary:
+            captures.append(header)
         elif header.problem and not header.series:
             lone.append(_Volume((header,), part=path.name))
         else:
             series[header.series or f"in {path.parent}"].append(header)
+    if any(header.planes and header.planes[0].position for headers in series.values() for header in headers):
+        left_out["secondary capture"] += len(captures)
+    else:  # pictures are all there is
+        for header in captures:
+            series[header.series or f"in {header.path.parent}"].append(header)
     volumes = [_parted(headers) for headers in series.values()]
-    return Scan(tuple(_described(_named(source, volumes, lone))), dict(sorted(left_out.items())))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files below `folder` in a fixed order; links are followed, each folder is entered once; hidden ones are not."""
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        # A link to a folder above would make the walk endless.
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            seen.add(real)
-            yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
+    used = sum(len(volume.headers) for of_series in volumes for volume in of_series)
+    left_out["copy of another file"] += sum(map(len, series.values())) - used
+    left_out = +left_out  # without zeros
+    found = tuple(_described(_named(source, volumes, lone)))
+    return SeriesSearch(found, tuple(structures), dict(sorted(left_out.items())))
 
 
 def _parted(headers: Sequence[Header]) -> list[_Volume]:
@@ -136,8 +151,22 @@ def _parted(headers: Sequence[Header]) -> list[_Volume]:
     volumes: list[_Volume] = []
     for number, grid in enumerate(grids, 1):
         prefix = f"part{number}" if len(grids) > 1 else ""
+        if odd := _odd_image(grid, grids):
+            volumes.append(_Volume(tuple(grid), prefix, odd))
+            continue
         volumes += [replace(volume, part="_".join(filter(None, (prefix, volume.part)))) for volume in _split(grid)]
     return [replace(volume, problem=doubled or volume.problem) for volume in volumes]
+
+
+def _odd_image(grid: Sequence[Header], grids: Sequence[Sequence[Header]]) -> str | None:
+    """What is wrong with a single image in a series whose other images make a volume; None for any other."""
+    largest = max(map(len, grids))
+    if len(grid) > 1 or grid[0].frames > 1 or largest < LEAST_SLICES:
+        return None
+    return (
+        f"{grid[0].path}: a single image of another size or orientation than the {largest} others of its series, "
+        "as a scout or a screen capture; leave it out"
+    )
 
 
 def _without_copies(headers: Sequence[Header]) -> tuple[list[Header], str | None]:
@@ -179,7 +208,7 @@ def _split(headers: Sequence[Header]) -> list[_Volume]:
         return [_Volume(tuple(headers))]
     places = heights([Slice(header, 0) for header in placed])
     order = np.argsort(places, kind="stable")
-    steps = np.concatenate([[0], np.cumsum(np.diff(places[order]) >= SAME_PLACE)])
+    steps = np.concatenate([[0], np.cumsum(np.diff(places[order]) >= same_place(placed[0].planes[0]))])
     level = dict(zip((placed[at].path for at in order), steps.tolist(), strict=True))
     at_level: defaultdict[int, list[Header]] = defaultdict(list)
     for header in placed:
@@ -225,12 +254,14 @@ def _doubled(headers: Sequence[Header]) -> str:
         if first != header.path:
             return f"{header.path}: the same slice as {first.name}, at the same position; remove one of them"
     names = f"{headers[0].path.name} and {headers[1].path.name}"
-    shown = f"{headers[0].path.parent}: {len(headers)} images lie at one position ({names}) and no tag tells them apart"
+    shown = (
+        f"{headers[0].path.parent}: {len(headers)} images lie at one position ({names}) and no tag differs between them"
+    )
     return f"{shown}; leave one volume in the series"
 
 
 def _named(source: Path, series: Sequence[Sequence[_Volume]], lone: Sequence[_Volume]) -> dict[str, _Volume]:
-    """A name for each volume: its folder's, with what tells it apart where a folder has several."""
+    """A name for each volume: its folder's, with what sets it apart where a folder has several."""
     in_folder: defaultdict[Path, list[Sequence[_Volume]]] = defaultdict(list)
     for volumes in series:
         in_folder[_folder(volumes)].append(volumes)
@@ -257,7 +288,7 @@ def _named(source: Path, series: Sequence[Sequence[_Volume]], lone: Sequence[_Vo
 
 
 def _labels(members: Sequence[Sequence[_Volume]]) -> list[str]:
-    """What tells the series of one folder apart: their number, else their description too."""
+    """What sets the series of one folder apart: their number, else their description too."""
     if len(members) == 1:
         return [""]
     heads = [volumes[0].headers[0] for volumes in members]
@@ -286,13 +317,15 @@ def _safe(name: str) -> str:
 
 
 def _described(named: dict[str, _Volume]) -> Iterator[DicomSeries]:
+    first_of: dict[str, str] = {}
     for name, volume in sorted(named.items(), key=lambda item: item[0].casefold()):
         head = volume.headers[0]
         files = tuple(header.path for header in volume.headers)
         problem = volume.problem
         if problem is None:
             try:
-                files = tuple(dict.fromkeys(part.header.path for part in stack(volume.headers).slices))
+                files = tuple(dict.fromkeys(part.header.path for part in sort_slices(volume.headers).slices))
             except DataError as error:
                 problem = str(error)
-        yield DicomSeries(name, head.patient or name, files, head.modality, head.description, problem)
+        patient = head.patient or (first_of.setdefault(head.person, name) if head.person else name)
+        yield DicomSeries(head.series, name, patient, files, head.modality, head.description, problem)

@@ -5,23 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 
+from jcl.data.affine import SAME, apart
 from jcl.data.dicom.header import Header
 from jcl.data.dicom.planes import Plane
-from jcl.data.imagefile import MAX_VOXELS
+from jcl.data.imagefile import MAX_VOXELS, check_memory
 from jcl.errors import DataError
 
-__all__ = ["SAME_PLACE", "Slice", "Stack", "heights", "same_grid", "stack"]
+__all__ = ["Slice", "Stack", "heights", "same_grid", "same_place", "sort_slices"]
 
-SAME_PLACE = 1e-3
-"""Two slices nearer to each other (mm) lie at one position."""
+SAME_PLACE = 0.02
+"""Two slices nearer to each other (mm, but no more than a tenth of a pixel) lie at one position: those are rounded."""
 
-TURNED = 2e-3
-"""Cosines of slices of one volume may differ by so much (0.1 degrees)."""
+TURNED = 1.0
+"""Pixels by which a corner of slices of one volume may move where their orientation or spacing differs: both are
+rounded."""
 
-UNEVEN = 0.05
-"""A gap between slices may differ by this share from the others: positions are rounded."""
+UNEVEN = 0.1
+"""Slices may lie beside an even grid by this share of their distance."""
+
+ROUNDED, LARGEST = 0.06, 0.25
+"""Or by so much (mm), since positions are rounded to a tenth of a millimetre; but not by more than this share."""
 
 SHIFTED = 0.5
 """Slices may lie beside each other by this share of a pixel."""
@@ -47,6 +52,7 @@ class Stack:
     Attributes:
         size, spacing, origin: per axis x (columns), y (rows), z (slices); voxels and mm.
         direction: cosines, row by row, in LPS.
+        notes: what was taken where headers say two things of it.
     """
 
     slices: tuple[Slice, ...]
@@ -54,9 +60,10 @@ class Stack:
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
 
-def stack(headers: Sequence[Header]) -> Stack:
+def sort_slices(headers: Sequence[Header]) -> Stack:
     """Sort the slices of a volume's files and check them.
 
     Raises:
@@ -80,6 +87,7 @@ def stack(headers: Sequence[Header]) -> Stack:
     if len(slices) * rows * columns * first.header.samples > MAX_VOXELS:
         shown = f"{len(slices)} x {rows} x {columns}"
         raise DataError(f"{_folder(slices)}: {shown} voxels; at most {MAX_VOXELS:.3g} are supported")
+    check_memory(_folder(slices), len(slices) * rows * columns * first.header.samples, first.header.allocated / 8)
     axes = _axes(first.plane)
     if len(slices) > 1:
         if missing := [part.header.path for part in slices if part.plane.position is None]:
@@ -99,6 +107,7 @@ def stack(headers: Sequence[Header]) -> Stack:
         spacing=(column_step, row_step, step),
         origin=(origin[0], origin[1], origin[2]),
         direction=tuple(float(value) for value in axes.ravel()),
+        notes=_notes(slices, step),
     )
 
 
@@ -107,19 +116,28 @@ def same_grid(one: Slice, other: Slice) -> bool:
     a, b = one.header, other.header
     if (a.rows, a.columns, a.samples) != (b.rows, b.columns, b.samples):
         return False
-    return (one.plane.position is None) == (other.plane.position is None) and all(
-        abs(x - y) <= tolerance
-        for x, y, tolerance in (
-            *zip(one.plane.orientation, other.plane.orientation, (TURNED,) * 6, strict=True),
-            *((x, y, 1e-3 * x) for x, y in zip(one.plane.spacing, other.plane.spacing, strict=True)),
-        )
-    )
+    if (one.plane.position is None) != (other.plane.position is None):
+        return False
+    first, second = _steps(one.plane), _steps(other.plane)
+    return bool(np.array_equal(first, second)) or apart(second, first, (a.columns, a.rows, 1))[0] <= TURNED
+
+
+def _steps(plane: Plane) -> Float[np.ndarray, "4 4"]:
+    """From column and row to mm beside the first pixel; off the plane, pixels are as large as they are in it."""
+    steps = np.eye(4)
+    steps[:3, :3] = _axes(plane) * (plane.spacing[1], plane.spacing[0], min(plane.spacing))
+    return steps
 
 
 def heights(slices: Sequence[Slice]) -> Float[np.ndarray, " n"]:
     """Place of each slice (mm) along the normal of the first; 0 where there is no position."""
     normal = _axes(slices[0].plane)[:, 2]
     return np.array([part.plane.position or (0.0, 0.0, 0.0) for part in slices]) @ normal
+
+
+def same_place(plane: Plane) -> float:
+    """Distance (mm) below which two slices on the grid of this one lie at one position."""
+    return min(SAME_PLACE, SAME * min(plane.spacing))
 
 
 def _axes(plane: Plane) -> Float[np.ndarray, "3 3"]:
@@ -145,20 +163,39 @@ def _even_step(slices: Sequence[Slice], places: Float[np.ndarray, " n"]) -> floa
         return one.name if one == other else f"{one.name} and {other.name}"
 
     nearest = int(np.argmin(gaps))
-    if gaps[nearest] < SAME_PLACE:
+    if gaps[nearest] < same_place(slices[0].plane):
         raise DataError(f"{_folder(slices)}: two slices lie at one position ({pair(nearest)}); keep one volume")
-    times = gaps / usual
-    widest = int(np.argmax(np.abs(times - 1)))
-    if abs(times[widest] - 1) > UNEVEN:
-        shown = f"{pair(widest)} lie {gaps[widest]:.4g} mm apart, others {usual:.4g} mm"
-        if np.all(np.abs(times - np.rint(times)) <= 2 * UNEVEN) and times.min() > 0.5:
-            missing = round(float((np.rint(times) - 1).sum()))
-            raise DataError(f"{_folder(slices)}: {missing} slices are missing ({shown}); add them or leave it out")
-        raise DataError(f"{_folder(slices)}: the spacing of its slices varies ({shown}); resample it or leave it out")
-    step = float(places[-1] - places[0]) / len(gaps)
-    if np.abs(places - places[0] - step * np.arange(len(places))).max() > SHIFTED * step:
-        raise DataError(f"{_folder(slices)}: the spacing of its slices varies along it; resample it or leave it out")
-    return step
+    beside, allowed = _beside_even(np.arange(len(places)), places)
+    if beside <= allowed:
+        return float(places[-1] - places[0]) / len(gaps)
+    widest = int(np.argmax(np.abs(gaps - usual)))
+    shown = f"{pair(widest)} lie {gaps[widest]:.4g} mm apart, others {usual:.4g} mm"
+    times = np.rint(gaps / usual)
+    missing = int(times.sum()) - len(gaps)
+    with_gaps, allowed = _beside_even(np.concatenate([[0], np.cumsum(times)]), places)
+    if missing > 0 and times.min() >= 1 and with_gaps <= allowed:
+        raise DataError(f"{_folder(slices)}: {missing} slices are missing ({shown}); add them or leave it out")
+    raise DataError(
+        f"{_folder(slices)}: the spacing of its slices varies ({shown}; up to {beside:.2g} mm beside an even grid); "
+        "resample it or leave it out"
+    )
+
+
+def _beside_even(
+    numbers: Integer[np.ndarray, " n"] | Float[np.ndarray, " n"], places: Float[np.ndarray, " n"]
+) -> tuple[float, float]:
+    """How far (mm) slices of these numbers lie beside the even grid that fits best, and how far they may."""
+    step, start = np.polyfit(numbers, places, 1)
+    allowed = max(UNEVEN * step, min(ROUNDED, LARGEST * step))
+    return float(np.abs(places - start - step * numbers).max()), float(allowed)
+
+
+def _notes(slices: Sequence[Slice], step: float) -> tuple[str, ...]:
+    between = slices[0].plane.between
+    if between is None or len(slices) == 1 or abs(between - step) <= SAME * step:
+        return ()
+    said = f"SpacingBetweenSlices is {between:.4g} mm, but positions lie {step:.4g} mm apart"
+    return (f"{_folder(slices)}: {said}; the positions were taken",)
 
 
 def _check_straight(slices: Sequence[Slice], axes: Float[np.ndarray, "3 3"]) -> None:

@@ -11,8 +11,10 @@ from jcl.data.dicom.codec import decode, decode_rle, encoded_frames
 from jcl.data.dicom.file import open_dicom
 from jcl.data.dicom.header import COMPRESSED, RLE, Header, read_header
 from jcl.data.dicom.planes import Plane
-from jcl.data.dicom.stack import Stack, stack
+from jcl.data.dicom.stack import Stack, sort_slices
+from jcl.data.notes import note
 from jcl.errors import DataError
+from jcl.files import read_error
 
 __all__ = ["read_series"]
 
@@ -34,15 +36,17 @@ def read_series(files: Sequence[Path], *, channels: int = 1) -> tuple[Float32[np
         geometry: size, spacing, origin and direction as SimpleITK has them, and which file is which slice.
 
     Raises:
-        DataError: the files are no volume (`stack`), one is damaged, or has other channels.
+        DataError: the files do not make a volume (`sort_slices`), one is damaged, or has other channels.
         WriteError: compressed data need a temporary file, and there is no room.
     """
-    volume = stack([read_header(path) for path in files])
+    volume = sort_slices([read_header(path) for path in files])
     samples = volume.slices[0].header.samples
     if samples != channels:
         path = volume.slices[0].header.path
         what = "a colour image (3 channels)" if samples == 3 else "a grey image (1 channel)"
         raise DataError(f"{path}: {what}, but {channels} wanted; set the channels, convert it or leave it out")
+    for line in volume.notes:
+        note(line)
     columns, rows, depth = volume.size
     array = np.empty((samples, depth, rows, columns), np.float32)
     for read in (_read_files, _read_compressed):
@@ -76,7 +80,7 @@ def _read_files(volume: Stack) -> Iterator[Frames]:
                     file.seek(header.offset + frame * header.frame_bytes)
                     yield at, _native(header, file.read(header.frame_bytes))
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+            raise read_error(path, error) from error
 
 
 def _native(header: Header, data: bytes) -> Integer[np.ndarray, "..."]:
@@ -103,7 +107,7 @@ def _read_compressed(volume: Stack) -> Iterator[Frames]:
                     with open_dicom(path) as file:
                         data = encoded_frames(header, file)
                 except OSError as error:
-                    raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+                    raise read_error(path, error) from error
                 order.extend(frames.values())
                 yield from ((header, data[frame]) for frame in frames)
 
@@ -118,9 +122,9 @@ def _rescaled(stored: Integer[np.ndarray, "..."], header: Header, plane: Plane) 
             stored = convert_color_space(np.ascontiguousarray(stored), "YBR_FULL", "RGB")
         return np.moveaxis(stored, -1, 0)
     values = stored.astype(np.int64)
-    if header.stored < header.allocated:
+    if header.stored < header.allocated and header.syntax not in COMPRESSED:  # of these the decoder has seen to it
         # Bits above the highest are no part of the value (old files have overlays there), not even its sign.
-        values >>= 0 if header.syntax in COMPRESSED else header.high_bit + 1 - header.stored
+        values >>= header.high_bit + 1 - header.stored
         values &= (1 << header.stored) - 1
         if header.signed:
             values -= (values >> (header.stored - 1)) << header.stored

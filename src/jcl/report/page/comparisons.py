@@ -1,25 +1,28 @@
 """Paired comparisons of all rows with a reference, as a table."""
 
-from jcl.report.comparisons import Comparison
-from jcl.report.grid import Grid
-from jcl.report.numbers import TITLES, difference_text, p_text
-from jcl.report.page.scores import OURS
+from jcl.report.page.scores import first_order
 from jcl.report.page.table import Cell, Head, Row, Table
-from jcl.report.statistics import Summary
+from jcl.report.stats.comparisons import Comparison
+from jcl.report.stats.numbers import TITLES, difference_text, p_text
+from jcl.report.stats.results import OURS, Grid
+from jcl.report.stats.summary import Summary
 
 __all__ = ["comparison_table"]
 
 LEVEL = 0.05
+UNFINISHED = "°"
 
 
 def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
     """Median difference of each row to the reference, with p-value and folds."""
     found = {(each.row, each.column): each for each in summary.comparisons if each.reference == reference}
-    first = "ascending" if summary.lower_is_better else "descending"
+    caption = f"{TITLES[summary.metric]} less that of {reference}, median over patients; bold where p < {LEVEL}."
+    if not all(each.complete for each in found.values()):
+        caption += f" {UNFINISHED} not all runs of both rows are done: compared over what both have."
     return Table(
         title=f"Against {reference}",
-        caption=f"median difference over patients in {TITLES[summary.metric]}; bold where p < {LEVEL}.",
-        heads=(Head("Method"), *(Head(column.name, first) for column in grid.columns)),
+        caption=caption,
+        heads=(Head("Method"), *(Head(column.name, first_order(summary)) for column in grid.columns)),
         rows=tuple(
             Row(row, tuple(_cell(found[row, column.name], summary) for column in grid.columns), ours=row == OURS)
             for row in grid.rows
@@ -29,27 +32,19 @@ def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
 
 
 def _cell(comparison: Comparison, summary: Summary) -> Cell:
+    """As "−0.021", below it "p = 0.012, n = 30, 1/5 folds"."""
     if comparison.difference is None:
         return Cell(text="–", tip="no patient of whom both have scores", state=True)
     p_value = comparison.p_holm
     text = difference_text(summary.metric, comparison.difference)
-    tone = {True: "up", False: "down", None: ""}[comparison.better] if text[0] in "+−" else ""
+    sub = "no test" if p_value is None else f"p {p_text(p_value)}"
+    sub += f", n = {comparison.pairs}, {comparison.folds_better}/{comparison.folds} folds"
+    tip = "" if comparison.p_value is None else f"p {p_text(comparison.p_value)} before Holm's correction"
     return Cell(
         text=text,
         value=comparison.difference,
-        sub=f"{_p(p_value)} · {comparison.folds_better}/{comparison.folds}" + ("" if comparison.complete else " *"),
+        sub=sub + ("" if comparison.complete else f" {UNFINISHED}"),
         best=p_value is not None and p_value < LEVEL,
-        tip=_tip(comparison),
-        tone=tone,
+        tip=tip,
+        tone={True: "up", False: "down", None: ""}[comparison.better] if text[0] in "+−" else "",
     )
-
-
-def _p(value: float | None) -> str:
-    return "no test" if value is None else f"p {p_text(value)}"
-
-
-def _tip(comparison: Comparison) -> str:
-    said = f"{comparison.pairs} patients; better in {comparison.folds_better} of {comparison.folds} folds"
-    if comparison.p_value is not None:
-        said += f"; {_p(comparison.p_value)} before Holm's correction"
-    return said + ("" if comparison.complete else "; not all runs of both are done: compared over what both have")

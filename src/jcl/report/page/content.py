@@ -1,24 +1,21 @@
-"""What the page shows, section by section, as the template takes it."""
+"""What a report shows, section by section, for every format to render."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jcl.report.costs import row_costs
-from jcl.report.figures import PretrainingFigures, TableFigures
-from jcl.report.grid import Benchmark, Grid
-from jcl.report.numbers import TITLES
+from jcl.report.figures.draw import PretrainingFigures, TableFigures
 from jcl.report.page.comparisons import comparison_table
-from jcl.report.page.costs import cost_table
-from jcl.report.page.details import class_tables, fold_tables
-from jcl.report.page.methods import method_table
-from jcl.report.page.origin import Origin, origin_of
-from jcl.report.page.overview import overview_table
-from jcl.report.page.scores import mark_cells, score_table
-from jcl.report.page.status import State, state_of
+from jcl.report.page.notes import mark_cells
+from jcl.report.page.overview import cost_table, method_table, overview_table
+from jcl.report.page.scores import class_tables, fold_tables, score_table
 from jcl.report.page.table import Note, Table
-from jcl.report.published import of_other_data, published_name
-from jcl.report.statistics import Summaries, Summary
+from jcl.report.stats.costs import row_costs
+from jcl.report.stats.numbers import TITLES
+from jcl.report.stats.origin import Origin, origin_of
+from jcl.report.stats.results import Benchmark, Grid
+from jcl.report.stats.status import State, state_of
+from jcl.report.stats.summary import Summaries, Summary
 
 __all__ = ["Content", "Pane", "Section", "make_content"]
 
@@ -38,11 +35,17 @@ class Pane:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A table of the benchmark: `id` is its anchor, `about` a line on data and counts."""
+    """A table of the benchmark.
+
+    `id` is its anchor on the page, `name` that in the recipe, `about` a line on data and counts, `published` what the
+    paper's figures are of.
+    """
 
     id: str
+    name: str
     title: str
     about: str
+    published: str
     panes: tuple[Pane, ...]
     notes: tuple[Note, ...]
     figures: TableFigures
@@ -50,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """The whole page; `notes` are paragraphs, `beside` are (name, what it is) of the files next to it."""
+    """The whole report; `notes` are paragraphs, `beside` are (name, what it is) of the files next to it."""
 
     title: str
     notes: tuple[str, ...]
@@ -72,7 +75,7 @@ def make_content(
     pretraining_figures: PretrainingFigures,
     beside: Sequence[tuple[str, str]],
 ) -> Content:
-    """Everything of a benchmark in the form in which the page shows it.
+    """Everything of a benchmark in the form in which it is shown.
 
     Args:
         benchmark: what was read from its folder.
@@ -106,8 +109,10 @@ def _section(number: int, grid: Grid, summaries: Mapping[str, Summary], figures:
     marks = mark_cells(grid)
     return Section(
         id=f"table-{number}",
+        name=grid.name,
         title=grid.title,
         about=_about(grid, summaries["dice"]),
+        published=grid.published + ", other data" * grid.published_of_other_data if grid.paper else "",
         panes=tuple(
             Pane(
                 metric=metric,
@@ -141,6 +146,6 @@ def _about(grid: Grid, summary: Summary) -> str:
     if any(column.patients is not None for column in grid.columns):
         said += "M is the number of labelled patients."
     if grid.paper:
-        other = ", of other data than these" if of_other_data(grid) else ""
-        said += f" The paper's figures are of its {published_name(grid)}{other}."
+        said += f" The paper's figures are of its {grid.published}"
+        said += ", another data set than ours: only their order compares." if grid.published_of_other_data else "."
     return said.strip()

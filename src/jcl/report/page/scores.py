@@ -1,91 +1,91 @@
-"""The table of a benchmark as the page shows it: mean and deviation, the best in bold, the paper's figure beside."""
+"""Tables of scores: mean and deviation beside the paper's, and what stands behind them, each class and each fold."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jcl.benchmark.paper import PaperCell
-from jcl.findings import printable
-from jcl.report.grid import Cell as Run
-from jcl.report.grid import Grid
-from jcl.report.numbers import TITLES, deviation_text, mean_text
-from jcl.report.page.table import NOTHING, Cell, Head, Note, Row, Table
-from jcl.report.statistics import CellSummary, Summary
+from jcl.report.page.notes import STATUS_TEXTS, Marks
+from jcl.report.page.table import NOTHING, Cell, Head, Row, Table
+from jcl.report.stats.numbers import TITLES, deviation_text, mean_text
+from jcl.report.stats.results import OURS, Grid
+from jcl.report.stats.summary import CellSummary, ClassSummary, Summary
 
-__all__ = ["OURS", "Marks", "mark_cells", "score_table"]
-
-OURS = "JCL"
-"""The row that is emphasised."""
-
-SAID = {
-    "missing": "not run yet",
-    "failed": "failed",
-    "blocked": "not begun, since the pre-training failed",
-    "other code": "of other code than the benchmark's last run",
-}
-"""What a status means; in the order in which a cell without scores is called after them."""
+__all__ = ["class_tables", "first_order", "fold_tables", "score_table"]
 
 
-class Marks:
-    """Letters for what cells lack: cells that lack the same have the same letter."""
-
-    def __init__(self, places: Mapping[tuple[str, str], str]) -> None:
-        texts = list(dict.fromkeys(text for text in places.values() if text))
-        self.of = {place: _letter(texts.index(text)) if text else "" for place, text in places.items()}
-        self.notes = tuple(Note(_letter(number), text) for number, text in enumerate(texts))
-        self.texts = {note.mark: note.text for note in self.notes}
-
-
-def mark_cells(grid: Grid) -> Marks:
-    """What each cell of a table lacks."""
-    return Marks({place: _lack(runs) for place, runs in grid.cells.items()})
+def first_order(summary: Summary) -> str:
+    """The order in which the best come first."""
+    return "ascending" if summary.lower_is_better else "descending"
 
 
 def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
     """Rows are methods, columns as in the recipe; the last is the average rank."""
-    first = "ascending" if summary.lower_is_better else "descending"
-    beside = bool(grid.paper) and summary.metric == "dice"
-    caption = "mean ± standard deviation over folds; the best of each column in bold"
-    if beside:
-        caption += "; small beside, what the paper publishes"
-    heads = [Head("Method"), *(Head(column.name, first, beside=beside) for column in grid.columns)]
-    ranks = f"average rank over {len(summary.blocks)} pairs of column and fold of which all rows have scores"
-    heads.append(Head("Rank", "ascending", ranks))
-    rows = [
-        Row(
-            row,
-            (*(_score(grid, summary, marks, (row, column.name)) for column in grid.columns), _rank(summary, row)),
-            ours=row == OURS,
-        )
-        for row in grid.rows
+    papers = grid.paper_columns if summary.metric == "dice" and grid.paper else {}
+    heads = [
+        Head(each.name, first_order(summary), spread=True, paper=papers.get(each.name, "")) for each in grid.columns
     ]
+    rows: list[Row] = []
+    for row in grid.rows:
+        cells = [_score(grid, summary, marks, (row, column.name)) for column in grid.columns]
+        rows.append(Row(row, (*cells, _rank(summary, row)), ours=row == OURS))
+    caption = "mean ± standard deviation over folds, the best of each column in bold"
+    caption += ", what the paper publishes small beside" if papers else ""
+    caption += "; lower is better" if summary.lower_is_better else ""
+    if blocks := len(summary.blocks):
+        caption += f"; ranks are over {blocks} pair{'s' * (blocks > 1)} of column and fold"
     return Table(
         title=TITLES[summary.metric],
-        caption=caption + (". Lower is better." if summary.lower_is_better else "."),
-        heads=tuple(heads),
+        caption=f"{caption}.",
+        heads=(Head("Method"), *heads, Head("Rank", "ascending", "average over columns and folds; 1 is best")),
         rows=tuple(rows),
         marked=bool(marks.notes),
     )
 
 
+def class_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
+    """A table a column of the grid, its columns the classes; none for a single class."""
+    names = list(dict.fromkeys(name for cell in summary.cells.values() for name in cell.classes))
+    if len(names) < 2:
+        return ()
+    heads = (Head("Method"), *(Head(name, first_order(summary), spread=True) for name in names))
+    tables: list[Table] = []
+    for column in grid.columns:
+        cells = {row: summary.cells[row, column.name].classes for row in grid.rows}
+        rows = [Row(row, tuple(_class(summary, cells[row].get(name)) for name in names), row == OURS) for row in cells]
+        caption = f"{TITLES[summary.metric]} of each class"
+        tables.append(Table(title=column.name, caption=caption, heads=heads, rows=tuple(rows)))
+    return tuple(tables)
+
+
+def fold_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
+    """A table a column of the grid: the mean of each fold, and the interval over patients."""
+    tables: list[Table] = []
+    for column in grid.columns:
+        folds = sorted({run.fold for row in grid.rows for run in grid.cells[row, column.name]})
+        names = (*(f"Fold {fold}" for fold in folds), "95 % interval")
+        heads = (Head("Method"), *(Head(name, first_order(summary)) for name in names), Head("Patients", "descending"))
+        cells = {row: summary.cells[row, column.name] for row in grid.rows}
+        rows = tuple(Row(row, _folds(summary, cells[row], folds), row == OURS) for row in grid.rows)
+        caption = f"{TITLES[summary.metric]} of each fold, and the bootstrap interval of the mean over patients"
+        tables.append(Table(title=column.name, caption=caption, heads=heads, rows=rows))
+    return tuple(tables)
+
+
 def _score(grid: Grid, summary: Summary, marks: Marks, place: tuple[str, str]) -> Cell:
     metric, cell, mark = summary.metric, summary.cells[place], marks.of[place]
     paper = grid.paper.get(place) if metric == "dice" else None
-    theirs = "" if paper is None else mean_text(metric, paper.mean)
+    lack = marks.texts.get(mark, "")
     if cell.mean is None:
-        status = next((status for status in SAID if status in cell.statuses and status != "other code"), "missing")
-        said = marks.texts.get(mark, "")
-        return Cell(
-            text="no score" if cell.statuses.get("done") else status,
-            theirs=theirs, mark=mark, tip=said, tone=status, state=True,
-        )  # fmt: skip
+        status = next((each for each in STATUS_TEXTS if each in cell.statuses and each != "other code"), "missing")
+        text = "no score" if cell.statuses.get("done") else status
+        return Cell(text=text, paper=paper, mark=mark, tip=lack, tone=status.replace(" ", "-"), state=True)
     return Cell(
         text=mean_text(metric, cell.mean),
         value=cell.mean,
         deviation="" if cell.deviation is None else deviation_text(metric, cell.deviation),
-        theirs=theirs,
+        paper=paper,
         best=place[0] in summary.best[place[1]],
         mark=mark,
-        tip=_tip(cell, summary, paper, marks.texts.get(mark, "")),
+        tip=_tip(cell, summary, paper, lack),
         tone="" if cell.complete else "partial",
     )
 
@@ -95,7 +95,7 @@ def _rank(summary: Summary, row: str) -> Cell:
     if rank is None:
         return NOTHING
     lowest = min(each for each in summary.ranks.values() if each is not None)
-    return Cell(text=f"{rank:.1f}", value=rank, best=rank == lowest)
+    return Cell(text=f"{rank:.2f}", value=rank, best=rank == lowest)
 
 
 def _tip(cell: CellSummary, summary: Summary, paper: PaperCell | None, lack: str) -> str:
@@ -105,24 +105,23 @@ def _tip(cell: CellSummary, summary: Summary, paper: PaperCell | None, lack: str
         low, high = (mean_text(metric, bound) for bound in cell.interval)
         said.append(f"95 % interval over patients {low} to {high}")
     if paper is not None:
-        deviation = "" if paper.deviation is None else f" ± {deviation_text(metric, paper.deviation)}"
-        said.append(f"the paper: {mean_text(metric, paper.mean)}{deviation}")
+        said.append(f"the paper: {paper.mean:.4f}" + ("" if paper.deviation is None else f" ± {paper.deviation:.2f}"))
     return "; ".join([*said, *([lack] if lack else [])])
 
 
-def _lack(runs: Sequence[Run]) -> str:
-    """What keeps a cell from being complete; nothing if nothing does."""
-    counts = Counter(run.status for run in runs)
-    parts = [f"{counts[status]} of {len(runs)} runs {said}" for status, said in SAID.items() if counts[status]]
-    errors = dict.fromkeys(printable(run.error) for run in runs if run.error)
-    return "; ".join(parts) + (f": {' / '.join(errors)}" if errors else "")
+def _class(summary: Summary, found: ClassSummary | None) -> Cell:
+    if found is None or found.mean is None:
+        return NOTHING
+    deviation = "" if found.deviation is None else deviation_text(summary.metric, found.deviation)
+    return Cell(text=mean_text(summary.metric, found.mean), value=found.mean, deviation=deviation)
 
 
-def _letter(number: int) -> str:
-    """The letters a to z, then aa, ab, and so on."""
-    letters = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, 26)
-        letters = chr(ord("a") + rest) + letters
-    return letters
+def _folds(summary: Summary, cell: CellSummary, folds: Sequence[int]) -> tuple[Cell, ...]:
+    metric = summary.metric
+    found = [cell.folds.get(fold) for fold in folds]
+    means = [NOTHING if mean is None else Cell(text=mean_text(metric, mean), value=mean) for mean in found]
+    interval = NOTHING
+    if cell.interval is not None:
+        low, high = cell.interval
+        interval = Cell(text=f"{mean_text(metric, low)} – {mean_text(metric, high)}", value=low)
+    return (*means, interval, Cell(text=str(cell.patients), value=cell.patients))

@@ -1,6 +1,8 @@
-"""What a table on the page is made of: texts that are ready, and the values by which they are sorted."""
+"""A table as every format shows it: texts that are ready, and the values by which they are sorted."""
 
 from dataclasses import dataclass
+
+from jcl.benchmark.paper import PaperCell
 
 __all__ = ["NOTHING", "Cell", "Head", "Note", "Row", "Table"]
 
@@ -10,24 +12,24 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says; figures are right-aligned, words left.
+        text: what it says; numbers are right-aligned, words left.
         value: what it is sorted by; None is last.
         words: a text, sorted as such.
-        deviation: small, after a plus-minus sign.
-        theirs: the paper's figure, small beside.
+        deviation: the standard deviation that stands after `text`.
+        paper: what the paper publishes in its place.
         sub: a small second line.
         best: in bold.
         mark: letter of the note that it refers to.
-        tip: what is said when it is pointed at.
+        tip: what a page says when it is pointed at; nothing that is said nowhere else.
         tone: class of the style sheet: `up`, `down`, `partial`, `failed`, …
-        state: there is no figure, and `text` says why.
+        state: there is no number, and `text` says why.
     """
 
     text: str
     value: float | None = None
     words: bool = False
     deviation: str = ""
-    theirs: str = ""
+    paper: PaperCell | None = None
     sub: str = ""
     best: bool = False
     mark: str = ""
@@ -40,14 +42,16 @@ class Cell:
 class Head:
     """Head of a column, and how it is sorted first; `tip` says more.
 
-    `words`: its cells are texts. `beside`: they have a deviation, and the paper's figure beside them.
+    `words`: its cells are texts. `spread`: they have a deviation, or room for one. `paper`: the published column whose
+    numbers stand beside, "" if there is none.
     """
 
     text: str
     first: str = "ascending"
     tip: str = ""
     words: bool = False
-    beside: bool = False
+    spread: bool = False
+    paper: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,4 +86,4 @@ class Table:
 
 
 NOTHING = Cell(text="–", state=True)
-"""A figure that there is none of."""
+"""A number that there is none of."""

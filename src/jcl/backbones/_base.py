@@ -1,0 +1,114 @@
+"""What methods and trainings ask of a network, and what U-shaped networks share."""
+
+from abc import ABCMeta
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["MEMBERS", "Backbone", "crop_like", "encode_padded", "pad_to_multiple"]
+
+MEMBERS = (
+    "in_channels",
+    "blocks",
+    "stride",
+    "feature_channels",
+    "encode",
+    "decode",
+    "decoder_channels",
+    "submodule_names",
+)
+"""What an `nn.Module` needs besides `forward` to count as a backbone, whether it is a subclass or not."""
+
+
+class Backbone(nn.Module, metaclass=ABCMeta):
+    """A segmentation network of an encoder, decoder blocks and a head, which every method can pre-train.
+
+    What is here serves a U-shaped network, whose `encoder` returns the features of all levels and whose `decoder` is a
+    list of blocks, each called with what the one before returns and the skip of its level; other networks override it.
+    Images may have any size: they are padded with zeros to a multiple of `stride`.
+    """
+
+    in_channels: int
+    """Channels of the images."""
+
+    blocks: int
+    """Decoder blocks; each doubles height and width."""
+
+    stride: int
+    """Height and width of the input over those of the bottleneck."""
+
+    feature_channels: tuple[int, ...]
+    """Channels of each level of `encode`, shallow to deep."""
+
+    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        """Features, shallow to deep; the last is the bottleneck.
+
+        Level l is (b, feature_channels[l], …) with half the height and width of the one before; the bottleneck is
+        (b, feature_channels[-1], H / stride, W / stride), where H and W are h and w, padded.
+        """
+        return self.get_submodule("encoder")(pad_to_multiple(x, self.stride))
+
+    def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
+        """Output of decoder block number `blocks` (None: the last); nothing of the later ones runs.
+
+        Shape: (b, decoder_channels(k), H 2^k / stride, W 2^k / stride). With 0 it is the bottleneck itself.
+
+        Raises:
+            ValueError: the decoder does not have that many blocks.
+        """
+        *skips, x = features
+        for index in range(self._count(blocks)):
+            x = self._decode_block(index, x, skips.pop() if skips else None)
+        return x
+
+    def decoder_channels(self, blocks: int) -> int:
+        """Channels that `decode(features, blocks)` returns."""
+        return self.feature_channels[-1 - blocks]
+
+    def submodule_names(self, blocks: int) -> tuple[str, ...]:
+        """Names of the submodules that `encode` and `decode(features, blocks)` run, and of nothing else.
+
+        `encode` also runs on a copy of the network that has those of 0 blocks alone.
+        """
+        return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Logits at the size of the input."""
+        return crop_like(self.get_submodule("head")(self.decode(self.encode(x))), x)
+
+    def _count(self, blocks: int | None) -> int:
+        """Number of decoder blocks to run (see `decode`)."""
+        count = self.blocks if blocks is None else blocks
+        if not 0 <= count <= self.blocks:
+            raise ValueError(f"blocks is {count}; this decoder has 0 to {self.blocks}")
+        return count
+
+    def _decode_block(self, index: int, x: Tensor, skip: Tensor | None) -> Tensor:
+        """Output of decoder block number `index`, from 0; no skip where the levels are used up."""
+        return self.get_submodule(f"decoder.{index}")(x, skip)
+
+
+def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c H W"]:
+    """Pad with zeros at the bottom and the right to the next multiple (no copy where none is needed)."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+
+
+def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c h w"], stride: int) -> list[Tensor]:
+    """Features of `x`, padded to a multiple of `stride`, from an encoder that normalises each slice by itself.
+
+    Normalising takes more than the one value that the bottleneck has of an image of `stride` x `stride` pixels, so
+    such an image is encoded with as much zero padding beside it, which is cut off the features.
+    """
+    x = pad_to_multiple(x, stride)
+    if x.shape[-2:] != (stride, stride):
+        return encoder(x)
+    return [level[..., : level.shape[-1] // 2] for level in encoder(F.pad(x, (0, stride)))]
+
+
+def crop_like(x: Float[Tensor, "b k H W"], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    """Cut off at the bottom and the right what `pad_to_multiple` had added to `like`."""
+    return x[..., : like.shape[-2], : like.shape[-1]]

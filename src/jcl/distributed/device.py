@@ -1,0 +1,141 @@
+"""Which device and which precision: what `auto` means, in one place; and what devices do each in their own way."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from jcl.errors import UsageError
+
+__all__ = [
+    "autocast",
+    "count_devices",
+    "generator_state",
+    "has_mps",
+    "kept_generators",
+    "peak_memory",
+    "resolve_device",
+    "resolve_precision",
+    "restore_generator",
+    "synchronize",
+]
+
+
+def has_mps() -> bool:
+    """Whether PyTorch can compute on the GPU of this Mac."""
+    return torch.backends.mps.is_available()
+
+
+def count_devices(devices: str) -> int:
+    """How many processes a training runs in: one a device.
+
+    Args:
+        devices: `auto` (one GPU if there is one, else the CPU), `cpu`, `cpu:2` (two processes on the CPU), `mps` (the
+            GPU of a Mac), or a number of GPUs.
+
+    Raises:
+        UsageError: none of these.
+    """
+    kind, _, number = devices.partition(":")
+    if devices in ("auto", "cpu", "mps"):
+        return 1
+    count = number if kind == "cpu" else devices
+    if not count.isdecimal() or int(count) < 1:
+        raise UsageError(f"devices is {devices!r}; it can be auto, cpu, cpu:2 (processes), mps or a number of GPUs")
+    return int(count)
+
+
+def resolve_device(devices: str) -> torch.device:
+    """The device of this process: one of the GPUs, or the CPU (`devices` as in `count_devices`).
+
+    `auto` is the first of CUDA, MPS and the CPU that is there.
+
+    Raises:
+        UsageError: no such device here.
+    """
+    count = count_devices(devices)
+    if devices.startswith("cpu"):
+        return torch.device("cpu")
+    if devices == "mps" or not torch.cuda.is_available():
+        if has_mps() and count == 1:
+            return torch.device("mps")
+        if devices == "auto":
+            return torch.device("cpu")
+        if has_mps():
+            raise UsageError(f"{count} GPUs are asked for; PyTorch sees 1 (mps) here")
+        raise UsageError(f"devices is {devices}, but PyTorch sees no GPU here; give --devices cpu")
+    own = int(os.environ.get("LOCAL_RANK", 0))
+    if max(count, own + 1) > torch.cuda.device_count():
+        raise UsageError(f"{max(count, own + 1)} GPUs are asked for; PyTorch sees {torch.cuda.device_count()} here")
+    return torch.device("cuda", own)
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The type that convolutions run in; `auto` is bfloat16 where the hardware multiplies it.
+
+    On a CPU that is AVX512-BF16 or AMX; emulated bfloat16 is slower than float32, and so it is on most Macs.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if precision == "float32":
+        return torch.float32
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision != "auto":
+        raise UsageError(f"precision is {precision!r}; it can be auto, float32 or bfloat16")
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "mps":
+        fast = False
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Context in which convolutions and products run in `dtype`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU's own memory that this process has taken at most; None of a CPU, whose memory is the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return torch.mps.driver_allocated_memory() if device.type == "mps" else None
+
+
+def generator_state(device: torch.device) -> Tensor | None:
+    """State of a GPU's own generator, of which dropout draws; None of a CPU, which has PyTorch's."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else None
+
+
+def restore_generator(device: torch.device, state: Tensor) -> None:
+    """Undo what was drawn since `generator_state`."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
+
+
+@contextmanager
+def kept_generators(device: torch.device) -> Generator[None]:
+    """Context behind which PyTorch's generator and the device's draw as if nothing had been drawn in it."""
+    own = generator_state(device)
+    with torch.random.fork_rng([]):
+        yield
+    if own is not None:
+        restore_generator(device, own)

@@ -1,0 +1,108 @@
+"""A folder for the Hugging Face Hub: weights, config and model card; `jcl.load` and `jcl predict` take it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from jcl.errors import DataError
+from jcl.export.card import scores_of, table_of
+from jcl.export.contents import contents, need, tidy
+from jcl.files import write_atomically, write_json
+from jcl.inference.segmenter import CONFIG, FORMAT, WEIGHTS
+from jcl.text import markdown_text
+from jcl.training.checkpoint import write_weights
+
+__all__ = ["PACKAGES", "push", "write_hub"]
+
+PACKAGES = ("huggingface_hub",)
+TAGS = ("medical-imaging", "image-segmentation", "label-efficient", "self-supervised-learning", "pytorch")
+
+CARD = """
+---
+library_name: jcl
+pipeline_tag: image-segmentation
+tags: {tags}
+---
+
+# {title}
+
+A {backbone} that segments {names} in {modality} slices, fine-tuned with
+[jcl](https://arxiv.org/abs/2309.11876) {version}{pretrained}. Not a medical device.
+
+## Use
+
+```python
+import jcl
+
+segmenter = jcl.load("{repo}")
+labels = segmenter.segment("scan.nii.gz", out="segmentation.nii.gz")
+```
+
+or, for many scans, DICOM among them, after a download: `jcl predict FOLDER scans --out segmentations`.
+Scans are prepared as the training data were; the recipe is in `{config}`.
+
+## Labels
+
+{labels}
+
+## Training
+
+- Data: {data}. Digest of the prepared store: {digests}.
+- Steps: {steps}. Versions: {versions}.
+{scores}"""
+
+
+def write_hub(folder: Path, network: nn.Module, info: Mapping[str, Any], results: Path | None, repo: str) -> None:
+    """Write weights, config and model card into an empty folder.
+
+    Args:
+        results: of `jcl evaluate`, for the scores in the card.
+        repo: what the example in the card loads.
+
+    Raises:
+        DataError: the results cannot be read, or a file cannot be written.
+    """
+    digest = write_weights(folder / WEIGHTS, network.state_dict())
+    values = contents(info)
+    head = {"format": FORMAT, "library_name": "jcl", "kind": "finetune"}
+    write_json(folder / CONFIG, {**head, **values, "sha256": digest}, seal=True)
+    write_atomically(folder / "README.md", tidy(_card(values, results, repo)))
+
+
+def push(folder: Path, repo: str) -> str:
+    """Upload the folder to a model on the hub, which is made if it is not there; returns its address.
+
+    Raises:
+        UsageError: the package huggingface_hub is missing.
+        DataError: no network, no permission, no such name.
+    """
+    need("--push", "hub", PACKAGES)
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        address = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repo, commit_message="Exported by jcl")
+    except (OSError, ValueError) as error:  # all errors of the hub and of the network are of these
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{repo}: the upload failed ({reason}); {folder} is whole, so try again with it") from error
+    return str(address)
+
+
+def _card(values: Mapping[str, Any], results: Path | None, repo: str) -> str:
+    recipe, training = values["recipe"], values["training"]
+    names, digests = markdown_text(", ".join(values["class_names"])), training["data_digests"] or ["–"]
+    scores = "" if results is None else f"\n## Scores\n\n{table_of(scores_of(results))}\n"
+    return CARD.format(
+        tags=json.dumps(list(TAGS)), title=f"Segmentation of {names}", backbone=values["backbone"]["name"],
+        names=names, modality=markdown_text(recipe["modality"] or "medical"), version=values["versions"]["jcl"],
+        pretrained=", from a pre-training without labels" if training["pretrained"] else "", repo=repo, config=CONFIG,
+        labels="\n".join(f"- {label['value']}: {markdown_text(label['name'])}" for label in values["labels"]),
+        data=markdown_text(recipe["title"] or recipe["dataset"]),
+        digests=", ".join(f"`{digest}`" for digest in digests),
+        steps=training["steps"], versions=", ".join(f"{name} {text}" for name, text in values["versions"].items()),
+        scores=scores,
+    )  # fmt: skip

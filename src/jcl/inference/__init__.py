@@ -1,0 +1,5 @@
+"""A trained network over whole scans."""
+
+from jcl._lazy import attach
+
+__getattr__, __dir__ = attach(__name__)

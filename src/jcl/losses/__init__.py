@@ -1,0 +1,20 @@
+"""Losses, one module a kind; all of them are also found here."""
+
+from jcl._lazy import attach
+from jcl.losses.contrastive import info_nce, negative_cosine, position_mask, queue_info_nce
+from jcl.losses.dense import dense_byol, dense_info_nce, dense_mse, equivariance
+from jcl.losses.segmentation import cross_entropy
+
+__all__ = [
+    "cross_entropy",
+    "dense_byol",
+    "dense_info_nce",
+    "dense_mse",
+    "equivariance",
+    "info_nce",
+    "negative_cosine",
+    "position_mask",
+    "queue_info_nce",
+]
+
+__getattr__, __dir__ = attach(__name__)

@@ -1,0 +1,1 @@
+"""A benchmark's tables as Markdown, LaTeX and CSV."""

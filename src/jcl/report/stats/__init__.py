@@ -1,0 +1,1 @@
+"""What a benchmark's scores say: means, intervals, comparisons, gaps."""

@@ -1,0 +1,79 @@
+"""Small networks between a backbone and a loss."""
+
+import itertools
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class InstanceProjector(nn.Sequential):
+    """AdaptiveAvgPool -> Flatten -> Linear -> ReLU -> Linear (JCL paper, appendix A).
+
+    Input (b, in_channels, h, w), output (b, out_channels). The hidden layer has `in_channels`
+    units, which the paper leaves open.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 128) -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(in_channels, in_channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(in_channels, out_channels),
+        )
+
+
+class PixelProjector(nn.Sequential):
+    """Two times Conv3x3 (padding 1) -> BatchNorm -> LeakyReLU (JCL paper, appendix A).
+
+    Input (b, in_channels, h, w), output (b, out_channels, h, w). The hidden layer has
+    `out_channels` channels, which the paper leaves open.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 128) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.LeakyReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.LeakyReLU(inplace=True),
+        )
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """One projection per pixel."""
+        return super().forward(input)
+
+
+class MLP(nn.Sequential):
+    """Linear -> BatchNorm -> ReLU for each hidden layer, then Linear (BYOL, arXiv:2006.07733; SwAV; SimSiam).
+
+    Input (b, widths[0]), output (b, widths[-1]). A Linear before a normalisation has no bias: it would be taken out
+    again.
+    """
+
+    def __init__(self, *widths: int, output_norm: bool = False) -> None:
+        """Set up the layers.
+
+        Args:
+            widths: channels of the input, of each hidden layer, and of the output.
+            output_norm: normalise the output too, without scale and shift (SimSiam, arXiv:2011.10566, section 3; the
+                authors' program).
+        """
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths[:-1]):
+            layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+        layers.append(nn.Linear(*widths[-2:], bias=not output_norm))
+        if output_norm:
+            layers.append(nn.BatchNorm1d(widths[-1], affine=False))
+        super().__init__(*layers)
+
+
+class MLPProjector(nn.Sequential):
+    """AdaptiveAvgPool -> Flatten -> `MLP`.
+
+    Input (b, widths[0], h, w), output (b, widths[-1]).
+    """
+
+    def __init__(self, *widths: int, output_norm: bool = False) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), MLP(*widths, output_norm=output_norm))

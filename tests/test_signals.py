@@ -1,0 +1,33 @@
+"""A signal only asks to stop; a second one ends the program, and afterwards all is as it was."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jcl.signals import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_asks_and_a_second_ends(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), number)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_from_the_first_import_on_a_signal_ends_the_program_with_130(number: int):
+    program = (
+        "import gc, os, sys, time; from jcl.signals import answer_from_now_on; answer_from_now_on(); gc.collect();"
+        f"os.kill(os.getpid(), {int(number)}); time.sleep(5)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "jcl: error: interrupted\n")
