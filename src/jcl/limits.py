@@ -39,6 +39,8 @@ STAGES: Mapping[str, Limit] = {
     **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes"), POSITIVE),
     **dict.fromkeys(("warmup", "label_noise"), SHARE),
     **dict.fromkeys(("seed", "split_seed"), Limit(0, 2**53)),
+    **dict.fromkeys(("elastic", "intensity"), NUMBER),
+    "average": Limit(0, 0.99999),
     "ignore": Limit(-(2**53), 2**53),
 }
 """Of the settings of the stages (`jcl.config`), in whichever of them they are."""

@@ -134,11 +134,15 @@ def random_view(
 
 
 def warp_with_labels(
-    images: Float[Tensor, "b c h w"], labels: Int[Tensor, "b h w"], matrices: Float[Tensor, "b 2 3"]
+    images: Float[Tensor, "b c h w"],
+    labels: Int[Tensor, "b h w"],
+    matrices: Float[Tensor, "b 2 3"],
+    *,
+    shifts: Float[Tensor, "b h w 2"] | None = None,
 ) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b h w"]]:
     """The same `warp` of images (bilinear) and labels (nearest; background outside)."""
-    warped = warp(labels[:, None].to(images.dtype), matrices, mode="nearest")
-    return warp(images, matrices), warped[:, 0].round().to(labels.dtype)
+    warped = warp(labels[:, None].to(images.dtype), matrices, mode="nearest", shifts=shifts)
+    return warp(images, matrices, shifts=shifts), warped[:, 0].round().to(labels.dtype)
 
 
 def shrink(images: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c H W"]:

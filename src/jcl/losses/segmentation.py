@@ -1,4 +1,4 @@
-"""The loss of fine-tuning."""
+"""The losses of fine-tuning."""
 
 import torch
 from jaxtyping import Float, Int
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from jcl.distributed.comm import gather
 
-__all__ = ["cross_entropy"]
+__all__ = ["LOSSES", "cross_entropy", "dice_cross_entropy", "soft_dice"]
 
 
 def cross_entropy(
@@ -27,3 +27,41 @@ def cross_entropy(
         return F.cross_entropy(rows, targets)
     counted = gather((targets != ignore).sum(dtype=torch.float32)[None]).mean()
     return F.cross_entropy(rows, targets, ignore_index=ignore, reduction="sum") / counted.clamp(min=1)
+
+
+def soft_dice(
+    logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], *, ignore: int | None = None, smooth: float = 1e-5
+) -> Float[Tensor, ""]:
+    """1 - Dice of the probabilities: of each structure over all pixels of the batch, the mean over structures.
+
+    Over the batch and not over each slice, since a structure is missing in many slices (as nnU-Net does in 2-D;
+    Milletari et al., V-Net, 2016, squares the probabilities in the denominator). The background is no structure.
+
+    Args:
+        logits: in any precision; the loss is computed in float32.
+        labels: classes, 0 is the background.
+        ignore: label of pixels that do not count.
+        smooth: added to numerator and denominator, so that a structure in neither costs nothing.
+    """
+    probabilities = logits.float().softmax(1)
+    truth = torch.zeros_like(probabilities)
+    if ignore is None:
+        truth.scatter_(1, labels[:, None].long(), 1.0)
+    else:
+        counts = labels != ignore
+        truth.scatter_(1, labels.where(counts, 0)[:, None].long(), counts[:, None].to(truth.dtype))
+        probabilities = probabilities * counts[:, None]
+    sums = torch.stack([(part[:, 1:]).sum((0, 2, 3)) for part in (probabilities * truth, probabilities + truth)])
+    both, either = gather(sums[None]).sum(0)
+    return 1 - ((2 * both + smooth) / (either + smooth)).mean()
+
+
+def dice_cross_entropy(
+    logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], *, ignore: int | None = None
+) -> Float[Tensor, ""]:
+    """`soft_dice` + `cross_entropy`, each with weight 1 (Isensee et al., nnU-Net, 2021)."""
+    return soft_dice(logits, labels, ignore=ignore) + cross_entropy(logits, labels, ignore=ignore)
+
+
+LOSSES = {"cross_entropy": cross_entropy, "dice_cross_entropy": dice_cross_entropy}
+"""By the names that the setting `loss` has."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from jcl import backbones
 from jcl.augment.label_noise import corrupt_labels
-from jcl.augment.spatial import AffineRanges, random_affine, warp_with_labels
+from jcl.augment.labelled import LabelledRanges, augment
+from jcl.augment.spatial import AffineRanges
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
 from jcl.data.batches import SliceBatch, SliceDataset, list_slices
@@ -23,14 +24,19 @@ from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError, foreign_code
 from jcl.limits import check_numbers
-from jcl.losses.segmentation import cross_entropy
+from jcl.losses.segmentation import LOSSES
+from jcl.training.averaging import averaged_copy, update_average
 from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
 from jcl.training.optim import adam, cosine, set_learning_rate
-from jcl.training.run_folder import only_writer, read_model, read_run, weights_digest
+from jcl.training.recipes import before_recipes, settle
+from jcl.training.run_folder import only_writer, read_model, read_run, recorded_run, weights_digest
 from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
+
+_LossOf = partial[Tensor]
+"""A loss of `jcl.losses.segmentation` with its `ignore`."""
 
 LEAST_STEPS = 1000
 """Default floor of the number of steps: with one or two patients 100 epochs are too few to converge."""
@@ -39,8 +45,9 @@ LEAST_STEPS = 1000
 def finetune(config: FinetuneConfig) -> Path:
     """Train on `config.patients` labelled patients of the training fold; returns the run folder.
 
-    Cross-entropy, Adam with a cosine from the learning rate to a hundredth of it, the last weights kept (paper,
-    section 4.1): nothing is chosen on the test patients, which are not even read.
+    By one of two recipes (`jcl.training.recipes`), both with Adam and a cosine from the learning rate to a hundredth of
+    it: `paper` is that of the paper, section 4.1, which keeps the last weights; `strong` has Dice in its loss, more
+    augmentation, and keeps the average of the weights. Nothing is chosen on the test patients, which are not even read.
 
     Raises:
         UsageError: settings that cannot be used, or that are not those of the run to resume; or a test patient whose
@@ -61,6 +68,7 @@ def _finetune_here(config: FinetuneConfig) -> Path:
 
 
 def _finetune(config: FinetuneConfig, store: Store, device: torch.device) -> Path:
+    config = settle(config, recorded_run(config.out, resume=config.resume))
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
     slices = list_slices([store], [set(split.train)], labelled=True)
@@ -79,47 +87,60 @@ def _finetune(config: FinetuneConfig, store: Store, device: torch.device) -> Pat
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
     title = f"{count}, {len(slices)} slices, {start_info['report']}"
-    ignore = IGNORE if store.ignores else None
-    if session.begin(partial(_trial, ignore), info, split, title):
-        _train(config, network, session, ignore)
+    assert config.loss is not None
+    loss = partial(LOSSES[config.loss], ignore=IGNORE if store.ignores else None)
+    if session.begin(partial(_trial, loss), info, split, title, before=before_recipes()):
+        _train(config, network, session, loss)
     return config.out
 
 
 def _train(
-    config: FinetuneConfig, network: backbones.Backbone, session: Session[backbones.Backbone], ignore: int | None
+    config: FinetuneConfig, network: backbones.Backbone, session: Session[backbones.Backbone], loss_of: _LossOf
 ) -> None:
     steps, device = session.steps, session.device
-    ranges = AffineRanges(rotation=config.rotation, scale=config.scale, translation=config.translation)
+    ranges, peak, decay = _ranges(config), config.learning_rate or 0.0, config.average
+    warmup = int((config.warmup or 0.0) * steps)
+    ignore = loss_of.keywords["ignore"]
     optimizer = adam(network.parameters())
-    with session.loop("fine-tune", optimizer) as loop:
+    average = averaged_copy(network) if decay else None
+    with session.loop("fine-tune", optimizer, average) as loop:
         for step in range(loop.start, steps):
-            learning_rate = cosine(step, steps, peak=config.learning_rate, final=config.learning_rate / 100)
+            learning_rate = cosine(step, steps, peak=peak, final=peak / 100, warmup=warmup)
             set_learning_rate(optimizer, learning_rate)
             batch = corrupt_labels(next(loop.batches), config.label_noise, config.seed, ignore=ignore).to(device)
             assert batch.labels is not None
-            matrices = random_affine(len(batch.images), ranges, generator=loop.generator, device=device)
-            images, labels = warp_with_labels(batch.images, batch.labels, matrices)
-            loss = _loss(network, images, labels, session.execution.precision, ignore)
+            images, labels = augment(batch.images, batch.labels, ranges, generator=loop.generator)
+            loss = _loss(network, images, labels, session.execution.precision, loss_of)
             optimizer.zero_grad()
             loss.backward()
             average_gradients(network.parameters())
             optimizer.step()
+            if average is not None and decay:
+                update_average(average, network, step=step + 1, decay=decay)
             loop.add(step + 1, {"loss": loss, "learning_rate": learning_rate})
             loop.save_or_stop(step + 1)
 
 
-def _loss(network: nn.Module, images: Tensor, labels: Tensor, precision: torch.dtype, ignore: int | None) -> Tensor:
+def _ranges(config: FinetuneConfig) -> LabelledRanges:
+    """The ranges of a settled configuration."""
+    affine = AffineRanges(
+        rotation=config.rotation or 0.0, scale=config.scale or 0.0, translation=config.translation or 0.0
+    )
+    return LabelledRanges(affine=affine, elastic=config.elastic or 0.0, intensity=config.intensity or 0.0)
+
+
+def _loss(network: nn.Module, images: Tensor, labels: Tensor, precision: torch.dtype, loss_of: _LossOf) -> Tensor:
     with autocast(images.device, precision):
         logits = network(images.contiguous(memory_format=torch.channels_last))
-    return cross_entropy(logits, labels, ignore=ignore)
+    return loss_of(logits, labels)
 
 
 def _trial(
-    ignore: int | None, network: backbones.Backbone, batch: SliceBatch, precision: torch.dtype
+    loss_of: _LossOf, network: backbones.Backbone, batch: SliceBatch, precision: torch.dtype
 ) -> Callable[[], Tensor]:
     """The loss of a step, to measure how long it takes."""
     assert batch.labels is not None
-    return partial(_loss, network, batch.images, batch.labels, precision, ignore)
+    return partial(_loss, network, batch.images, batch.labels, precision, loss_of)
 
 
 def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:

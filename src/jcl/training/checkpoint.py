@@ -26,6 +26,9 @@ KEPT = 2
 
 MOST_HEADER_BYTES = 64 * 2**20
 
+AVERAGE = "average."
+"""Before the names of the averaged weights in a checkpoint's state."""
+
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors as safetensors; returns the SHA-256 of the file.
@@ -92,9 +95,17 @@ class Checkpointer:
     """
 
     def __init__(
-        self, run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, generator: Generator, *, minutes: float
+        self,
+        run: Path,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        generator: Generator,
+        *,
+        minutes: float,
+        average: nn.Module | None = None,
     ) -> None:
-        """`minutes` lie between two checkpoints (see `is_due`)."""
+        """`minutes` lie between two checkpoints (see `is_due`); an `average` is saved with the model."""
+        self.average = average
         self.run, self.model, self.optimizer, self.generator = run, model, optimizer, generator
         self.device = next(model.parameters()).device
         self.seconds = 60 * minutes
@@ -118,6 +129,8 @@ class Checkpointer:
                 warnings.warn(f"checkpoint passed over: {error}; going on {then}", stacklevel=2)
                 continue
             self.model.load_state_dict(weights)
+            if self.average is not None:
+                self.average.load_state_dict(_below(AVERAGE, state))
             _restore_optimizer(self.optimizer, state)
             self.generator.set_state(_own(state["generator"]))
             torch.set_rng_state(_own(state["torch_generator"]))
@@ -156,6 +169,8 @@ class Checkpointer:
             for name, value in values.items()
             if isinstance(value, Tensor)
         }
+        if self.average is not None:
+            state |= {AVERAGE + name: value for name, value in self.average.state_dict().items()}
         state |= generators
         digests = {
             "model.safetensors": write_weights(temporary / "model.safetensors", self.model.state_dict()),
@@ -174,7 +189,7 @@ class Checkpointer:
         states = (value for values in self.optimizer.state.values() for value in values.values())
         more = sum(value.nbytes for value in states if isinstance(value, Tensor))
         saved = min(KEPT + 1, int(seconds / self.seconds)) if self.seconds else KEPT + 1
-        return weights + saved * (weights + more)
+        return weights + saved * (weights + more + (0 if self.average is None else weights))
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is old enough for another."""
@@ -196,6 +211,11 @@ def read_state(folder: Path) -> tuple[int, dict[str, str]]:
     if type(step) is not int or folder.name != f"step-{step:09d}":
         raise DataError(f"{path}: damaged (it is of step {step!r:.20}, and its folder is {folder.name})")
     return step, {str(name): str(digest) for name, digest in cast("dict[str, Any]", digests).items()}
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _own(states: Tensor) -> Tensor:

@@ -117,7 +117,15 @@ class Session(Generic[Model]):
         self.recorded = recorded_run(config.out, resume=config.resume)
         self.finished = is_finished(config.out)
 
-    def begin(self, trial: TrialStep[Model], info: Mapping[str, Any], split: Split | None, title: str) -> bool:
+    def begin(
+        self,
+        trial: TrialStep[Model],
+        info: Mapping[str, Any],
+        split: Split | None,
+        title: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Choose how the steps are computed, write `run.json` and the split, and say what is begun.
 
         False where the run has its final weights already.
@@ -127,6 +135,7 @@ class Session(Generic[Model]):
             info: of `run.json`, what this kind of training alone has.
             split: patients used and held back.
             title: what is trained and on what.
+            before: settings that held where the run that goes on recorded none (else today's defaults).
 
         Raises:
             UsageError: execution as asked for cannot be had here, or the run that goes on has other settings or data.
@@ -144,7 +153,7 @@ class Session(Generic[Model]):
         )
         computed = {**self.execution.record(), **surroundings(deterministic=config.deterministic)}
         info = {"settings": as_mapping(config), **info, "steps": self.steps, **computed}
-        start_run(config.out, info, self.recorded, defaults(type(config)))
+        start_run(config.out, info, self.recorded, defaults(type(config)) if before is None else before)
         if self.finished:
             log_rank0(f"{config.out}: finished already")
             return False
@@ -155,11 +164,16 @@ class Session(Generic[Model]):
         return True
 
     @contextmanager
-    def loop(self, title: str, optimizer: torch.optim.Optimizer) -> Generator[Loop]:
-        """Context of the steps: from the newest checkpoint on if there is one; behind it the model is saved."""
+    def loop(self, title: str, optimizer: torch.optim.Optimizer, average: Model | None = None) -> Generator[Loop]:
+        """Context of the steps: from the newest checkpoint on if there is one; behind it the model is saved.
+
+        Where there is an `average` of the model's weights, that is saved.
+        """
         config = self.config
         generator = rank_generator(config.seed)
-        checkpointer = Checkpointer(config.out, self.model, optimizer, generator, minutes=config.checkpoint_minutes)
+        checkpointer = Checkpointer(
+            config.out, self.model, optimizer, generator, minutes=config.checkpoint_minutes, average=average
+        )
         start = checkpointer.restore()
         self.order.start = start * self.accumulate
         batches = load_batches(self.slices, self.order, workers=config.workers, pinned=self.device.type == "cuda")
@@ -172,7 +186,7 @@ class Session(Generic[Model]):
             StopRequest() as stop,
         ):
             yield Loop(start, batches, generator, log, checkpointer, stop)
-        save_model(config.out, self.model)
+        save_model(config.out, self.model if average is None else average)
 
     def _trial_step(self, trial: TrialStep[Model], execution: Execution) -> Callable[[], None]:
         """A step on a copy of the model, to measure how long it takes."""

@@ -1,0 +1,148 @@
+"""What each part of the strong recipe is worth: fine-tuned with all, without one, and by the paper's, on real volumes.
+
+    python benchmarks/recipe_trial.py DATA OUT [--sets la2018 mscmr] [--seeds 0 1] [--steps 800]
+
+Only training patients of fold 0 take part: a few of them are trained on, up to eight others scored. The test patients
+of fold 0, on which docs/results.md compares, are not read, so that what is chosen here is not chosen on them. What is
+finished is not run again, and what was interrupted goes on. Writes OUT/recipe_trial.md and OUT/recipe_trial.json.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jcl.config import EvaluateConfig, FinetuneConfig, PrepareConfig, PretrainConfig
+from jcl.data import phantom
+from jcl.data.splits import Split, draw_split, write_split
+from jcl.data.store import Store
+from jcl.stages.evaluate import evaluate
+from jcl.stages.finetune import finetune
+from jcl.stages.prepare import prepare
+from jcl.stages.pretrain import pretrain
+
+SETS: dict[str, tuple[float | None, int]] = {
+    "la2018": (2.4, 2),
+    "mscmr": (5.0, 2),
+    "chaos": (5.0, 2),
+    "hippocampus": (None, 4),
+}
+"""Spacing in mm that the slices of 64 x 64 pixels are resampled to, and labelled patients."""
+
+SCORED = 8
+"""Patients at most."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"recipe": "paper"},
+    "strong": {"recipe": "strong"},
+    "strong, cross-entropy alone": {"recipe": "strong", "loss": "cross_entropy"},
+    "strong, no change of intensity": {"recipe": "strong", "intensity": 0.0},
+    "strong, no elastic shifts": {"recipe": "strong", "elastic": 0.0},
+    "strong, last weights": {"recipe": "strong", "average": 0.0},
+    "strong, no warm-up": {"recipe": "strong", "warmup": 0.0},
+    "strong, rate 5e-4": {"recipe": "strong", "learning_rate": 5e-4},
+    "strong, rate 2e-3": {"recipe": "strong", "learning_rate": 2e-3},
+}
+
+
+def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
+    """Store and pre-training of a set, the scored patients left out of it."""
+    spacing, labelled = SETS[name]
+    if not (out / "store").exists():
+        prepare(PrepareConfig(source=source, out=out / "store", size=64, spacing=spacing, workers=1))
+    store = Store.open(out / "store")
+    patients: dict[str, bool] = {}
+    for case in store.cases:
+        patients[case.patient] = patients.get(case.patient, False) or case.labelled
+    store.close()
+    candidates = {patient: patients[patient] for patient in draw_split(patients, fold=0).train}
+    having = sorted(patient for patient, has_labels in candidates.items() if has_labels)
+    chosen = random.Random(0).sample(having, len(having))
+    scored, pool = tuple(chosen[:SCORED]), chosen[SCORED:]
+    (out / "scored.json").write_text(json.dumps(scored))
+    write_split(out / "pretrain.json", Split(tuple(sorted(set(candidates) - set(scored))), test=scored))
+    for seed in range(5):
+        few = [pool[(seed * labelled + number) % len(pool)] for number in range(labelled)]
+        write_split(out / f"split-{seed}.json", Split(tuple(few), test=scored))
+    if pretrain_steps:
+        pretrain(
+            PretrainConfig(
+                stores=(out / "store",), out=out / "jcl", split=out / "pretrain.json", width=16, steps=pretrain_steps,
+                resume=True,
+            )
+        )  # fmt: skip
+
+
+def score(out: Path, init: str, name: str, seed: int, steps: int) -> float:
+    """Mean Dice in percent of one fine-tuning."""
+    run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
+    results = run.with_suffix(".json")
+    if not results.exists():
+        start = {"init": str(out / "jcl")} if init == "jcl" else {"init": "none", "width": 16}
+        split = out / f"split-{seed}.json"
+        shared = {"store": out / "store", "split": split, "steps": steps, "seed": seed, "resume": True}
+        finetune(FinetuneConfig(**shared, **start, **RECIPES[name], out=run))
+        evaluate(EvaluateConfig(run=run, out=results))
+    return 100 * json.loads(results.read_text())["mean"]["dice"]
+
+
+def table(rows: dict[tuple[str, str], dict[str, list[float]]], sets: Sequence[str]) -> str:
+    """Mean over seeds, and each seed."""
+    head = ["| from | recipe |", *(f" {name} |" for name in sets), "\n|---|---|", *("---|" for _ in sets), "\n"]
+    lines = ["".join(head)]
+    for (init, recipe), of in rows.items():
+        cells = [
+            f"{statistics.mean(of[name]):.1f} ({', '.join(f'{d:.1f}' for d in of[name])})" if of.get(name) else ""
+            for name in sets
+        ]
+        lines.append(f"| {init} | {recipe} | {' | '.join(cells)} |\n")
+    return "".join(lines)
+
+
+def main() -> None:
+    """Run everything, one after the other, and write the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--smoke", action="store_true", help="two steps on generated volumes: only whether it runs")
+    parser.add_argument("--sets", nargs="+", default=["la2018", "mscmr"], choices=list(SETS))
+    parser.add_argument("--inits", nargs="+", default=["none", "jcl"], choices=("none", "jcl"))
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="RECIPE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--pretrain-steps", type=int, default=1500)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if given.smoke:
+            given.data = given.out = Path(temporary)
+            phantom.write_dataset(given.data / "hippocampus", labelled=range(14), unlabelled=(), size=32, slices=4)
+            given.sets, given.seeds, given.steps, given.pretrain_steps = ["hippocampus"], [0], 2, 2
+            given.out, given.recipes = given.data / "out", ["paper", "strong"]
+        rows: dict[tuple[str, str], dict[str, list[float]]] = {}
+        for name in given.sets:
+            (given.out / name).mkdir(parents=True, exist_ok=True)
+            with contextlib.redirect_stderr(io.StringIO()):
+                begin(given.data / name, given.out / name, name, given.pretrain_steps if "jcl" in given.inits else 0)
+        for seed in given.seeds:
+            for recipe in given.recipes:
+                for init in given.inits:
+                    for name in given.sets:
+                        with contextlib.redirect_stderr(io.StringIO()):
+                            dice = score(given.out / name, init, recipe, seed, given.steps)
+                        rows.setdefault((init, recipe), {}).setdefault(name, []).append(dice)
+                        print(f"{init} {recipe} {name} seed {seed}: {dice:.1f}", flush=True)
+                        (given.out / "recipe_trial.md").write_text(table(rows, given.sets))
+        listed = [{"init": i, "recipe": r, "dice": found} for (i, r), found in rows.items()]
+        (given.out / "recipe_trial.json").write_text(json.dumps(listed, indent=1) + os.linesep)
+        print(table(rows, given.sets))
+
+
+if __name__ == "__main__":
+    main()

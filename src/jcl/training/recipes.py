@@ -1,0 +1,58 @@
+"""The two ways to fine-tune: what each of them sets where the user sets nothing."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from jcl.config import FinetuneConfig, defaults
+
+__all__ = ["RECIPES", "before_recipes", "settle"]
+
+RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "paper": {
+            "loss": "cross_entropy",
+            "learning_rate": 5e-4,
+            "warmup": 0.0,
+            "rotation": 30.0,
+            "scale": 0.3,
+            "translation": 0.1,
+            "elastic": 0.0,
+            "intensity": 0.0,
+            "average": 0.0,
+        },
+        "strong": {
+            "loss": "dice_cross_entropy",
+            "learning_rate": 1e-3,
+            "warmup": 0.05,
+            "rotation": 30.0,
+            "scale": 0.3,
+            "translation": 0.1,
+            "elastic": 0.05,
+            "intensity": 1.0,
+            "average": 0.99,
+        },
+    }
+)
+"""`paper` is that of the JCL paper (section 4.1); the parts of `strong` are measured in docs/results.md."""
+
+
+def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> FinetuneConfig:
+    """The settings with those filled in that follow from the recipe.
+
+    Args:
+        config: as the user gave them.
+        recorded: `run.json` of the run that goes on, whose recipe holds unless another is given.
+    """
+    recipe = config.recipe
+    if recipe is None and recorded is not None:
+        recipe = recorded.get("settings", {}).get("recipe", "paper")
+    recipe = recipe or "strong"
+    missing = {name: value for name, value in RECIPES[recipe].items() if getattr(config, name) is None}
+    return dataclasses.replace(config, recipe=recipe, **missing)
+
+
+def before_recipes() -> dict[str, Any]:
+    """The settings that held in runs of before there were recipes, which did not record them."""
+    return {**defaults(FinetuneConfig), "recipe": "paper", **RECIPES["paper"]}
