@@ -76,7 +76,7 @@ def score(out: Path, name: str, init: str, count: int, seed: int, width: int) ->
         return
     source = ("--init", out / name / "jcl") if init == "jcl" else ("--init", "none", "--width", width)
     store = out / name / "store"
-    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS)
+    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS, "--recipe", "paper")
     jcl("finetune", store, *source, "--out", run, *few, "--resume")
     jcl("evaluate", run, "--out", results)
 

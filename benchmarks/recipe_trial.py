@@ -65,7 +65,8 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
     candidates = {patient: patients[patient] for patient in draw_split(patients, fold=0).train}
     having = sorted(patient for patient, has_labels in candidates.items() if has_labels)
     chosen = random.Random(0).sample(having, len(having))
-    scored, pool = tuple(chosen[:SCORED]), chosen[SCORED:]
+    count = min(SCORED, len(chosen) // 2)
+    scored, pool = tuple(chosen[:count]), chosen[count:]
     (out / "scored.json").write_text(json.dumps(scored))
     write_split(out / "pretrain.json", Split(tuple(sorted(set(candidates) - set(scored))), test=scored))
     for seed in range(5):

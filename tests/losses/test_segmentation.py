@@ -1,10 +1,11 @@
 """The loss of fine-tuning: over the pixels that count, in one process and in several."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from jcl.losses.segmentation import cross_entropy
+from jcl.losses.segmentation import cross_entropy, dice_cross_entropy, soft_dice
 from support.groups import in_two_processes
 
 IGNORE = 255
@@ -68,3 +69,82 @@ def cross_entropy_of_one(logits: torch.Tensor, labels: torch.Tensor) -> torch.Te
 @pytest.mark.slow
 def test_two_processes_with_unequal_counts_have_the_gradient_of_one() -> None:
     in_two_processes(in_half)
+
+
+def slow_soft_dice(logits: torch.Tensor, labels: torch.Tensor, smooth: float = 1e-5) -> float:
+    """Pixel by pixel, in float64."""
+    chances = np.exp(logits.detach().double().numpy())
+    chances /= chances.sum(1, keepdims=True)
+    losses = []
+    for structure in range(1, chances.shape[1]):
+        both = either = 0.0
+        for image, row, column in np.ndindex(*labels.shape):
+            if (label := int(labels[image, row, column])) != IGNORE:
+                chance = chances[image, structure, row, column]
+                both += chance * (label == structure)
+                either += chance + (label == structure)
+        losses.append(1 - (2 * both + smooth) / (either + smooth))
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_soft_dice_is_that_of_a_loop_over_pixels(ignored: bool) -> None:
+    logits, labels = batch()
+    if ignored:
+        labels[0, 2:] = labels[2] = IGNORE
+    loss = soft_dice(logits, labels, ignore=IGNORE if ignored else None)
+    assert float(loss.detach()) == pytest.approx(slow_soft_dice(logits, labels), rel=1e-5)
+
+
+def test_soft_dice_of_sure_and_right_logits_is_zero_and_of_wrong_ones_is_one() -> None:
+    _, labels = batch()
+    right = 50.0 * F.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+    assert float(soft_dice(right, labels)) == pytest.approx(0, abs=1e-5)
+    wrong = 50.0 * F.one_hot((labels + 1) % 4, 4).permute(0, 3, 1, 2).float()
+    assert float(soft_dice(wrong, labels)) == pytest.approx(1, abs=1e-4)
+
+
+def test_soft_dice_of_bfloat16_logits_is_computed_in_float32() -> None:
+    logits, labels = batch()
+    low = logits.detach().bfloat16()
+    assert torch.equal(soft_dice(low, labels), soft_dice(low.float(), labels))
+
+
+def test_ignored_pixels_change_neither_dice_nor_its_gradient() -> None:
+    logits, labels = batch()
+    labels[0, 2:] = labels[1] = IGNORE
+    loss = soft_dice(logits, labels, ignore=IGNORE)
+    loss.backward()
+    kept = labels != IGNORE
+    assert logits.grad is not None
+    assert not logits.grad.permute(0, 2, 3, 1)[~kept].any()
+    other = torch.where(kept[:, None], logits.detach(), -logits.detach())
+    assert torch.equal(soft_dice(other, labels, ignore=IGNORE), loss.detach())
+    nothing = torch.full_like(labels, IGNORE)
+    assert float(dice_cross_entropy(logits, nothing, ignore=IGNORE).detach()) == pytest.approx(0, abs=1e-6)
+
+
+def test_dice_cross_entropy_is_the_sum() -> None:
+    logits, labels = batch()
+    wanted = float(soft_dice(logits, labels).detach()) + float(cross_entropy(logits, labels).detach())
+    assert float(dice_cross_entropy(logits, labels).detach()) == pytest.approx(wanted, rel=1e-6)
+
+
+def dice_in_half(rank: int) -> None:
+    logits, labels = batch(count=4)
+    labels[0] = labels[1, 2:] = IGNORE
+    own = slice(2 * rank, 2 * rank + 2)
+    loss = soft_dice(logits[own], labels[own], ignore=IGNORE)
+    assert float(loss.detach()) == pytest.approx(slow_soft_dice(logits, labels), rel=1e-5)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    kept = labels != IGNORE
+    truth = F.one_hot(labels.where(kept, 0), 4).permute(0, 3, 1, 2) * kept[:, None]
+    chances = logits.softmax(1) * kept[:, None]
+    both, either = ((part[:, 1:]).sum((0, 2, 3)) for part in (chances * truth, chances + truth))
+    (wanted,) = torch.autograd.grad((1 - (2 * both + 1e-5) / (either + 1e-5)).mean(), logits)
+    assert torch.allclose(gradient[own] / 2, wanted[own], atol=1e-7)
+
+
+@pytest.mark.slow
+def test_dice_of_two_processes_is_that_of_all_their_pixels() -> None:
+    in_two_processes(dice_in_half)
