@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -23,6 +24,7 @@ __all__ = [
     "answer_from_now_on",
     "asked_to_end",
     "end_at_once",
+    "end_soon",
     "handled",
     "interrupted",
     "raise_once",
@@ -78,6 +80,23 @@ def answer_from_now_on() -> None:
     _set(end_at_once)
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, ASKING)
+
+
+def end_soon(seconds: float) -> None:
+    """For a program: so long after the first signal it ends at once, also where it is held up outside of Python."""
+    if os.name != "posix":
+        return
+    came, there = os.pipe()
+    os.set_blocking(there, False)
+    signal.set_wakeup_fd(there, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(came, 1)[0] not in ASKING:
+            pass
+        time.sleep(seconds)
+        end_at_once(signal.SIGINT, None)
+
+    threading.Thread(target=watch, name="jcl-end-soon", daemon=True).start()
 
 
 def raise_once(number: int, frame: FrameType | None) -> None:
