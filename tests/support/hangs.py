@@ -1,7 +1,6 @@
-"""What never ends, in several ways, and what dies: as a method of pre-training, and as the preparation of a case."""
+"""Calls that never end, in several ways, or fail; and which processes are there."""
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
@@ -9,14 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from jcl.backbones import Backbone
-from jcl.methods import Method
 from support.clusters import descendants, processes, status_of
-
-WAYS = ("ignores", "stuck", "holds")
-"""SIGTERM has no effect; code in C that no signal interrupts; the same, and no other thread of Python runs."""
 
 STARTER = """
 import sys
@@ -31,16 +23,19 @@ if __name__ == "__main__":
 
 
 def ignores(*_: Any) -> None:
+    """SIGTERM has no effect."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         time.sleep(1000)
 
 
 def stuck(*_: Any) -> None:
+    """In C, where no signal interrupts it."""
     _lock_twice(ctypes.CDLL(None))
 
 
 def holds(*_: Any) -> None:
+    """The same, and no other thread of Python runs."""
     _lock_twice(ctypes.PyDLL(None))
 
 
@@ -50,32 +45,8 @@ def _lock_twice(library: Any) -> None:
     library.pthread_mutex_lock(mutex)
 
 
-def dies(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def fails(*_: Any) -> None:
     raise RuntimeError("it never works")
-
-
-class Hangs(Method):
-    """A method whose first loss is not to be had."""
-
-    def __init__(self, backbone: Backbone, *, way: str = "stuck") -> None:
-        """Nothing is learned.
-
-        Args:
-            way: the function of this module that is called.
-        """
-        super().__init__(backbone)
-        self.way = way
-
-    def forward(self, views: tuple[Tensor, ...], batch: Any) -> dict[str, Tensor]:
-        """Says that it has begun, on the disk, and never returns."""
-        if begun := os.environ.get("JCL_BEGUN"):
-            Path(begun, str(os.getpid())).touch()
-        globals()[self.way]()
-        raise AssertionError
 
 
 def is_alive(number: int) -> bool:

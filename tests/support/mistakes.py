@@ -267,6 +267,9 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("a settings file that names such a one", "jcl pretrain store --config theirs.toml --out new"),
         ("a folder for the results", "jcl evaluate fine --out scans"),
         ("a recipe misspelt", "jcl benchmark small_tabel1 --out new"),
+        ("no time for a run", "jcl benchmark small_table1 --task-timeout 0 --out new"),
+        ("no number of minutes", "jcl benchmark small_table1 --task-timeout nan --out new"),
+        ("a time-out where there is none", "jcl benchmark small_table1 --task-timeout 9 --workers 0 --out new"),
         ("a report of what is no benchmark", "jcl report store --out new.html"),
     ],
     "Predicting": [
