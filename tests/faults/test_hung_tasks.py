@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -59,14 +60,12 @@ def benchmark(recipe: Path, scans: Path, *more: object) -> Generator[subprocess.
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "JCL_BEGUN": str(folder / "begun"), "OMP_NUM_THREADS": "1"}
     words = ["benchmark", recipe, "--out", folder / "bench", "--data", scans, "--trust-code", *more]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jcl", *map(str, words)],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        end(process)
+    words = [sys.executable, "-m", "jcl", *map(str, words)]
+    with subprocess.Popen(words, stderr=PIPE, stdout=PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            end(process)
 
 
 def hangs_in(folder: Path) -> bool:
@@ -84,8 +83,10 @@ def ends(process: subprocess.Popen[str], number: int, seconds: float) -> str:
     return said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("way", "workers"), [("ignores", 1), ("holds", 2), ("stuck", 0)])
+@pytest.mark.parametrize(
+    ("way", "workers", "number"),
+    [("ignores", 1, signal.SIGINT), ("holds", 2, signal.SIGTERM), ("stuck", 0, signal.SIGINT)],
+)
 def test_a_signal_ends_a_benchmark_of_which_a_task_hangs(
     scans: Path, tmp_path: Path, way: str, workers: int, number: int
 ):
@@ -110,19 +111,21 @@ def test_no_task_outlives_a_benchmark_that_is_killed(scans: Path, tmp_path: Path
     assert len(all_of_them) > 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("way", "workers"), [("ignores", 2), ("holds", 2), ("stuck", 1)])
+@pytest.mark.parametrize(
+    ("way", "workers", "number"),
+    [("ignores", 2, signal.SIGTERM), ("holds", 2, signal.SIGINT), ("stuck", 1, signal.SIGTERM)],
+)
 def test_a_signal_ends_a_preparation_of_which_a_case_hangs(
     scans: Path, tmp_path: Path, way: str, workers: int, number: int
 ):
-    process = preparing(tmp_path, way, scans / "scans", "--out", tmp_path / "store", "--workers", workers)
     cases = tmp_path / "store" / "cases"
-    try:
-        wait_for(lambda: cases.is_dir() or process.poll() is not None, ENOUGH)
-        time.sleep(3)  # so that the workers are at it
-        said = ends(process, number, 5)
-    finally:
-        process.kill()
+    with preparing(tmp_path, way, scans / "scans", "--out", tmp_path / "store", "--workers", workers) as process:
+        try:
+            wait_for(lambda: cases.is_dir() or process.poll() is not None, ENOUGH)
+            time.sleep(3)  # so that the workers are at it
+            said = ends(process, number, 5)
+        finally:
+            end(process)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == "jcl: error: interrupted"
     assert "Traceback" not in said
