@@ -137,8 +137,9 @@ class Soak:
             work.close()
         if struck is None:
             return words, "over before it struck"
-        ways = {"the same": "the same at once", "cut short": "the same when run again"}
-        return words, ways.get(again, f"{again}, then the same")
+        if again != "the same":
+            return words, f"{again}, then the same"
+        return words, "the same when run again" if fault in CUT_SHORT else "the same at once"
 
     def _again(self, name: str, folder: Path, struck: Struck | None, words: str) -> str:
         """Run the command again; how it ended."""
@@ -183,7 +184,7 @@ class Soak:
             raise Broken(f"other results in {', '.join(others)}; {where}")
         parts = [folder / STAGES[name].out, folder / f".{STAGES[name].out}.writing", *(folder / "tmp").iterdir()]
         paths = [*parts[1:], *parts[0].rglob("*"), *folder.glob(".*.tmp")]
-        left = [path for path in paths if path.exists() and _is_left(path, folder)]
+        left = [path for path in paths if path.exists() and _is_left(path)]
         if left:
             raise Broken(f"left: {', '.join(str(path.relative_to(folder)) for path in left)}; {where}")
 
@@ -219,8 +220,10 @@ def _names(line: str, path: Path, folder: Path) -> bool:
     return any(part.name.removesuffix(".nii.gz") in line for part in (path, *path.parents) if folder in part.parents)
 
 
-def _is_left(path: Path, folder: Path) -> bool:
-    return path.name.endswith((".tmp", ".writing")) or path.name == ".lock.json" or path.parent == folder / "tmp"
+def _is_left(path: Path) -> bool:
+    """Whether a file or folder is one of those that have no business here when a command is done."""
+    name = path.name
+    return name.endswith((".tmp", ".writing")) or name.startswith((".jcl-", ".lock.j")) or path.parent.name == "tmp"
 
 
 def _on_a_disk_of_its_own() -> None:
