@@ -167,6 +167,8 @@ class Soak:
         if cut_short and work.code == -9:
             return "cut short"
         there = name == "export" and work.code == 2 and lines[-1:] == ["jcl: error: hub exists; choose another --out"]
+        if there and struck and struck.file:
+            return "one line"
         if work.code == 0 or there:
             self._compare(name, folder, where)
             return "the same"
@@ -223,7 +225,7 @@ def _names(line: str, path: Path, folder: Path) -> bool:
 def _is_left(path: Path) -> bool:
     """Whether a file or folder is one of those that have no business here when a command is done."""
     name = path.name
-    return name.endswith((".tmp", ".writing")) or name.startswith((".jcl-", ".lock.j")) or path.parent.name == "tmp"
+    return name.endswith((".tmp", ".writing")) or name.startswith((".jcl.", ".lock.j")) or path.parent.name == "tmp"
 
 
 def _on_a_disk_of_its_own() -> None:
