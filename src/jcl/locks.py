@@ -52,7 +52,7 @@ def locked(
     import filelock  # not above: worker processes import stages, and lock nothing
 
     shown = shown or folder
-    made = _missing(folder)
+    made = _missing(folder) or ([folder] if writes else [])  # one that a killed process made has no content either
     lock = filelock.FileLock(folder / LOCK)
     try:
         try:

@@ -76,4 +76,4 @@ def _is_change(event: str, arguments: Sequence[Any], folder: str) -> bool:
         return False
     if not isinstance(arguments[0], str | bytes | os.PathLike):
         return False
-    return os.path.abspath(os.fsdecode(arguments[0])).startswith(folder)
+    return Path(os.fsdecode(arguments[0])).absolute().is_relative_to(folder)

@@ -20,7 +20,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 from jcl.distributed.device import count_devices, resolve_device
 from jcl.errors import Interrupted, JclError, UsageError
 from jcl.parallel.output import steady_output
-from jcl.signals import handled
+from jcl.signals import deaf_to_ctrl_c, handled
 
 __all__ = ["launch"]
 
@@ -122,7 +122,8 @@ class _Work:
 def _spawn(work: _Work) -> Any:
     outcomes = multiprocessing.get_context("spawn").SimpleQueue()
     threads = max(1, torch.get_num_threads() // work.count)
-    group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
+    with deaf_to_ctrl_c():
+        group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
     assert group is not None
     started: list[Any] = list(group.processes)
     failure: Exception | None = None

@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jcl.errors import UsageError
 from jcl.parallel.output import steady_output
+from jcl.signals import deaf_to_ctrl_c
 
 __all__ = ["InProcessPool", "Lost", "Pool", "ProcessPool", "run_all"]
 
@@ -186,7 +187,8 @@ class ProcessPool:
     def _begin(self, slot: int) -> _Worker:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=_serve, args=(theirs, self.setups[slot]))
-        process.start()
+        with deaf_to_ctrl_c():
+            process.start()
         theirs.close()
         try:
             if not self.can_start:
@@ -212,7 +214,7 @@ def _context(modules: Sequence[str]) -> ForkServerContext | SpawnContext:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(modules))
         # Its socket lies in the temporary folder, which may be full, or have too long a name.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), deaf_to_ctrl_c():
             forkserver.ensure_running()
             return context
     return multiprocessing.get_context("spawn")
