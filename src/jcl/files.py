@@ -30,6 +30,7 @@ __all__ = [
     "read_digested_json",
     "read_error",
     "read_json",
+    "real_path",
     "sync_folder",
     "write_atomically",
     "write_digested_json",
@@ -148,6 +149,11 @@ def clear_left(folder: Path, name: str | None = None) -> None:
     for left in folder.glob(f".{'*' if name is None else escape(name)}.*.tmp"):
         if left.name.rsplit(".", 2)[1].isdecimal():  # a process
             shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def real_path(path: Path) -> Path:
+    """The path without links; of one that leads to itself, what can be said of it (`Path.resolve` raises there)."""
+    return Path(os.path.realpath(path))
 
 
 def check_apart(folder: Path, names: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from jcl.benchmark.benchmark import benchmark
 from jcl.config import BenchmarkConfig, FinetuneConfig
 from jcl.stages.finetune import finetune
 from support.shared import made_once
+from support.tinyrecipes import ONE_CELL
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be copied here")
 
@@ -30,35 +31,6 @@ from pathlib import Path
 from faults.test_killed import COMMANDS, try_all_moments
 inputs, folder, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 print(try_all_moments(COMMANDS[name](inputs), folder))
-"""
-
-RECIPE = """
-title = "Cut off"
-folds = 2
-run_folds = [0]
-
-[stores.ball]
-source = "scans"
-labels = "1=ball"
-
-[pretrain]
-width = 2
-
-[finetune]
-steps = 2
-precision = "float32"
-compile = "off"
-
-[methods.Random]
-method = "none"
-
-[[tables]]
-name = "one"
-title = "One"
-methods = ["Random"]
-pretrain_on = ["ball"]
-finetune_on = "ball"
-patients = [1, 2]
 """
 
 
@@ -161,7 +133,7 @@ def inputs(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (out / "scans").mkdir()
         for path in sorted(store_path.with_name("scans").rglob("*.nii.gz"))[:2]:
             shutil.copy(path, out / "scans")
-        (out / "recipe.toml").write_text(RECIPE)
+        (out / "recipe.toml").write_text(ONE_CELL)
         data = store_path.with_name("scans").parent
         benchmark(BenchmarkConfig(recipe=out / "recipe.toml", data=data, out=out / "bench", workers=0))
 
