@@ -23,6 +23,7 @@ __all__ = [
     "StopRequest",
     "answer_from_now_on",
     "asked_to_end",
+    "deaf_to_ctrl_c",
     "end_at_once",
     "end_soon",
     "handled",
@@ -97,6 +98,25 @@ def end_soon(seconds: float) -> None:
         end_at_once(signal.SIGINT, None)
 
     threading.Thread(target=watch, name="jcl-end-soon", daemon=True).start()
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Generator[None]:
+    """Context in which processes are begun that leave Ctrl-C to this one, as a terminal sends it to all of them.
+
+    What they do of their own comes too late: while they import, each would print where it was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def raise_once(number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from jcl import config
 from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
 from jcl.benchmark.plan import StoreInfo, Task
 from jcl.errors import Interrupted, JclError, UsageError
-from jcl.files import write_json
+from jcl.files import clear_left, write_json
 from jcl.locks import forget_holder
 
 __all__ = ["Outcome", "note_failure", "run_task"]
@@ -52,6 +52,7 @@ def run_task(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) 
         with FileLock(folder / LOCK, timeout=0):
             if (folder / DONE).is_file():
                 return Outcome("done")
+            clear_left(folder)
             forget_holder(folder / RUN)  # a machine that had the task and is gone
             return _attempt(out, task, stores, attempt)
     except Timeout:

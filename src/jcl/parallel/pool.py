@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from jcl.errors import UsageError
 from jcl.parallel.machine import duration
 from jcl.parallel.worker import READY, answer, serve
+from jcl.signals import deaf_to_ctrl_c
 
 __all__ = ["GRACE_SECONDS", "InProcessPool", "Late", "Lost", "Pool", "ProcessPool", "run_all"]
 
@@ -227,7 +228,8 @@ class ProcessPool:
         ours, theirs = self.context.Pipe()
         end, lifeline = self.context.Pipe(duplex=False)
         process = self.context.Process(target=serve, args=(theirs, end, self.setups[slot]))
-        process.start()
+        with deaf_to_ctrl_c():
+            process.start()
         theirs.close()
         end.close()
         return _Worker(process, ours, lifeline)
@@ -290,7 +292,7 @@ def _context(modules: Sequence[str]) -> ForkServerContext | SpawnContext:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(modules))
         # Its socket lies in the temporary folder, which may be full, or have too long a name.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), deaf_to_ctrl_c():
             forkserver.ensure_running()
             return context
     return multiprocessing.get_context("spawn")

@@ -103,8 +103,11 @@ class Checkpointer:
     def restore(self) -> int:
         """Load the newest checkpoint that is whole, and return its step; 0 if there is none.
 
-        A damaged one is passed over with a warning.
+        A damaged one is passed over with a warning, and one that was cut short is removed.
         """
+        if is_main_process():
+            for left in (self.run / "checkpoints").glob(".step-*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
         folders = _checkpoints(self.run)
         for number, folder in enumerate(folders, 1):
             try:
