@@ -17,7 +17,8 @@ from jcl.training.optim import adam, set_learning_rate, sgd
 
 
 def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)).to(
+    """With dropout, which draws from PyTorch's own generator."""
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout2d(), nn.Conv2d(3, 2, 3)).to(
         memory_format=torch.channels_last
     )
 

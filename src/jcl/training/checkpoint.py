@@ -19,7 +19,16 @@ from jcl.data.imagefile.contents import describe
 from jcl.distributed.comm import gather_states, is_main_process, rank, world_size
 from jcl.distributed.device import generator_state, restore_generator
 from jcl.errors import DataError, JclError
-from jcl.files import FETCH, check_regular, read_error, read_json, write_atomically, write_error, write_json
+from jcl.files import (
+    FETCH,
+    check_regular,
+    read_error,
+    read_json,
+    sync_folder,
+    write_atomically,
+    write_error,
+    write_json,
+)
 
 KEPT = 2
 """Checkpoints kept; the older one serves when the newest is corrupt."""
@@ -168,6 +177,7 @@ class Checkpointer:
         target = folder / f"step-{step:09d}"
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
+        sync_folder(folder)  # before those that it replaces are gone
         for old in _checkpoints(self.run)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
