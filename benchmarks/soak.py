@@ -93,7 +93,7 @@ class Soak:
                 words, outcome = str(error), "BROKEN"
                 broken += 1
                 kept = self.base / "kept" / f"round-{number}-{name.replace(' ', '-')}"
-                shutil.copytree(folder, kept, symlinks=True)
+                shutil.copytree(folder, kept, symlinks=True, ignore=_special)
                 self._restore(STAGES[name], folder)
             self.outcomes[fault, outcome] += 1
             print(f"[{self.minutes:6.1f} min] {name}: {fault}, {words}: {outcome}", flush=True)
@@ -211,6 +211,11 @@ class Soak:
             told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(ended.items()))
             rows.append(f"| {fault} | {sum(ended.values())} | {told or '-'} |")
         return "\n".join(rows)
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """What cannot be copied: sockets and pipes."""
+    return [name for name in names if not (Path(folder, name).is_file() or Path(folder, name).is_dir())]
 
 
 def _reads_store(name: str) -> bool:
