@@ -93,7 +93,7 @@ class Soak:
                 words, outcome = str(error), "BROKEN"
                 broken += 1
                 kept = self.base / "kept" / f"round-{number}-{name.replace(' ', '-')}"
-                shutil.copytree(folder, kept, symlinks=True)
+                shutil.copytree(folder, kept, symlinks=True, ignore=_special)
                 self._restore(STAGES[name], folder)
             self.outcomes[fault, outcome] += 1
             print(f"[{self.minutes:6.1f} min] {name}: {fault}, {words}: {outcome}", flush=True)
@@ -127,6 +127,8 @@ class Soak:
                 self.seconds[name, fresh] = time.monotonic() - begun
             words = f"{struck.words if struck else 'nothing'} at {moment:.2f} s{' of a new Python' * fresh}"
             first = self._judge(work, name, folder, struck, cut_short=bool(struck) and fault in CUT_SHORT, words=words)
+            if first == "cut short":
+                _empty(folder / "tmp")  # nothing else can: Python names its folders at random
             again = first if fault not in CUT_SHORT else self._again(name, folder, struck, words)
             if struck:
                 struck.undo()
@@ -200,8 +202,7 @@ class Soak:
                 shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
                 shutil.copytree(right, out) if right.is_dir() else shutil.copy(right, out)
         shutil.rmtree(folder / "away", ignore_errors=True)
-        shutil.rmtree(folder / "tmp")
-        (folder / "tmp").mkdir()
+        _empty(folder / "tmp")
 
     def table(self) -> str:
         """Faults, how often, and how it ended."""
@@ -211,6 +212,16 @@ class Soak:
             told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(ended.items()))
             rows.append(f"| {fault} | {sum(ended.values())} | {told or '-'} |")
         return "\n".join(rows)
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """What cannot be copied: sockets and pipes."""
+    return [name for name in names if not (Path(folder, name).is_file() or Path(folder, name).is_dir())]
 
 
 def _reads_store(name: str) -> bool:

@@ -100,7 +100,7 @@ def flip_output(work: Work, folder: Path, stage: Stage, rng: random.Random) -> S
     kill(work, folder, stage, rng)
     if work.wait(60) and work.code == 0:
         return None  # it was faster
-    return _flip([folder / stage.out], rng)
+    return _flip([folder / stage.out], rng) or Struck("SIGKILL, and nothing to flip")
 
 
 FAULTS: dict[str, Fault] = {

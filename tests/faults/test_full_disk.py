@@ -106,6 +106,20 @@ def test_a_log_that_finds_no_room_costs_no_training(
     assert capsys.readouterr().err.count("its log has gaps from here on (No space left") == 1
 
 
+def test_the_thread_of_tensorboard_ends_without_a_word_of_its_own(disk: Path, capsys: pytest.CaptureFixture[str]):
+    (disk / "run").mkdir()
+    with logger.RunLog(disk / "run", "train", steps=40, start=0, batch_size=1) as log:
+        assert log.board is not None
+        fill(disk)
+        for _ in range(40):
+            log.add({"loss": 1.0})
+            with contextlib.suppress(OSError):
+                log.board.flush()
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("its log has gaps from here on (No space left") == 1
+
+
 def test_half_a_line_is_taken_back(disk: Path):
     log = disk / "log.jsonl"
     log.write_bytes(b'{"step": 1}\n' * 300)
