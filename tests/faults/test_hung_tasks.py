@@ -132,17 +132,17 @@ def test_a_signal_ends_a_preparation_of_which_a_case_hangs(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", ["stuck", "holds"])
-def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(scans: Path, tmp_path: Path, way: str):
-    with benchmark(recipe_of(tmp_path, way), scans, "--workers", 2, "--task-timeout", 0.5) as process:
+def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(scans: Path, tmp_path: Path):
+    """Two minutes are plenty for the others, also where the machine is busy."""
+    with benchmark(recipe_of(tmp_path, "holds"), scans, "--workers", 2, "--task-timeout", 2) as process:
         _, said = process.communicate(timeout=300)
     assert process.returncode == 1, said
     (told,) = [line for line in said.splitlines() if line.startswith("ball-moco: ")]
-    assert "it took longer than 30 s (--task-timeout)" in told
-    assert "1 of 3 runs failed and 1 that need them were not begun" in said
+    assert "it took longer than 2 min (--task-timeout)" in told
+    assert "1 of 3 runs failed and 1 that need them were not begun" in said, said
     (failed,) = tmp_path.glob(f"bench/tasks/*/{FAILED}")
     assert failed.parent.name.startswith("pretrain-")
-    assert json.loads(failed.read_text())["error"].startswith("it took longer than 30 s")
+    assert json.loads(failed.read_text())["error"].startswith("it took longer than 2 min")
     assert [path.parent.name[:8] for path in tmp_path.glob(f"bench/tasks/*/{DONE}")] == ["finetune"]
 
 
