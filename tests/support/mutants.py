@@ -39,6 +39,8 @@ FILES = (
 
 ELSEWHERE = {
     "losses/dense.py": ("losses/test_contrastive.py",),
+    "data/splits.py": ("faults/test_special_files.py",),
+    "data/store.py": ("faults/test_power_cut.py",),
     "training/session.py": ("stages/test_pretrain.py", "stages/test_finetune.py"),
     "training/run_folder.py": ("stages/test_pretrain.py", "stages/test_finetune.py", "faults/test_moved.py"),
 }
