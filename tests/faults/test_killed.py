@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ import pytest
 
 from jcl.benchmark.benchmark import benchmark
 from jcl.config import BenchmarkConfig, FinetuneConfig
+from jcl.errors import UsageError
 from jcl.stages.finetune import finetune
 from support.shared import made_once
 from support.tinyrecipes import ONE_CELL
@@ -46,7 +48,8 @@ def _export(inputs: Path) -> Callable[[Path], object]:
     from jcl.stages.export import export
 
     def run(out: Path) -> None:
-        if not (out / "hub").exists():  # which export refuses, and here is whole or not there
+        refused = pytest.raises(UsageError, match="exists") if (out / "hub").exists() else nullcontext()
+        with refused:  # what is there is whole
             export(ExportConfig(run=inputs / "run", to="hub", out=out / "hub"))
 
     return run

@@ -41,6 +41,8 @@ def export(config: ExportConfig) -> Path:
 
 
 def _export(config: ExportConfig) -> Path:
+    if config.out.exists():  # not before: what a killed process left beside it has gone by now
+        raise UsageError(f"{config.out} exists; choose another --out")
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
         with _new(config.out, folder=True) as path:
@@ -58,8 +60,6 @@ def _check(config: ExportConfig) -> None:
     """All that can be checked before anything is computed."""
     if config.to not in FORMATS:
         raise UsageError(f"--to {config.to}: there are {', '.join(FORMATS)}")
-    if config.out.exists():
-        raise UsageError(f"{config.out} exists; choose another --out")
     if config.push and config.to != "hub":
         raise UsageError(f"--push uploads what --to hub writes; leave it out with --to {config.to}")
     if config.results and config.to not in ("monai", "hub"):
