@@ -31,3 +31,16 @@ def test_from_the_first_import_on_a_signal_ends_the_program_with_130(number: int
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "jcl: error: interrupted\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are of POSIX")
+def test_a_signal_ends_a_program_that_is_held_up_outside_of_python():
+    program = (
+        "import ctypes, threading, time, os, signal; from jcl import signals;"
+        "signals.answer_from_now_on(); signals.end_soon(0.2); library = ctypes.CDLL(None);"
+        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start();"
+        "mutex = ctypes.create_string_buffer(256)\n"
+        "with signals.handled(signals.raise_once): [library.pthread_mutex_lock(mutex) for _ in range(2)]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "jcl: error: interrupted\n")

@@ -242,6 +242,11 @@ class BenchmarkConfig:
     ray: str | None = option(RAY, None, metavar="ADDRESS")
     threads: int = option("threads of each run", 1)
     retries: int = option("times that a failed run is tried again", 1)
+    task_timeout: float | None = option(
+        "minutes after which a run that is not done is ended and counts as failed (else it takes what it takes)",
+        None,
+        metavar="MINUTES",
+    )
     dry_run: bool = option("prepare the data, list the trainings that would be run, and stop", False)
     trust_code: bool = option(TRUST, False)
 

@@ -5,8 +5,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,12 +23,14 @@ __all__ = [
     "check_apart",
     "check_regular",
     "check_seal",
+    "clear_left",
     "is_full",
     "is_sealed",
     "json_problem",
     "read_digested_json",
     "read_error",
     "read_json",
+    "real_path",
     "sync_folder",
     "write_atomically",
     "write_digested_json",
@@ -130,6 +134,26 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
         if isinstance(error, OSError):
             raise write_error(path, error) from error
         raise  # a signal
+
+
+def clear_left(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes were writing in `folder`; whoever calls it is the only one that writes there.
+
+    Args:
+        folder: only what lies in it directly is looked at; it need not be there.
+        name: of the one file or folder whose writing was cut short; else of any.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    for left in folder.glob(f".{'*' if name is None else escape(name)}.*.tmp"):
+        if left.name.rsplit(".", 2)[1].isdecimal():  # a process
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def real_path(path: Path) -> Path:
+    """The path without links; of one that leads to itself, what can be said of it (`Path.resolve` raises there)."""
+    return Path(os.path.realpath(path))
 
 
 def check_apart(folder: Path, names: Iterable[str]) -> None:

@@ -36,7 +36,7 @@ STAGES: Mapping[str, Limit] = {
     **dict.fromkeys(("batch_size", "width", "epochs", "steps", "patients", "threads", "channels", "size"), COUNT),
     **dict.fromkeys(("accumulate", "folds"), COUNT),
     **dict.fromkeys(("weight_decay", "checkpoint_minutes", "workers", "retries", "fold"), NUMBER),
-    **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes"), POSITIVE),
+    **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes", "task_timeout"), POSITIVE),
     **dict.fromkeys(("warmup", "label_noise"), SHARE),
     **dict.fromkeys(("seed", "split_seed"), Limit(0, 2**53)),
     **dict.fromkeys(("elastic", "intensity"), NUMBER),

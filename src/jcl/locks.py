@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from jcl.errors import UsageError
-from jcl.files import read_json, write_error
+from jcl.files import clear_left, read_json, write_error
 
 __all__ = ["LOCK", "forget_holder", "is_lock", "locked", "locked_file"]
 
@@ -32,13 +32,18 @@ def is_lock(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, wait: str | None = None, shown: Path | None = None) -> Generator[None]:
+def locked(
+    folder: Path, *, wait: str | None = None, shown: Path | None = None, writes: Path | None = None
+) -> Generator[None]:
     """Context of the only process that writes to `folder`, which is made; if left without content, it is removed.
+
+    Where a process before it was killed, the files are removed that it was writing.
 
     Args:
         folder: where to write.
         wait: what to say before waiting for another; else it is an error.
         shown: what to call it.
+        writes: the folder that is written to, if it is another one.
 
     Raises:
         UsageError: another process holds it.
@@ -47,13 +52,14 @@ def locked(folder: Path, *, wait: str | None = None, shown: Path | None = None) 
     import filelock  # not above: worker processes import stages, and lock nothing
 
     shown = shown or folder
-    made = _missing(folder)
+    made = _missing(folder) or ([folder] if writes else [])  # one that a killed process made has no content either
     lock = filelock.FileLock(folder / LOCK)
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _acquire(lock, folder, shown, wait)
-            _take_over(folder, shown, held=lock.is_locked)
+            if _take_over(folder, shown, held=lock.is_locked):
+                clear_left(writes or folder)
             (folder / HOLDER).write_text(json.dumps(_me()), encoding="utf-8")
         except OSError as error:
             raise write_error(shown, error) from error
@@ -91,7 +97,7 @@ def _clear(folder: Path, made: list[Path], *, keep: bool) -> None:
 
 def locked_file(out: Path) -> AbstractContextManager[None]:
     """As `locked`, for what is written beside other things, or put in its place at the end."""
-    return locked(out.with_name(f".{out.name}.writing"), shown=out)
+    return locked(out.with_name(f".{out.name}.writing"), shown=out, writes=out.parent)
 
 
 def forget_holder(folder: Path) -> None:
@@ -99,11 +105,15 @@ def forget_holder(folder: Path) -> None:
     (folder / HOLDER).unlink(missing_ok=True)
 
 
-def _take_over(folder: Path, shown: Path, *, held: bool) -> None:
-    """Raises UsageError for a note of another machine, or, where there are no locks, of a process that is there."""
+def _take_over(folder: Path, shown: Path, *, held: bool) -> bool:
+    """Whether a process held it that is gone.
+
+    Raises:
+        UsageError: a note of another machine, or, where there are no locks, of a process that is there.
+    """
     holder = _read(folder)
     if not holder:
-        return
+        return False
     me = _me()
     same_boot = holder.get("boot") == me["boot"] and me["boot"] is not None
     if holder.get("host") != me["host"] and not same_boot:
@@ -113,6 +123,7 @@ def _take_over(folder: Path, shown: Path, *, held: bool) -> None:
     if not held and same_boot and Path("/proc", str(holder.get("pid"))).exists():
         raise UsageError(_busy(shown, holder))
     print(f"{shown}: {_in_words(holder)} ended without a word; going on in its place", file=sys.stderr, flush=True)
+    return True
 
 
 def _busy(shown: Path, holder: dict[str, Any]) -> str:

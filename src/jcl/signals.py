@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -22,7 +23,9 @@ __all__ = [
     "StopRequest",
     "answer_from_now_on",
     "asked_to_end",
+    "deaf_to_ctrl_c",
     "end_at_once",
+    "end_soon",
     "handled",
     "interrupted",
     "raise_once",
@@ -78,6 +81,42 @@ def answer_from_now_on() -> None:
     _set(end_at_once)
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, ASKING)
+
+
+def end_soon(seconds: float) -> None:
+    """For a program: so long after the first signal it ends at once, also where it is held up outside of Python."""
+    if os.name != "posix":
+        return
+    came, there = os.pipe()
+    os.set_blocking(there, False)
+    signal.set_wakeup_fd(there, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(came, 1)[0] not in ASKING:
+            pass
+        time.sleep(seconds)
+        end_at_once(signal.SIGINT, None)
+
+    threading.Thread(target=watch, name="jcl-end-soon", daemon=True).start()
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Generator[None]:
+    """Context in which processes are begun that leave Ctrl-C to this one, as a terminal sends it to all of them.
+
+    What they do of their own comes too late: while they import, each would print where it was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def raise_once(number: int, frame: FrameType | None) -> None:

@@ -162,3 +162,20 @@ def test_a_store_prepared_with_other_settings_is_not_taken(scans: Path, tmp_path
     other = tiny_file(tmp_path, ('labels = "1=ball"', 'labels = "1=ball"\nsize = 48'))
     with pytest.raises(UsageError, match="was prepared with"):
         benchmark(BenchmarkConfig(recipe=other, out=out, data=scans, dry_run=True))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"task_timeout": 0.0}, "task_timeout is 0.0; above 0 is needed"),
+        ({"task_timeout": -1.0}, "task_timeout is -1.0; above 0 is needed"),
+        ({"task_timeout": float("nan")}, "task_timeout is nan; a number is needed"),
+        ({"task_timeout": float("inf")}, "task_timeout is inf; a number is needed"),
+        ({"task_timeout": 5.0, "workers": 0}, "--task-timeout does not go with --workers 0, where no run can be ended"),
+        ({"task_timeout": 5.0, "ray": "auto"}, "--task-timeout does not go with --ray, where no run can be ended"),
+    ],
+)
+def test_a_time_out_that_cannot_be_is_refused_before_any_work(tmp_path: Path, more, said: str):
+    with pytest.raises(UsageError, match=said):
+        benchmark(BenchmarkConfig(recipe=tiny_file(tmp_path), out=tmp_path / "bench", **more))
+    assert not (tmp_path / "bench").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jcl.benchmark.display import Display, seconds_left
-from jcl.benchmark.folder import RUN, task_folder
+from jcl.benchmark.folder import LOG, RUN, task_folder
 from jcl.benchmark.plan import Task
 from jcl.benchmark.schedule import Ledger
 from jcl.files import write_json
@@ -52,3 +52,17 @@ def test_what_is_done_counts_before_what_is_expected() -> None:
     ledger = Ledger(TASKS, done={"a": 200.0})
     assert seconds_left(TASKS, {"a": 200.0}, ledger, {"b": 9e9, "c": 40.0}) == pytest.approx(600.0 + 40.0)
     assert seconds_left(TASKS, {}, Ledger(TASKS)) is None
+
+
+def test_a_failure_is_said_once_with_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(tmp_path, TASKS, 2) as display:
+        for again in (True, True, False):
+            display.failed(TASKS[0], "it broke", again=again)
+        display.failed(TASKS[1], "it broke", again=False)
+        display.failed(TASKS[0], "otherwise", again=False)
+    logs = [task_folder(tmp_path, name) / LOG for name in ("a", "b")]
+    assert capsys.readouterr().err.splitlines() == [
+        f"a: it broke (will be tried again; log: {logs[0]})",
+        f"b: it broke (given up; log: {logs[1]})",
+        f"a: otherwise (given up; log: {logs[0]})",
+    ]

@@ -156,5 +156,22 @@ def test_a_process_that_dies_while_stopping_is_no_failure(tmp_path: Path):
 
     ledger, told = run(tmp_path, Dying(), retries=0)
     assert ledger.interrupted
+    assert ledger.unsaved == {"pre", "alone"}
     assert not ledger.failed
+    assert not told.said
+
+
+def test_what_does_not_end_when_it_is_stopped_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Hanging(Pretend):
+        def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
+            if not self.stopped:
+                os.kill(os.getpid(), signal.SIGINT)
+            return []
+
+    monkeypatch.setattr(schedule, "GRACE_SECONDS", 0.2)
+    executor = Hanging()
+    ledger, told = run(tmp_path, executor)
+    assert executor.stopped == 1
+    assert ledger.interrupted
+    assert ledger.unsaved == {"pre", "alone"}
     assert not told.said

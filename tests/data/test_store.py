@@ -103,6 +103,24 @@ def test_counts_of_labels(tmp_path: Path) -> None:
     assert store.counted(2) == {}
 
 
+@pytest.mark.parametrize("key", ["ignore", "sparse", None])
+def test_voxels_that_are_ignored(tmp_path: Path, key: str | None) -> None:
+    """The preparation says whether there are any; elsewhere 255 would be a class as any other."""
+    (tmp_path / "cases").mkdir()
+    labels = np.full((1, 8, 8), 255, np.uint8)
+    labels[0, 0] = 1
+    image = np.zeros((1, 1, 8, 8), np.float32)
+    source = {"images": [], "label": []}
+    named = {"case": "a", "patient": "p", "spacing": (1.0, 1.0, 1.0), "source": source}
+    record = write_case(tmp_path, image, labels, classes=1, **named)
+    recipe = {"channels": 1, "padded": [8, 8], "classes": ["liver"], **({key: 7} if key else {})}
+    write_manifest(tmp_path, recipe, [record], [])
+    store = Store.open(tmp_path)
+    assert store.ignores == (key is not None)
+    np.testing.assert_array_equal(store.label(0, 0), labels[0])
+    assert set(np.unique(store.label(0, 0, ignored_as=0))) == ({0, 1} if key else {1, 255})
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     with pytest.raises(DataError, match="case 2 ü has no labels"):

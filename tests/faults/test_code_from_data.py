@@ -1,11 +1,12 @@
 """Folders and files that name code: nothing of it runs, whichever command or function is given them."""
 
+import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 import jcl
 from jcl.cli import main as cli
@@ -232,10 +233,23 @@ def test_verify_says_what_a_folder_would_import(here, run, capsys):
 
 
 def test_weights_that_carry_metadata_and_pickles(here, run):
-    """The metadata of a safetensors file are not read; a pickle is refused."""
+    """The metadata of a safetensors file are not read; a pickle is refused, also where the digest is its own."""
     hub = hub_folder(here)
-    shutil.copy(hub / "model.safetensors", hub / "copy")
-    (hub / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'touch RAN'\ntR.")
+    path, config = hub / "model.safetensors", json.loads((hub / "config.json").read_text())
+    config.pop("seal", None)
+
+    def vouched(content: bytes) -> None:
+        path.write_bytes(content)
+        (hub / "config.json").write_text(json.dumps({**config, "sha256": hashlib.sha256(content).hexdigest()}))
+
+    tensors = safetensors.torch.load_file(path)
+    vouched(safetensors.torch.save(tensors, {"backbone": "own:make", "code": "__import__('own')", "format": "pt"}))
+    assert jcl.load(hub).classes == ("ball",)
+    pickled = b"\x80\x04cos\nsystem\n(S'touch RAN'\ntR."
+    vouched(pickled)
+    with pytest.raises(JclError, match="a pickle, which can run code"):
+        jcl.load(hub)
+    path.write_bytes(pickled + b"\0")
     with pytest.raises(JclError, match="damaged"):
         jcl.load(hub)
     assert nothing_ran(here)

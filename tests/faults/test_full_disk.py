@@ -5,20 +5,32 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from jcl.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig
+from jcl.benchmark.benchmark import benchmark
+from jcl.config import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PredictConfig,
+    PretrainConfig,
+    ReportConfig,
+)
 from jcl.errors import DataError
 from jcl.files import WriteError
+from jcl.report.report import report
 from jcl.stages.evaluate import evaluate
 from jcl.stages.export import export
 from jcl.stages.finetune import finetune
 from jcl.stages.predict import predict
+from jcl.stages.pretrain import pretrain
 from jcl.training import logger
-from support.faults import finetuning, jcl
+from support.faults import finetuning, jcl, pretraining
+from support.tinyrecipes import ONE_CELL
 
 SMALL = {"width": 2, "batch_size": 2, "kernels": "off", "precision": "float32", "devices": "cpu"}
 FULL = r"No space left on device\); free some space"
@@ -56,6 +68,7 @@ def test_a_full_disk_is_named_and_the_rerun_is_whole(disk: Path, run: Path, stor
     scans = store_path.with_name("scans")
     commands = {
         "fine": lambda out: finetune(FinetuneConfig(store=store_path, init="none", out=out, steps=2, **SMALL)),
+        "pre": lambda out: pretrain(PretrainConfig(stores=(store_path,), method="simclr", out=out, steps=2, **SMALL)),
         "results.json": lambda out: evaluate(EvaluateConfig(run=run, out=out)),
         "predicted": lambda out: predict(PredictConfig(run=run, source=scans, out=out)),
         "hub": lambda out: export(ExportConfig(run=run, to="hub", out=out)),
@@ -74,8 +87,9 @@ def test_a_full_disk_is_named_and_the_rerun_is_whole(disk: Path, run: Path, stor
         assert left.exists()
 
 
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
 def test_a_log_that_finds_no_room_costs_no_training(
-    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -83,9 +97,27 @@ def test_a_log_that_finds_no_room_costs_no_training(
     monkeypatch.setattr(logger, "_append", full)
     monkeypatch.setattr(logger.SummaryWriter, "add_scalar", full)
     monkeypatch.setattr(logger.SummaryWriter, "close", full)
-    out = finetune(FinetuneConfig(store=store_path, init="none", out=tmp_path / "run", steps=20, **SMALL))
+    given = {"out": tmp_path / "run", "steps": 20, **SMALL}
+    if kind == "finetune":
+        out = finetune(FinetuneConfig(store=store_path, init="none", **given))
+    else:
+        out = pretrain(PretrainConfig(stores=(store_path,), method="simclr", **given))
     assert (out / "model.json").is_file()
     assert capsys.readouterr().err.count("its log has gaps from here on (No space left") == 1
+
+
+def test_the_thread_of_tensorboard_ends_without_a_word_of_its_own(disk: Path, capsys: pytest.CaptureFixture[str]):
+    (disk / "run").mkdir()
+    with logger.RunLog(disk / "run", "train", steps=40, start=0, batch_size=1) as log:
+        assert log.board is not None
+        fill(disk)
+        for _ in range(40):
+            log.add({"loss": 1.0})
+            with contextlib.suppress(OSError):
+                log.board.flush()
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("its log has gaps from here on (No space left") == 1
 
 
 def test_half_a_line_is_taken_back(disk: Path):
@@ -99,8 +131,26 @@ def test_half_a_line_is_taken_back(disk: Path):
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_while_training(disk: Path, store_path: Path):
-    given = finetuning(store_path, disk / "run", steps=400, more=("--checkpoint-minutes", "0.001"))
+def test_a_report_that_finds_no_room(disk: Path, store_path: Path, tmp_path: Path):
+    (tmp_path / "recipe.toml").write_text(ONE_CELL)
+    data = store_path.with_name("scans").parent
+    benchmark(BenchmarkConfig(recipe=tmp_path / "recipe.toml", data=data, out=tmp_path / "bench", workers=0))
+    config = ReportConfig(folder=tmp_path / "bench", out=disk / "report.html")
+    for leave in (0, 3):  # none for the lock; some for it, and not enough for the page
+        filling = fill(disk, leave=leave)
+        with pytest.raises(WriteError, match=rf"report\.html: cannot be written .*{FULL}"):
+            report(config)
+        assert [path.name for path in disk.iterdir()] == ["filling"]
+        filling.unlink()
+    report(config)
+    names = ("report-summary.csv", "report.csv", "report.html", "report.md", "report.tex")
+    assert sorted(path.name for path in disk.iterdir()) == list(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [finetuning, pretraining])
+def test_a_disk_that_fills_while_training(disk: Path, store_path: Path, training: Callable[..., tuple[object, ...]]):
+    given = training(store_path, disk / "run", steps=400, more=("--checkpoint-minutes", "0.001"))
     work = jcl(*given)
     while not list(disk.glob("run/checkpoints/step-*")):
         assert work.poll() is None

@@ -70,6 +70,26 @@ def test_signals_at_many_moments(store_path: Path, tmp_path: Path, kind: str):
         ends_well(work, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[index % 3], whole * index / count)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc here")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["prepare", "pretrain"])
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.0])
+def test_ctrl_c_reaches_all_processes_while_they_start(store_path: Path, tmp_path: Path, kind: str, seconds: float):
+    commands = {
+        "prepare": ("prepare", store_path.with_name("scans"), "--out", tmp_path / "store", "--workers", 2),
+        "pretrain": pretraining(store_path, tmp_path / "run", steps=10000, more=("--devices", "cpu:2")),
+    }
+    work = jcl(*commands[kind], start_new_session=True)
+    children = Path(f"/proc/{work.pid}/task/{work.pid}/children")
+    while work.poll() is None and not children.read_text():
+        time.sleep(0.002)
+    time.sleep(seconds)
+    os.killpg(work.pid, signal.SIGINT)
+    said = work.communicate(timeout=120)[1].decode()
+    assert "Traceback" not in said, said
+    assert work.returncode == 130 or (kind == "prepare" and work.returncode == 0), said
+
+
 def test_a_closed_terminal_that_was_asked_to_be_ignored_is(store_path: Path, tmp_path: Path):
     ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731 (as nohup does)
     work = jcl(*finetuning(store_path, tmp_path / "run", steps=20), preexec_fn=ignore)

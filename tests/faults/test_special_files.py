@@ -20,6 +20,7 @@ from jcl.errors import DataError, JclError
 from jcl.files import read_json
 from jcl.schema import read_toml
 from jcl.training.checkpoint import read_weights
+from support.thresholds import make_recipe_of, threshold_network, write_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes and devices of Linux")
 
@@ -84,6 +85,37 @@ def test_prepare_and_verify_do_not_wait_for_them(tmp_path: Path, capsys: pytest.
     assert "ben.nii.gz: has changed since the store was made" in said
     assert "1 image files are in no case" in said
     assert "carl.nii.gz" in said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["store.json", "cases/anna/case.json", "cases/anna/images.slices"])
+def test_files_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str):
+    store = tmp_path / "store"
+    assert main(["prepare", str(scans(tmp_path / "in")), "--out", str(store), "--workers", "1"]) == 0
+    (store / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(store / name)
+    else:
+        (store / name).symlink_to("/dev/zero")
+    capsys.readouterr()
+    assert main(["verify", str(store)]) == 3
+    said = "".join(capsys.readouterr())
+    assert "is a pipe, a socket or a device, where a file is needed" in said or name == "store.json"
+    assert "fault of jcl" not in said
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["run.json", "model.json", "model.safetensors"])
+def test_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str):
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "ball"}))
+    (run / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(run / name)
+    else:
+        (run / name).symlink_to("/dev/zero")
+    assert main(["predict", str(run), str(scans(tmp_path / "in")), "--out", str(tmp_path / "out")]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run" in line
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "link"])

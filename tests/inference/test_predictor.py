@@ -6,7 +6,14 @@ import torch
 
 from jcl import backbones
 from jcl.inference import predictor as segment
-from jcl.inference.predictor import class_scores, fold_batch_norms, pad_centred, resize_scores
+from jcl.inference.predictor import (
+    class_scores,
+    fold_batch_norms,
+    pad_centred,
+    ready_to_segment,
+    resize_scores,
+    segment_parts,
+)
 from support.thresholds import threshold_network
 
 CPU = torch.device("cpu")
@@ -130,3 +137,19 @@ def test_only_what_runs_in_order_is_folded():
     for network in (apart, own):
         fold_batch_norms(network.eval())
         assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (32, 32), (8, 8)])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("logits", "winner"), [((-200, 3, 3), 1), ((5, -200, 5), 0), ((0, 0, -200), 0)])
+def test_a_tie_goes_to_the_lowest_class(shape, precision, logits, winner):
+    """Folded and on kernels, on the network's grid and on others: scores of 0 and 1/2, whose sums are not rounded."""
+    layers = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3, padding=1), torch.nn.BatchNorm2d(3))
+    torch.nn.init.zeros_(layers[0].weight)
+    torch.nn.init.zeros_(layers[0].bias)
+    layers[1].bias.data.copy_(torch.tensor(logits))
+    network = ready_to_segment(layers.eval(), CPU, precision)
+    parts = [np.random.default_rng(0).random((1, 2, 16, 16), np.float32) for _ in range(2)]
+    how = {"batch_size": 3, "device": CPU, "precision": precision}
+    classes = segment_parts(network, parts, {"padded": [16, 16]}, (4, *shape), **how)
+    assert (classes == winner).all()

@@ -25,6 +25,12 @@ def test_lengths_of_any_size_are_finite(scale):
         assert not unit(x).any()
 
 
+@pytest.mark.parametrize("length", [1e-9, 1e-3, 1e3])
+def test_short_vectors_have_a_direction_too(length):
+    x = torch.randn(5, 7, dtype=torch.float64)
+    torch.testing.assert_close(unit(length * x), F.normalize(x, dim=-1))
+
+
 def test_float32_under_autocast():
     x = torch.randn(8, 64)
     with torch.autocast("cpu", torch.bfloat16):

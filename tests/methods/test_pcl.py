@@ -23,6 +23,12 @@ def projections(method: PCL, b) -> torch.Tensor:
     return F.normalize(method.projector(method.backbone.encode(views)[-1]).double(), dim=1)
 
 
+def test_defaults_are_those_of_the_paper_and_the_rate_that_of_jcl():
+    method = PCL(UNet(width=4))
+    assert (method.temperature, method.threshold, method.learning_rate) == (0.1, 0.1, JCL.learning_rate)
+    assert method.projector(torch.rand(2, 64, 2, 2)).shape == (2, 128)
+
+
 def test_positives_by_hand():
     """Slices 0 and 1 are near, 2 is alone; views of all three, twice."""
     got = positive_pairs(torch.tensor([0.10, 0.15, 0.90]), 0.1).int().tolist()

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from jcl.errors import DataError
-from jcl.parallel.pool import InProcessPool, Lost, Pool, ProcessPool, run_all
+from jcl.parallel import pool as module
+from jcl.parallel.pool import InProcessPool, Late, Lost, Pool, ProcessPool, run_all
+from support.hangs import holds, of_group
 
 
 def square_or_die(number: int) -> int:
@@ -58,6 +60,13 @@ def until_stopped(begun: Path) -> str:
     while not said:
         time.sleep(0.01)
     return said[0]
+
+
+def with_a_child(begun: Path) -> None:
+    """Which keeps SIGTERM to itself, and so does what it has started."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "1000"])
+    forever(begun)
 
 
 def forever(begun: Path) -> None:
@@ -123,7 +132,7 @@ def test_a_killed_process_is_told_while_the_other_goes_on(two: ProcessPool, tmp_
     os.kill(int((tmp_path / "killed").read_text()), signal.SIGKILL)
     ((name, future),) = two.wait(100)
     assert name == "killed"
-    with pytest.raises(Lost, match="the process that ran it died"):
+    with pytest.raises(Lost, match=r"the process that ran it died \(killed; memory may have run out\)"):
         future.result()
     two.start("next", square_or_raise, 2)  # in a new process
     ((name, future),) = two.wait(100)
@@ -141,6 +150,54 @@ def test_a_process_that_died_while_it_had_nothing_to_do_is_replaced(two: Process
         wait_for(lambda: two.workers[0] is not None and two.workers[0].pipe.poll())
     two.start("pid", os.getpid)
     assert two.wait(100)[0][0] == "pid"
+
+
+@pytest.mark.slow
+def test_a_call_that_takes_too_long_is_ended_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One saves when it is asked to end, one does not and is killed, with its children; then both have new calls."""
+    monkeypatch.setattr(module, "GRACE_SECONDS", 1.0)
+    pool = ProcessPool([nothing] * 3, [__name__])
+    with contextlib.closing(pool):
+        for _ in pool.setups:
+            pool.start("begins", nothing)
+        while pool.running:
+            pool.wait(100)
+        pool.seconds = 2.0
+        pool.start("saves", until_stopped, tmp_path / "saves")
+        pool.start("ignores", with_a_child, tmp_path / "ignores")
+        pool.start("quick", square_or_raise, 2)
+        found = {name: future for _ in range(3) for name, future in pool.wait(100)}
+        assert found["quick"].result() == 4
+        for name in ("saves", "ignores"):
+            with pytest.raises(Late, match="it took longer than 2 s"):
+                found[name].result()
+        wait_for(lambda: not of_group(int((tmp_path / "ignores").read_text())))
+        pool.seconds = 100.0
+        assert dict(run_all(pool, square_or_raise, [1, 2], lost)) == {1: 1, 2: 4}
+
+
+def test_closing_ends_what_is_at_work_at_once_with_its_children(tmp_path: Path):
+    pool = ProcessPool([nothing, nothing], [__name__])
+    pool.start("holds", holds)
+    pool.start("ignores", with_a_child, tmp_path / "begun")
+    wait_for(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text() != "")
+    workers = [worker.process.pid for worker in pool.workers if worker]
+    begun = time.monotonic()
+    pool.close()
+    assert time.monotonic() - begun < module.GRACE_SECONDS
+    wait_for(lambda: not any(of_group(number or 0) for number in workers))
+    assert len(workers) == 2
+
+
+def test_a_process_that_is_slow_to_begin_can_be_waited_for(monkeypatch: pytest.MonkeyPatch):
+    with contextlib.closing(ProcessPool([partial(time.sleep, 1000)], [__name__])) as pool:
+        pool.start("x", nothing)
+        assert pool.wait(0.1) == []
+
+
+@pytest.mark.parametrize(("code", "cause"), [(-9, "killed"), (-11, "signal 11"), (3, "exit code 3"), (None, "None")])
+def test_what_a_process_died_of(code: int | None, cause: str):
+    assert cause in module._cause(code)
 
 
 SCRIPT = """
@@ -164,7 +221,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("modules", [pytest.param([], id="spawn"), pytest.param(["jcl.errors"], id="forkserver")])
 def test_workers_leave_ctrl_c_to_their_parent_and_end_with_it(tmp_path: Path, modules: list[str]):
     begun, script = tmp_path / "begun", tmp_path / "script.py"
-    script.write_text(SCRIPT.format(path=[str(Path(__file__).parent), *sys.path], modules=modules))
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[1]), *sys.path]
+    script.write_text(SCRIPT.format(path=path, modules=modules))
     process = subprocess.Popen(
         [sys.executable, str(script), str(begun)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jcl.config import EvaluateConfig, PredictConfig, PrepareConfig
 from jcl.data.manifest import read_sealed, write_sealed
@@ -13,8 +14,9 @@ from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.data.volumes import read_image, read_label
 from jcl.errors import DataError, UsageError
-from jcl.files import read_json
+from jcl.files import read_json, write_json
 from jcl.metrics import score_case
+from jcl.report.figures.segment_again import segment_slices
 from jcl.stages.evaluate import evaluate
 from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
@@ -94,6 +96,20 @@ def test_a_structure_that_is_never_found(store, tmp_path):
     assert results["mean"]["classes"]["ball"] == pytest.approx(
         {"dice": 0, "jaccard": 0, "hd95": diagonal, "asd": diagonal}
     )
+
+
+def test_a_tie_goes_to_the_lowest_class(store, tmp_path):
+    """All classes have the same score everywhere, so that all is background."""
+    network = threshold_network(THRESHOLD)
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    where = {"store": str(store.path), "digest": store.digest, "split": SPLIT}
+    run = write_run(tmp_path / "run", network, store.preparation, **where)
+    results = evaluate(settings(run, tmp_path / "r.json"))
+    assert results["mean"]["dice"] == 0
+    write_json(run / "run.json", {**read_json(run / "run.json"), "precision": "float32"}, seal=True)
+    (labels,) = segment_slices(run, store, [(0, 3)])
+    assert not labels.any()
 
 
 def test_batch_size_changes_nothing(run, tmp_path):

@@ -14,6 +14,7 @@ from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.data.splits import Split, write_split
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json
+from jcl.stages import finetune as stage
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
 from jcl.training.run_folder import load_network, read_model
@@ -66,6 +67,14 @@ def test_it_learns_to_find_the_ball(store_path, tmp_path):
     network, info = load_network(run)
     assert not network.training
     assert info["class_names"] == ["ball"]
+
+
+def test_the_rate_falls_along_a_cosine_to_a_hundredth(store_path, tmp_path, monkeypatch):
+    """Of a half circle in quarters: (1 + cos) / 2 is 1, 0.8536, 0.5 and 0.1464, above the hundredth."""
+    rates: list[float] = []
+    monkeypatch.setattr(stage, "set_learning_rate", lambda optimizer, rate: rates.append(rate))
+    finetune(config(store_path, tmp_path / "run", width=2, steps=4, learning_rate=0.1))
+    assert rates == pytest.approx([0.001 + 0.099 * share for share in (1, 0.8535534, 0.5, 0.1464466)])
 
 
 def test_starts_from_the_pretrained_weights(store_path, pretrained, tmp_path):

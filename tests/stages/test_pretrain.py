@@ -15,10 +15,11 @@ import torch
 from jcl.config import PretrainConfig
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
-from jcl.errors import DataError, JclError, UsageError
+from jcl.errors import DataError, Interrupted, JclError, UsageError
 from jcl.files import read_json
 from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
+from jcl.training.optim import set_learning_rate
 from jcl.training.run_folder import read_model
 from support.shared import made_once
 
@@ -131,6 +132,30 @@ def test_an_existing_run_is_not_overwritten(unbroken, store_path):
 def test_resuming_with_other_settings_shows_the_difference(unbroken, store_path):
     with pytest.raises(UsageError, match=r"settings\.seed: 0 -> 3"):
         pretrain(config(store_path, unbroken, resume=True, seed=3))
+
+
+def test_several_batches_a_step_go_on_where_they_stopped(store_path, tmp_path, monkeypatch):
+    """The batches of the steps to come are others than those of as many batches as there were steps."""
+    several = {"accumulate": 2, "steps": 5, "learning_rate": 0.1, "kernels": "off", "precision": "float32"}
+    whole = pretrain(config(store_path, tmp_path / "whole", **several))
+    rates: list[float] = []
+
+    def stop_in_the_third(optimizer: torch.optim.Optimizer, rate: float) -> None:
+        rates.append(rate)
+        if len(rates) == 3:
+            signal.raise_signal(signal.SIGINT)
+        set_learning_rate(optimizer, rate)
+
+    out = tmp_path / "run"
+    monkeypatch.setattr(stage, "set_learning_rate", stop_in_the_third)
+    with pytest.raises(Interrupted, match="step 3"):
+        pretrain(config(store_path, out, **several))
+    with pytest.raises(UsageError, match=r"settings\.accumulate: 2 -> 1"):
+        pretrain(config(store_path, out, resume=True, **{**several, "accumulate": 1}))
+    pretrain(config(store_path, out, resume=True, **several))
+    assert (out / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    other = pretrain(config(store_path, tmp_path / "other", **{**several, "accumulate": 1}))
+    assert (other / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes()
 
 
 def test_each_phase_has_a_schedule_of_its_own(store_path, tmp_path):

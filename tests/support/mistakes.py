@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
@@ -101,6 +102,28 @@ def cut(name: str) -> None:
     path.write_bytes(path.read_bytes()[:900])
 
 
+def replaced(name: str, *words: tuple[str, str]) -> None:
+    """A scan with other words in its header."""
+    path = save(name, scan())
+    content = path.read_bytes()
+    for before, after in words:
+        assert before.encode() in content
+        content = content.replace(before.encode(), after.encode(), 1)
+    path.write_bytes(content)
+
+
+def detached(folder: str) -> None:
+    """Voxels beside their header, of which one scan's are a link to another folder."""
+    save(f"{folder}/anna.mhd", scan())
+    away = Path(folder, "anna.raw").rename(put("elsewhere/anna.raw"))
+    Path(folder, "anna.raw").symlink_to(Path("..", away))
+
+
+def large(folder: str) -> None:
+    """Some hundred bytes whose header tells of terabytes."""
+    replaced(f"{folder}/anna.nrrd", ("sizes: 20 24 4", "sizes: 20000 24000 4000"))
+
+
 def film(name: str) -> None:
     put(name)
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(scan(seed)) for seed in range(3)]), name)
@@ -157,6 +180,16 @@ MADE: dict[str, Callable[[], object]] = {
     "flat": lambda: save("flat/anna.nii.gz", scan() * 0),
     "film": lambda: film("film/anna.nii.gz"),
     "photos": lambda: colours("photos/anna.png"),
+    "beside": lambda: replaced("beside/anna.nrrd", ("encoding: ", "data file: ../anna.raw\nencoding: ")),
+    "rows": lambda: replaced("rows/anna.nrrd", ("type: ", "rows: 3\ntype: ")),
+    "double": lambda: replaced("double/anna.mha", ("DimSize", "DimSize = 20 24 5\nDimSize")),
+    "list": lambda: replaced("list/anna.mha", ("ElementDataFile = LOCAL", "ElementDataFile = LIST")),
+    "above": lambda: replaced("above/anna.mhd", ("ElementDataFile = anna.raw", "ElementDataFile = ../anna.raw")),
+    "unmoved": lambda: (save("unmoved/anna.mhd", scan()), Path("unmoved/anna.raw").unlink()),
+    "detached": lambda: detached("detached"),
+    "large": lambda: large("large"),
+    "big": lambda: save("big/anna.nii.gz", np.zeros((10, 512, 512), np.int16)),
+    "pipe": lambda: (Path("pipe").mkdir(), os.mkfifo("pipe/anna.nii.gz")),
     "other": lambda: pair("other", mask(7)),
     "shares": lambda: pair("shares", mask(0.5, np.float32)),
     "lossy": lambda: pair("lossy", mask()[1], "anna.jpg"),
@@ -211,6 +244,17 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("a web page instead of a download", "jcl prepare page --out new"),
         ("a file cut short", "jcl prepare cut --out new"),
         ("text under the name of a scan", "jcl prepare text --out new"),
+        ("a NRRD header whose voxels are in another file", "jcl prepare beside --out new"),
+        ("a NRRD header with a field of another program", "jcl prepare rows --out new"),
+        ("a MetaImage header that says a thing twice", "jcl prepare double --out new"),
+        ("a MetaImage header with a list of files", "jcl prepare list --out new"),
+        ("a MetaImage header whose voxels are in another folder", "jcl prepare above --out new"),
+        ("its voxels were not copied with it", "jcl prepare unmoved --out new"),
+        ("its voxels are a link to another folder", "jcl prepare detached --out new"),
+        ("more voxels in the header than there are", "jcl prepare large --out new"),
+        ("a scan that needs more memory than it may take", "JCL_MEMORY_GB=0.01 jcl prepare big --out new"),
+        ("a word where the memory in GB is needed", "JCL_MEMORY_GB=much jcl prepare bare --out new"),
+        ("a pipe instead of a file", "jcl prepare pipe --out new"),
         ("NaN in the voxels", "jcl prepare nan --out new"),
         ("the same value everywhere", "jcl prepare flat --out new"),
         ("a film instead of a volume", "jcl prepare film --out new"),
@@ -267,6 +311,9 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("a settings file that names such a one", "jcl pretrain store --config theirs.toml --out new"),
         ("a folder for the results", "jcl evaluate fine --out scans"),
         ("a recipe misspelt", "jcl benchmark small_tabel1 --out new"),
+        ("no time for a run", "jcl benchmark small_table1 --task-timeout 0 --out new"),
+        ("no number of minutes", "jcl benchmark small_table1 --task-timeout nan --out new"),
+        ("a time-out where there is none", "jcl benchmark small_table1 --task-timeout 9 --workers 0 --out new"),
         ("a report of what is no benchmark", "jcl report store --out new.html"),
     ],
     "Predicting": [
@@ -303,12 +350,14 @@ def first_hour(folder: Path) -> Iterator[None]:
 
 
 def answer(command: str) -> Answer:
-    """Make a mistake in the current folder."""
+    """Make a mistake in the current folder; what stands before `jcl` is set for it alone."""
     words = shlex.split(command)
+    environment = dict(word.split("=", 1) for word in words[: words.index("jcl")])
+    words = words[words.index("jcl") :]
     for word in words:
         MADE.get(word, Path)()
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    with mock.patch.dict(os.environ, environment), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         code = cli.main(words[1:])
     errors = [line for line in said.getvalue().splitlines() if line.startswith(ERROR)]
     return Answer(tuple(line.removeprefix(ERROR) for line in errors), code)

@@ -53,6 +53,36 @@ finetune_on = "ball"
 patients = [2]
 """
 
+ONE_CELL = """
+title = "One cell"
+folds = 2
+run_folds = [0]
+
+[stores.ball]
+source = "scans"
+labels = "1=ball"
+
+[pretrain]
+width = 2
+
+[finetune]
+steps = 2
+precision = "float32"
+compile = "off"
+
+[methods.Random]
+method = "none"
+
+[[tables]]
+name = "one"
+title = "One"
+methods = ["Random"]
+pretrain_on = ["ball"]
+finetune_on = "ball"
+patients = [1, 2]
+"""
+"""A recipe of one fine-tuning, on the scans that the store of the tests is made of."""
+
 
 def tiny(folder: Path, *changes: tuple[str, str]) -> Recipe:
     """The recipe with texts replaced, each of which has to be there."""

@@ -17,7 +17,8 @@ from jcl.training.optim import adam, set_learning_rate, sgd
 
 
 def network() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 3)).to(
+    """With dropout, which draws from PyTorch's own generator."""
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout2d(), nn.Conv2d(3, 2, 3)).to(
         memory_format=torch.channels_last
     )
 
@@ -86,6 +87,26 @@ def test_a_half_written_checkpoint_has_no_name(tmp_path):
     assert checkpointer.restore() == 0
     checkpointer.save(5)
     assert session(tmp_path, 0)[3].restore() == 5
+
+
+@pytest.mark.parametrize(("seconds", "checkpoints"), [(0, 0), (7199, 1), (7200, 2), (90_000, 3)])
+def test_room_that_a_run_will_take(tmp_path, seconds, checkpoints):
+    """One checkpoint an hour, at most two and the one being written: each has weights and what the optimiser keeps."""
+    model, optimizer, generator, checkpointer = session(tmp_path, 0)
+    train(model, optimizer, generator, 1)
+    weights = sum(t.nbytes for t in model.state_dict().values())
+    moments = sum(2 * p.nbytes + 4 for p in model.parameters())  # two of each for Adam, and a count of its steps
+    assert checkpointer.foreseen_bytes(seconds) == weights + checkpoints * (weights + moments)
+
+
+def test_what_stands_for_weights_that_are_not_here(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4917\nsize 261136\n")
+    with pytest.raises(DataError, match="fetch it, as with"):
+        read_weights(path, "0" * 64)
+    path.write_text("<!DOCTYPE html>")
+    with pytest.raises(DataError, match="damaged"):
+        read_weights(path, "0" * 64)
 
 
 def test_every_flipped_byte_of_weights_is_noticed(tmp_path):

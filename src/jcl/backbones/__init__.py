@@ -8,11 +8,12 @@ is named as `package.module:factory`; `adapt` makes one of any network with enco
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from jcl._lazy import attach
 from jcl.backbones._adapter import Adapted, DecoderBlockSpec, adapt, unwrap
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "pad_to_multiple",
     "rebuild",
+    "restore",
     "unwrap",
 ]
 
@@ -90,6 +92,40 @@ def rebuild(settings: object, file: Path, *, trust_code: bool = False) -> Backbo
     if wrong := [key for key, value in given.items() if type(value) is not int or value < 1]:
         raise DataError(f"{file}: {wrong[0]} of its network is {given[wrong[0]]!r:.40}, no whole number above 0")
     return build(**given)
+
+
+def restore(settings: object, file: Path, weights: Mapping[str, Tensor], *, trust_code: bool = False) -> Backbone:
+    """The network that a file describes, with its weights: it takes no more memory than they do.
+
+    Args:
+        settings: see `rebuild`.
+        file: for messages.
+        weights: of the whole network.
+        trust_code: see `rebuild`.
+
+    Raises:
+        UsageError: see `rebuild`.
+        DataError: it is not how a network is recorded, or not that of the weights.
+    """
+    name, _ = plain_settings(settings, file)
+    if ":" not in name:
+        try:
+            with torch.device("meta"):  # of the shapes alone, which may be of any size
+                _check_weights(rebuild(settings, file), weights, file)
+        except RuntimeError as error:
+            raise DataError(f"{file}: its network is larger than any can be; restore it") from error
+    network = rebuild(settings, file, trust_code=trust_code)
+    _check_weights(network, weights, file)
+    network.load_state_dict(weights)
+    return network
+
+
+def _check_weights(network: Backbone, weights: Mapping[str, Tensor], file: Path) -> None:
+    own, given = ({n: tuple(t.shape) for n, t in tensors.items()} for tensors in (network.state_dict(), weights))
+    for name in {**own, **given}:
+        if own.get(name) != given.get(name):
+            said = f"{name} is {given.get(name, 'missing')} in these, {own.get(name, 'missing')} in the network"
+            raise DataError(f"{file}: its network is not that of the weights ({said:.200}); restore it")
 
 
 def default_width(name: str) -> int:

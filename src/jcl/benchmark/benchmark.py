@@ -13,7 +13,7 @@ from jcl.benchmark.recipe import Recipe, read_recipe
 from jcl.benchmark.schedule import Ledger, run_tasks
 from jcl.benchmark.stores import prepare_stores
 from jcl.config import BenchmarkConfig
-from jcl.errors import Interrupted, JclError
+from jcl.errors import Interrupted, JclError, UsageError
 from jcl.files import write_atomically, write_json
 from jcl.limits import check_numbers
 from jcl.parallel.machine import duration
@@ -35,6 +35,9 @@ def benchmark(config: BenchmarkConfig) -> Path:
         JclError: some runs failed; all others are done.
     """
     check_numbers(config)
+    if config.task_timeout is not None and (config.ray is not None or config.workers == 0):
+        where = "--workers 0" if config.ray is None else "--ray"
+        raise UsageError(f"--task-timeout does not go with {where}, where no run can be ended; leave out one of them")
     recipe = read_recipe(config.recipe, trust_code=config.trust_code)
     config.out.mkdir(parents=True, exist_ok=True)
     stores = prepare_stores(recipe, config.out, config.data, config.workers or None)
@@ -82,7 +85,8 @@ def _announce(out: Path, plan: Plan) -> None:
 def _conclude(out: Path, ledger: Ledger) -> None:
     if ledger.interrupted:
         left = len(ledger.tasks) - len(ledger.done) - len(ledger.failed) - len(ledger.blocked)
-        raise Interrupted(f"{out}: stopped and saved, {left} runs left; the same command goes on")
+        unsaved = f", of which {len(ledger.unsaved)} did not save in time" * bool(ledger.unsaved)
+        raise Interrupted(f"{out}: stopped and saved, {left} runs left{unsaved}; the same command goes on")
     if ledger.failed:
         names = {task.id: task.label for task in ledger.tasks}
         first, error = next(iter(ledger.failed.items()))

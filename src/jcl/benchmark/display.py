@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
-from jcl.benchmark.folder import DONE, RUN, task_folder
+from jcl.benchmark.folder import DONE, LOG, RUN, task_folder
 from jcl.benchmark.plan import Task
 from jcl.benchmark.schedule import Ledger
 from jcl.errors import DataError
@@ -27,6 +27,7 @@ class Display:
         self.took = {task.id: seconds for task in self.tasks if (seconds := seconds_of(out, task)) is not None}
         self.slots, self.announced = slots, False
         self.out = out
+        self.told: dict[str, str] = {}
         self.bar = ProgressBar(
             "benchmark", total=len(self.tasks), count="{done} of {total} runs", estimate=False, end=True
         )
@@ -49,8 +50,11 @@ class Display:
         self.bar.update(over, self._note(ledger))
 
     def failed(self, task: Task, error: str, *, again: bool) -> None:
-        """Say it above the bar."""
-        self.bar.say(f"{task.label}: {error} ({'will be tried again' if again else 'given up'})")
+        """Say it above the bar, unless the last attempt failed in the same way."""
+        if self.told.get(task.id) != error:
+            what = "will be tried again" if again else "given up"
+            self.bar.say(f"{task.label}: {error} ({what}; log: {task_folder(self.out, task.id) / LOG})")
+        self.told[task.id] = error
 
     def _note(self, ledger: Ledger) -> str:
         expected = {task.id: cost for task in self.tasks if task.id in ledger.running and (cost := self._cost(task))}

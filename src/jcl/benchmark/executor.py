@@ -1,6 +1,8 @@
 """Where tasks are done: in this process, in processes of this machine, or on a Ray cluster."""
 
+import math
 import os
+import time
 from collections.abc import Generator
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, contextmanager
@@ -8,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from jcl.benchmark.folder import PLAN
-from jcl.benchmark.perform import Outcome, run_task
+from jcl.benchmark.perform import Outcome, note_failure, run_task
 from jcl.benchmark.plan import StoreInfo, Task
 from jcl.config import BenchmarkConfig
 from jcl.errors import UsageError
 from jcl.parallel.machine import cores
-from jcl.parallel.pool import InProcessPool, Lost, Pool, ProcessPool
+from jcl.parallel.pool import InProcessPool, Late, Lost, Pool, ProcessPool
 
 __all__ = ["PoolExecutor", "pool_for"]
 
@@ -23,6 +25,7 @@ class PoolExecutor:
 
     def __init__(self, pool: Pool, out: Path, stores: dict[str, StoreInfo]) -> None:
         self.pool, self.out, self.stores = pool, out, stores
+        self.stopping = False
 
     @property
     def slots(self) -> int:
@@ -31,27 +34,36 @@ class PoolExecutor:
 
     def start(self, task: Task, attempt: int) -> None:
         """Give a task to the pool."""
-        self.pool.start(task, run_task, self.out, task, self.stores, attempt)
+        self.pool.start((task, attempt, time.monotonic()), run_task, self.out, task, self.stores, attempt)
 
     def wait(self, seconds: float) -> list[tuple[Task, Outcome]]:
-        """Those that have ended."""
+        """Those that have ended; how is written down here where the task's own process could not."""
         ended = self.pool.wait(seconds) if self.pool.running else []
-        return [(task, _outcome(future)) for task, future in ended]
+        return [(task, self._outcome(future, task, attempt, begun)) for (task, attempt, begun), future in ended]
 
     def stop(self) -> None:
         """A signal reaches each training, which saves."""
+        self.stopping = True
         self.pool.stop()
 
+    def _outcome(self, future: "Future[Outcome]", task: Task, attempt: int, begun: float) -> Outcome:
+        try:
+            return future.result()
+        except CancelledError:
+            return Outcome("interrupted")
+        except Exception as error:
+            outcome, seconds = _without_an_answer(error), time.monotonic() - begun
+        return outcome if self.stopping else note_failure(self.out, task, attempt, outcome, seconds)
 
-def _outcome(future: "Future[Outcome]") -> Outcome:
-    try:
-        return future.result()
-    except CancelledError:
-        return Outcome("interrupted")
-    except Lost as error:
+
+def _without_an_answer(error: Exception) -> Outcome:
+    if isinstance(error, Lost):
         return Outcome("lost", str(error))
-    except Exception as error:  # not the task's: it did not come to begin
-        return Outcome("failed", str(error) or type(error).__name__, final=isinstance(error, UsageError))
+    if isinstance(error, Late):
+        said = f"{error} (--task-timeout) and was ended; with more time it goes on from its last checkpoint"
+        return Outcome("failed", said, final=True)
+    # not the task's: it did not come to begin
+    return Outcome("failed", str(error) or type(error).__name__, final=isinstance(error, UsageError))
 
 
 @contextmanager
@@ -77,7 +89,8 @@ def pool_for(config: BenchmarkConfig) -> Generator[Pool]:
         gpus = _gpus()
         count = config.workers or gpus or max(1, cores() // threads)
         setups = [partial(_set_up_worker, threads, slot % gpus if gpus else None) for slot in range(count)]
-        with closing(ProcessPool(setups)) as pool:
+        seconds = math.inf if config.task_timeout is None else 60 * config.task_timeout
+        with closing(ProcessPool(setups, seconds=seconds)) as pool:
             yield pool
 
 
@@ -90,9 +103,7 @@ def _gpus() -> int:
 
 
 def _set_up_worker(threads: int, gpu: int | None) -> None:
-    """Its GPU, its threads; and who may stop it."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()  # Ctrl-C in a terminal reaches the benchmark alone, which passes it on
+    """Its GPU, its threads."""
     if gpu is not None:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         os.environ["CUDA_VISIBLE_DEVICES"] = seen[gpu] if gpu < len(seen) and seen[gpu] else str(gpu)

@@ -17,9 +17,10 @@ from jcl import config
 from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
 from jcl.benchmark.plan import StoreInfo, Task
 from jcl.errors import Interrupted, JclError, UsageError
+from jcl.files import clear_left, write_json
 from jcl.locks import forget_holder
 
-__all__ = ["Outcome", "run_task"]
+__all__ = ["Outcome", "note_failure", "run_task"]
 
 LEFTOVERS = ("checkpoints", "tensorboard")
 """What of a run folder is cleared when its task is done; `log.jsonl` has the curves."""
@@ -51,15 +52,28 @@ def run_task(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) 
         with FileLock(folder / LOCK, timeout=0):
             if (folder / DONE).is_file():
                 return Outcome("done")
+            clear_left(folder)
             forget_holder(folder / RUN)  # a machine that had the task and is gone
             return _attempt(out, task, stores, attempt)
     except Timeout:
         return Outcome("busy")
 
 
-def _attempt(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -> Outcome:
-    from jcl.files import write_json
+def note_failure(out: Path, task: Task, attempt: int, outcome: Outcome, seconds: float) -> Outcome:
+    """Write down for a process that is gone how its attempt ended, which is returned: `done` if it got so far."""
+    folder = task_folder(out, task.id)
+    with contextlib.suppress(Timeout, OSError, JclError):  # another has the task by now; or a full disk
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=0):
+            if (folder / DONE).is_file():
+                return Outcome("done", seconds=seconds)
+            with (folder / LOG).open("a", encoding="utf-8") as file:
+                print(outcome.error, file=file)
+            write_json(folder / FAILED, {**_record(task, attempt, seconds), "error": outcome.error}, seal=True)
+    return outcome
 
+
+def _attempt(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) -> Outcome:
     folder = task_folder(out, task.id)
     begun, cpu = time.monotonic(), time.process_time()
     try:
@@ -144,6 +158,11 @@ def _record(task: Task, attempt: int, seconds: float) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _printed_to(path: Path) -> Generator[None]:
-    """All that is printed goes to a file; what a library prints past Python's streams does not."""
+    """All that is printed, and what is raised, goes to a file; what a library prints past Python's streams does not."""
     with path.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, Interrupted):
+                traceback.print_exc()
+            raise

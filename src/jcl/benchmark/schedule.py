@@ -1,5 +1,6 @@
 """The order of the tasks, what is tried again, and what cannot be done since what it needs has failed."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from jcl.benchmark.folder import DONE, task_folder
 from jcl.benchmark.perform import Outcome
 from jcl.benchmark.plan import Task
+from jcl.parallel.pool import GRACE_SECONDS
 from jcl.signals import StopRequest
 
 __all__ = ["Executor", "Ledger", "Show", "run_tasks"]
@@ -64,6 +66,7 @@ class Ledger:
     blocked: set[str] = field(default_factory=set)
     running: dict[str, float] = field(default_factory=dict)
     elsewhere: dict[str, float] = field(default_factory=dict)
+    unsaved: set[str] = field(default_factory=set)
     interrupted: bool = False
 
     def ready(self) -> list[Task]:
@@ -87,13 +90,14 @@ def run_tasks(out: Path, tasks: Sequence[Task], executor: Executor, show: Show, 
     """Do all tasks that are not done; one that fails is tried again `retries` times and stops no other.
 
     A pre-training that failed blocks the fine-tunings that need it. SIGINT or SIGTERM lets the running tasks save
-    and then ends; a second one raises KeyboardInterrupt.
+    and then ends; a second one raises KeyboardInterrupt. Those that have not saved after `GRACE_SECONDS` are left to
+    whoever closes what the executor works with.
     """
     ledger = Ledger(tasks, done={task.id: 0.0 for task in tasks if (task_folder(out, task.id) / DONE).is_file()})
     attempts: dict[str, int] = {}
-    stopped = False
+    limit = math.inf
     with StopRequest() as stop:
-        while not ledger.is_over() and not (stop.asked and not ledger.running):
+        while not ledger.is_over() and not (stop.asked and (not ledger.running or time.monotonic() > limit)):
             if not stop.asked:
                 for task in ledger.ready()[: executor.slots - len(ledger.running)]:
                     attempts[task.id] = attempts.get(task.id, 0) + 1
@@ -103,13 +107,14 @@ def run_tasks(out: Path, tasks: Sequence[Task], executor: Executor, show: Show, 
             if not ledger.running:
                 time.sleep(POLL_SECONDS)
             ended = executor.wait(POLL_SECONDS)
-            if stop.asked and not stopped:
+            if stop.asked and limit == math.inf:
                 executor.stop()
-                stopped = True
+                limit = time.monotonic() + GRACE_SECONDS
             for task, outcome in ended:
                 _note(ledger, task, outcome, show, attempts, retries, stopping=stop.asked)
                 stop.asked |= outcome.status == "interrupted"
             show.update(ledger)
+    ledger.unsaved |= set(ledger.running)
     ledger.interrupted = stop.asked and not ledger.is_over()
     return ledger
 
@@ -131,5 +136,7 @@ def _note(
             if not again:
                 ledger.failed[task.id] = outcome.error or outcome.status
                 ledger.block()
+        case "lost":
+            ledger.unsaved.add(task.id)
         case _:
             pass

@@ -13,7 +13,7 @@ from jcl.benchmark.recipe import Recipe, StoreSource
 from jcl.data.population import check_labelled
 from jcl.data.store import Store
 from jcl.errors import UsageError
-from jcl.files import read_json, write_json
+from jcl.files import read_json, real_path, write_json
 from jcl.training.logger import log_rank0
 
 __all__ = ["prepare_stores"]
@@ -49,7 +49,7 @@ def _check_patients(recipe: Recipe, name: str, path: Path) -> None:
 
 def _one(source: StoreSource, out: Path, data: Path | None, workers: int | None) -> StoreInfo:
     if source.store is not None:
-        path = ((data or Path()) / source.store).resolve()
+        path = real_path((data or Path()) / source.store)
         return _open(source.name, path, str(path))
     path = store_folder(out, source.name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from jcl.errors import DataError
 from jcl.files import read_digested_json, write_digested_json
 
 __all__ = [
@@ -71,10 +72,17 @@ class SkippedCase:
 
 
 def as_record(entry: Mapping[str, Any]) -> CaseRecord:
-    """A record as JSON has it, lists for tuples, made a record again."""
+    """A record as JSON has it, lists for tuples, made a record again.
+
+    Raises:
+        DataError: its case or one of its files is named by a path, which could lead out of the store.
+    """
     tuples = ("shape", "spacing", "scale", "offset", "voxels", "notes")
     values: dict[str, Any] = {field.name: {"notes": (), **entry}[field.name] for field in fields(CaseRecord)}
     values.update({key: tuple(values[key]) for key in tuples})
+    for name in (values["case"], *values["digests"]):
+        if not name or Path(name).name != name or name.startswith("."):
+            raise DataError(f"{name!r:.80}: no name of a case or of its files in a store; do not use this store")
     return CaseRecord(**values)
 
 

@@ -22,7 +22,7 @@ from jaxtyping import UInt8, UInt16
 
 from jcl.data.manifest import REPAIR_HINT
 from jcl.errors import DataError
-from jcl.files import read_error, write_error
+from jcl.files import check_regular, read_error, write_error
 
 __all__ = ["Pixels", "SliceFile", "write_slices"]
 
@@ -75,12 +75,14 @@ class SliceFile:
         shape: (slices, channels, rows, columns).
 
     Raises:
-        DataError: the file is missing, shorter or longer than it says, or its index does not have `digest`.
+        DataError: the file is missing, a pipe or device, shorter or longer than it says, or its index does not have
+            `digest`.
     """
 
     def __init__(self, path: Path, digest: str) -> None:
         self.path = path
         self._lock = threading.Lock()
+        check_regular(path)
         try:
             self._file = path.open("rb")
             self.shape, self._width, self._entries = _read_index(path, self._file, digest)

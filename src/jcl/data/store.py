@@ -117,6 +117,8 @@ class Store:
         manifest = read_sealed(path / MANIFEST)
         try:
             return cls(path, manifest)
+        except DataError as error:
+            raise DataError(f"{path / MANIFEST}: {error}") from error
         except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path}: made by a jcl whose stores lacked {error}; prepare it again into a new folder"
@@ -326,7 +328,7 @@ def read_case(folder: Path) -> CaseRecord | None:
         record = as_record(read_sealed(folder / RECORD))
     except (DataError, KeyError, TypeError):
         return None
-    return None if _damage(folder, record) else record
+    return None if record.case != folder.name or _damage(folder, record) else record
 
 
 def write_manifest(

@@ -1,5 +1,6 @@
 """Volumes: read, brought to one orientation, scaled, resampled, and written back: the only image I/O."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geom
         raise ValueError(f"labels have the shape {labels.shape}; the source has {geometry.shape}")
     array = np.ascontiguousarray(geometry.turn_back(as_label_type(path, labels)))
     try:
-        with tempfile.TemporaryDirectory(prefix=".jcl-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(f".{os.getpid()}.tmp", ".jcl.", path.parent) as folder:
             _write_checked(Path(folder, path.name), array, geometry)
             # A .mhd comes with a file of voxels, which has to be there first.
             for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):

@@ -18,9 +18,9 @@ from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from jcl.distributed.device import count_devices, resolve_device
-from jcl.errors import Interrupted, JclError, UsageError
+from jcl.errors import DataError, Interrupted, JclError, UsageError
 from jcl.parallel.output import steady_output
-from jcl.signals import handled
+from jcl.signals import deaf_to_ctrl_c, handled
 
 __all__ = ["launch"]
 
@@ -120,9 +120,16 @@ class _Work:
 
 
 def _spawn(work: _Work) -> Any:
-    outcomes = multiprocessing.get_context("spawn").SimpleQueue()
+    try:
+        outcomes = multiprocessing.get_context("spawn").SimpleQueue()
+    except OSError as error:  # of its locks
+        raise DataError(
+            f"/dev/shm: {error.strerror or error}, and several processes share some bytes there; make room "
+            "(of a container: --shm-size 1g), or train in one process"
+        ) from error
     threads = max(1, torch.get_num_threads() // work.count)
-    group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
+    with deaf_to_ctrl_c():
+        group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
     assert group is not None
     started: list[Any] = list(group.processes)
     failure: Exception | None = None

@@ -141,8 +141,7 @@ def load_trained(folder: Path, *, trust_code: bool = False) -> tuple[Backbone, d
     if not is_for_hub(folder):
         return load_network(folder, trust_code=trust_code)
     weights, info = read_for_hub(folder)
-    network = backbones.rebuild(info["backbone"], folder / CONFIG, trust_code=trust_code)
-    network.load_state_dict(weights)
+    network = backbones.restore(info["backbone"], folder / CONFIG, weights, trust_code=trust_code)
     return network.eval(), info
 
 

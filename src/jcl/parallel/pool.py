@@ -4,12 +4,12 @@ Nothing runs beside the caller: it gives out calls and looks for results, when i
 """
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import sys
-import threading
-import traceback
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Future
@@ -21,9 +21,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jcl.errors import UsageError
-from jcl.parallel.output import steady_output
+from jcl.parallel.machine import duration
+from jcl.parallel.worker import READY, answer, serve
+from jcl.signals import deaf_to_ctrl_c
 
-__all__ = ["InProcessPool", "Lost", "Pool", "ProcessPool", "run_all"]
+__all__ = ["GRACE_SECONDS", "InProcessPool", "Late", "Lost", "Pool", "ProcessPool", "run_all"]
 
 Ended = tuple[Any, "Future[Any]"]
 """The name that a call was given, and its result or error."""
@@ -31,12 +33,24 @@ Ended = tuple[Any, "Future[Any]"]
 MOST = 30 if os.name == "nt" else None
 """Processes at most: Windows waits for 63 things at once, of which each process is two."""
 
+GRACE_SECONDS = 10.0
+"""Between asking a call to end, so that a training can save, and killing its process."""
+
+CANNOT_START = (
+    "worker processes cannot start; take --workers 1 (of benchmark: 0), or in a script of your own put"
+    ' the call under `if __name__ == "__main__":`'
+)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Lost(Exception):
     """The process that had a call died."""
+
+
+class Late(Exception):
+    """A call took longer than it may, and was ended."""
 
 
 @runtime_checkable
@@ -60,7 +74,7 @@ class Pool(Protocol):
     def wait(self, seconds: float | None = None) -> list[Ended]:
         """Of those that run, of which there are some, those that have ended, after `seconds` at most if none has.
 
-        One whose process died has the error `Lost`.
+        One whose process died has the error `Lost`, one that was ended since it took too long `Late`.
         """
         ...
 
@@ -105,7 +119,7 @@ class InProcessPool:
     def wait(self, seconds: float | None = None) -> list[Ended]:
         """Do what was taken first, however long it takes."""
         name, function, arguments = self.running.popleft()
-        return [(name, _future(*_answer(function, arguments)))]
+        return [(name, _future(*answer(function, arguments)))]
 
     def stop(self) -> None:
         """Nothing runs when this can be called: a signal reaches the call itself."""
@@ -115,6 +129,24 @@ class InProcessPool:
 class _Worker:
     process: BaseProcess
     pipe: "Connection[Any, Any]"
+    lifeline: "Connection[Any, Any]"
+
+    def kill(self) -> None:
+        """End it at once, and all that it has started."""
+        number = self.process.pid
+        if number and hasattr(os, "killpg"):
+            with contextlib.suppress(OSError):  # there is no such group yet, or no more
+                os.killpg(number, signal.SIGKILL)
+        self.process.kill()
+
+
+@dataclass
+class _Call:
+    name: Any
+    until: float
+    """When it is asked to end; and after that, when its process is killed."""
+
+    asked: bool = False
 
 
 class ProcessPool:
@@ -125,12 +157,15 @@ class ProcessPool:
     Args:
         setups: for each process, what it calls first, and which may set the environment for modules that read it.
         modules: what the calls need. They begin to load now, and once for all processes, where the system can fork.
+        seconds: what a call may take; then it gets SIGTERM, and `GRACE_SECONDS` later its process is killed.
     """
 
-    def __init__(self, setups: Sequence[Callable[[], None]], modules: Sequence[str] = ()) -> None:
-        self.setups, self.context = setups[:MOST], _context(modules)
+    def __init__(
+        self, setups: Sequence[Callable[[], None]], modules: Sequence[str] = (), *, seconds: float = math.inf
+    ) -> None:
+        self.setups, self.context, self.seconds = setups[:MOST], _context(modules), seconds
         self.workers: list[_Worker | None] = [None] * len(self.setups)
-        self.running: dict[int, Any] = {}
+        self.running: dict[int, _Call] = {}
         self.can_start = False
 
     @property
@@ -139,34 +174,34 @@ class ProcessPool:
         return len(self.setups)
 
     def start(self, name: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        """See `Pool`.
-
-        Raises:
-            UsageError: the first of all processes does not come up.
-        """
+        """See `Pool`."""
         slot = next(number for number in range(self.slots) if number not in self.running)
         worker = self.workers[slot]
         if worker is None or worker.pipe.poll():  # which has an end: it died with nothing to do
             worker = self.workers[slot] = self._begin(slot)
         with contextlib.suppress(OSError):  # it died just now, as `wait` will find
             worker.pipe.send((function, arguments))
-        self.running[slot] = name
+        self.running[slot] = _Call(name, time.monotonic() + self.seconds)
 
     def wait(self, seconds: float | None = None) -> list[Ended]:
-        """See `Pool`."""
-        at_work = {slot: worker for slot in self.running if (worker := self.workers[slot])}
-        ready = set(wait([x for each in at_work.values() for x in (each.pipe, each.process.sentinel)], seconds))
+        """See `Pool`.
+
+        Raises:
+            UsageError: a process does not come up, and none has before.
+        """
+        limit = math.inf if seconds is None else time.monotonic() + seconds
         ended: list[Ended] = []
-        for slot, worker in at_work.items():
-            if ready.isdisjoint((worker.pipe, worker.process.sentinel)):
-                continue
-            try:
-                if not worker.pipe.poll():
-                    raise EOFError
-                answer = worker.pipe.recv()
-            except (EOFError, OSError):
-                answer, self.workers[slot] = (None, Lost(DIED)), None
-            ended.append((self.running.pop(slot), _future(*answer)))
+        while not ended:
+            self._end_late()
+            now, until = time.monotonic(), min(limit, *(call.until for call in self.running.values()))
+            workers = {slot: worker for slot in self.running if (worker := self.workers[slot])}
+            sources = [x for each in workers.values() for x in (each.pipe, each.process.sentinel)]
+            ready = set(wait(sources, None if until == math.inf else max(0.0, until - now)))
+            for slot, worker in workers.items():
+                if not ready.isdisjoint((worker.pipe, worker.process.sentinel)):
+                    ended += self._receive(slot, worker)
+            if now >= limit:
+                break
         return ended
 
     def stop(self) -> None:
@@ -176,31 +211,76 @@ class ProcessPool:
                 worker.process.terminate()
 
     def close(self) -> None:
-        """End the processes, each after what it is at."""
-        workers = [worker for worker in self.workers if worker]
-        for worker in workers:
+        """End the processes, those at work at once."""
+        workers = {slot: worker for slot, worker in enumerate(self.workers) if worker}
+        for slot, worker in workers.items():
             worker.pipe.close()
-        for worker in workers:
-            worker.process.join()
+            if slot in self.running:
+                worker.kill()
+        limit = time.monotonic() + GRACE_SECONDS
+        for worker in workers.values():
+            worker.process.join(max(0.0, limit - time.monotonic()))
+            worker.kill()
+            worker.process.join(GRACE_SECONDS)
+            worker.lifeline.close()
 
     def _begin(self, slot: int) -> _Worker:
         ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=_serve, args=(theirs, self.setups[slot]))
-        process.start()
+        end, lifeline = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=serve, args=(theirs, end, self.setups[slot]))
+        with deaf_to_ctrl_c():
+            process.start()
         theirs.close()
+        end.close()
+        return _Worker(process, ours, lifeline)
+
+    def _end_late(self) -> None:
+        """Ask those to end that have taken too long, and kill those that were asked and did not."""
+        now = time.monotonic()
+        for slot, call in self.running.items():
+            worker = self.workers[slot]
+            if worker is None or call.until > now:
+                continue
+            if call.asked:
+                worker.kill()
+            else:
+                worker.process.terminate()
+            call.asked, call.until = True, math.inf if call.asked else now + GRACE_SECONDS
+
+    def _receive(self, slot: int, worker: _Worker) -> list[Ended]:
+        """How the call of a worker ended; nothing if it only says that it is ready.
+
+        Raises:
+            UsageError: it died, and no process has come up so far.
+        """
         try:
+            if not worker.pipe.poll():
+                raise EOFError
+            said = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join(GRACE_SECONDS)
+            worker.kill()  # what it has started
             if not self.can_start:
-                ours.send((os.getpid, ()))
-                self.can_start = bool(ours.recv())
-        except (EOFError, OSError) as error:
-            raise UsageError(
-                "worker processes cannot start; take --workers 1 (of benchmark: 0), or in a script of your own put"
-                ' the call under `if __name__ == "__main__":`'
-            ) from error
-        return _Worker(process, ours)
+                raise UsageError(CANNOT_START) from None
+            said, self.workers[slot] = (None, Lost(_cause(worker.process.exitcode))), None
+        if said == READY:
+            self.can_start = True
+            return []
+        call = self.running.pop(slot)
+        return [
+            (
+                call.name,
+                _future(None, Late(f"it took longer than {duration(self.seconds)}")) if call.asked else _future(*said),
+            )
+        ]
 
 
-DIED = "the process that ran it died; memory may have run out"
+def _cause(code: int | None) -> str:
+    """What a process died of, by its exit code."""
+    by = f"exit code {code}"
+    if code is not None and code < 0:
+        by = {-signal.SIGKILL: "killed; memory may have run out"}.get(code, f"signal {-code}")
+    return f"the process that ran it died ({by})"
 
 
 def _context(modules: Sequence[str]) -> ForkServerContext | SpawnContext:
@@ -212,41 +292,10 @@ def _context(modules: Sequence[str]) -> ForkServerContext | SpawnContext:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(list(modules))
         # Its socket lies in the temporary folder, which may be full, or have too long a name.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), deaf_to_ctrl_c():
             forkserver.ensure_running()
             return context
     return multiprocessing.get_context("spawn")
-
-
-def _serve(pipe: "Connection[Any, Any]", setup: Callable[[], None]) -> None:
-    """What a worker process does until the pool is closed."""
-    for number in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, number):
-            signal.signal(getattr(signal, number), signal.SIG_IGN)
-    steady_output()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    setup()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            result, error = _answer(*pipe.recv())
-            if error:  # its trace would be lost on the way
-                error.add_note("".join(traceback.format_exception(error)))
-            pipe.send((result, error))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _answer(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, Exception | None]:
-    """Result and error."""
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        return None, error
 
 
 def _future(result: Any, error: BaseException | None) -> "Future[Any]":

@@ -55,9 +55,9 @@ def report(config: ReportConfig) -> Path:
         "-summary.csv": as_csv(summary_rows(benchmark, summaries)),
     }
     with locked_file(config.out):
+        size = _write(config.out, render(content))  # first: by it a later report knows that the others are its own
         for end, text in texts.items():
             _write(beside[end], text)
-        size = _write(config.out, render(content))
     log_rank0(f"{config.out}: {content.state.headline} {size / 1e6:.1f} MB")
     return config.out
 

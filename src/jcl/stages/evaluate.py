@@ -20,7 +20,7 @@ from jcl.data.splits import Split, read_split
 from jcl.data.store import Store
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
-from jcl.files import write_json
+from jcl.files import clear_left, write_json
 from jcl.inference.predictor import NotFiniteError, class_scores, ready_to_segment
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
@@ -84,6 +84,7 @@ def _check_out(out: Path) -> None:
         raise UsageError(f"{out}: a folder; give --out the name of a file in it, as {out / 'results.json'}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        clear_left(out.parent, out.name)
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 

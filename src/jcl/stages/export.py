@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from jcl.export.monai import write_monai
 from jcl.export.nnunet import write_nnunet
 from jcl.export.onnx import PACKAGES as ONNX
 from jcl.export.onnx import write_onnx
-from jcl.files import write_error
+from jcl.files import clear_left, write_error
 from jcl.inference.segmenter import load_trained, read_trained
 from jcl.locks import locked_file
 from jcl.parallel.progress import at_work
@@ -42,6 +41,8 @@ def export(config: ExportConfig) -> Path:
 
 
 def _export(config: ExportConfig) -> Path:
+    if config.out.exists():  # not before: what a killed process left beside it has gone by now
+        raise UsageError(f"{config.out} exists; choose another --out")
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
         with _new(config.out, folder=True) as path:
@@ -59,8 +60,6 @@ def _check(config: ExportConfig) -> None:
     """All that can be checked before anything is computed."""
     if config.to not in FORMATS:
         raise UsageError(f"--to {config.to}: there are {', '.join(FORMATS)}")
-    if config.out.exists():
-        raise UsageError(f"{config.out} exists; choose another --out")
     if config.push and config.to != "hub":
         raise UsageError(f"--push uploads what --to hub writes; leave it out with --to {config.to}")
     if config.results and config.to not in ("monai", "hub"):
@@ -89,8 +88,7 @@ def _new(out: Path, *, folder: bool) -> Generator[Path]:
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for left in out.parent.glob(f".{escape(out.name)}.*.tmp"):  # of a killed process; nobody else writes here
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        clear_left(out.parent, out.name)
         if folder:
             temporary.mkdir()
     except OSError as error:

@@ -26,7 +26,7 @@ from jcl.data.sources import SUFFIXES, SliceFiles, Source, files_of, result_suff
 from jcl.data.volumes import read_image, write_label
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
-from jcl.files import WriteError, check_apart, check_regular, write_error
+from jcl.files import WriteError, check_apart, check_regular, real_path, write_error
 from jcl.inference.predictor import NotFiniteError, class_values, ready_to_segment, segment_parts
 from jcl.inference.segmenter import load_trained
 from jcl.limits import check_numbers
@@ -220,11 +220,11 @@ def _of_data_set(source: Path, dataset: str) -> Found:
 
 def _others(source: Path, skip: Path, known: set[Path], labels: set[Path], left_out: LeftOut) -> list[Path]:
     """All other files below the source, in a fixed order: no labels, and no results."""
-    results = skip.resolve()
-    inside = results != source.resolve()
+    results = real_path(skip)
+    inside = results != real_path(source)
     others: list[Path] = []
     for path in walk(source, left_out):
-        if inside and results in path.resolve().parents:
+        if inside and results in real_path(path).parents:
             left_out.count("files in the folder of the results")
         elif path in labels or Placed.below(source, path).is_label:
             left_out.count("labels")
@@ -235,9 +235,9 @@ def _others(source: Path, skip: Path, known: set[Path], labels: set[Path], left_
 
 def _check_out(out: Path, scans: list[Scan]) -> None:
     """Make the folder for the results, none of which may take the place of a scan."""
-    sources = {path.resolve() for scan in scans for image in scan.images for path in files_of(image)}
+    sources = {real_path(path) for scan in scans for image in scan.images for path in files_of(image)}
     for scan in scans:
-        if scan.target(out).resolve() in sources:
+        if real_path(scan.target(out)) in sources:
             raise UsageError(f"{scan.target(out)}: the result would overwrite this scan; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from jcl.checks.census import count_labels, looks_sparse
 from jcl.config import PrepareConfig
 from jcl.data.datasets import MAX_CLASSES, CaseSource, DatasetSpec, find_cases, load_spec, resolve
 from jcl.data.folders import folded_words
+from jcl.data.imagefile.budget import scan_memory
 from jcl.data.leftout import LeftOut
 from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.preparation import Job, died, find_label_values, make_preparation, prepare_case
@@ -65,6 +66,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
     check_numbers(config)
     if config.workers is not None and config.workers < 1:
         raise UsageError(f"workers is {config.workers}; at least 1 is needed")
+    scan_memory()  # what is wrong with it is said before a folder is made
     if config.ray is not None:  # other machines work in other folders
         config = dataclasses.replace(config, source=config.source.absolute(), out=config.out.absolute())
     spec = resolve(

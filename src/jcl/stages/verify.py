@@ -22,7 +22,7 @@ from jcl.checks.store_checks import (
 from jcl.config import VerifyConfig
 from jcl.data.store import MANIFEST, PLAN, Store
 from jcl.errors import DataError, UsageError
-from jcl.files import write_atomically, write_json
+from jcl.files import real_path, write_atomically, write_json
 from jcl.parallel.progress import ProgressBar
 from jcl.text import csv_cell
 
@@ -63,7 +63,7 @@ def _check_settings(config: VerifyConfig) -> None:
         raise UsageError(f"--source {config.source}: no folder; name the one that the store was prepared from")
     if config.out is None:
         return
-    if config.out.resolve().is_relative_to(config.path.resolve()):
+    if real_path(config.out).is_relative_to(real_path(config.path)):
         raise UsageError(f"--out {config.out}: is in what is verified, where nothing is written; choose another folder")
     try:
         config.out.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,16 @@ from jcl.data.imagefile.contents import describe
 from jcl.distributed.comm import gather_states, is_main_process, rank, world_size
 from jcl.distributed.device import generator_state, restore_generator
 from jcl.errors import DataError, JclError
-from jcl.files import FETCH, check_regular, read_error, read_json, write_atomically, write_error, write_json
+from jcl.files import (
+    FETCH,
+    check_regular,
+    read_error,
+    read_json,
+    sync_folder,
+    write_atomically,
+    write_error,
+    write_json,
+)
 
 KEPT = 2
 """Checkpoints kept; the older one serves when the newest is corrupt."""
@@ -114,8 +123,11 @@ class Checkpointer:
     def restore(self) -> int:
         """Load the newest checkpoint that is whole, and return its step; 0 if there is none.
 
-        A damaged one is passed over with a warning.
+        A damaged one is passed over with a warning, and one that was cut short is removed.
         """
+        if is_main_process():
+            for left in (self.run / "checkpoints").glob(".step-*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
         folders = _checkpoints(self.run)
         for number, folder in enumerate(folders, 1):
             try:
@@ -180,6 +192,7 @@ class Checkpointer:
         target = folder / f"step-{step:09d}"
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
+        sync_folder(folder)  # before those that it replaces are gone
         for old in _checkpoints(self.run)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 

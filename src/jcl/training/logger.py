@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict
@@ -87,6 +88,7 @@ class RunLog:
 
     def __enter__(self) -> "RunLog":
         self.bar.__enter__()
+        self.hook, threading.excepthook = threading.excepthook, self._of_a_thread
         return self
 
     def __exit__(
@@ -97,6 +99,12 @@ class RunLog:
         with self._losing_nothing():
             if self.board:
                 self.board.close()
+        threading.excepthook = self.hook
+
+    def _of_a_thread(self, ended: threading.ExceptHookArgs) -> None:
+        """A full disk ends the thread in which TensorBoard writes; what we give it next raises the same error here."""
+        if not (isinstance(ended.exc_value, OSError) and type(ended.thread).__module__.startswith("tensorboard.")):
+            self.hook(ended)
 
     def add(self, values: Mapping[str, Tensor | float]) -> dict[str, float] | None:
         """Values of one step; every `EVERY` steps the means since the last time are logged and returned."""

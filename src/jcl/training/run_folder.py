@@ -188,11 +188,10 @@ def load_network(run: Path, *, trust_code: bool = False) -> tuple[Backbone, dict
 
     Raises:
         UsageError: it names a network that is not one of jcl's, and `trust_code` is off.
-        DataError: see `read_run`; or weights that are damaged.
+        DataError: see `read_run`; or weights that are damaged, or of another network.
     """
     info = read_run(run, "finetune")
-    network = backbones.rebuild(info.get("backbone"), run / "run.json", trust_code=trust_code)
-    network.load_state_dict(read_model(run))
+    network = backbones.restore(info.get("backbone"), run / "run.json", read_model(run), trust_code=trust_code)
     return network.eval(), info
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jcl.report.figures.overlay import FILL, outline, resampling, rgb, windowed
+from jcl.report.figures.overlay import FILL, outline, resampling, resize_labels, rgb, windowed
 from jcl.report.figures.pictures import COLOURS
 from jcl.report.figures.png import grey_png, indexed_png
 from jcl.report.figures.tiles import GREYS, slice_tile
@@ -23,6 +23,12 @@ def test_shrinking_averages_and_growing_interpolates():
     assert shrunk.sum(axis=0)[8:-8] == pytest.approx(0.25, abs=1e-5)
     grown = resampling(40, 10) @ np.arange(10.0)
     assert grown[2:-2] == pytest.approx(((np.arange(40) + 0.5) / 4 - 0.5)[2:-2], abs=1e-5)
+
+
+def test_a_pixel_shared_alike_is_of_the_lowest_class():
+    halves = resampling(1, 2)
+    for labels in ([[1, 2], [1, 2]], [[2, 1], [2, 1]], [[3, 1], [1, 3]]):
+        assert resize_labels(np.array(labels, np.uint8), halves, halves).tolist() == [[1]]
 
 
 def test_outlines_are_pixels_beside_another_label():

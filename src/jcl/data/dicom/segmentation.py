@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -179,7 +180,7 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
     content = io.BytesIO()
     dataset.save_as(content, enforce_file_format=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".jcl-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(f".{os.getpid()}.tmp", ".jcl.", path.parent) as folder:
             part = Path(folder, path.name)
             part.write_bytes(content.getbuffer())
             part.replace(path)

@@ -1,0 +1,86 @@
+"""Stores and models that somebody else made: names that lead elsewhere, and networks of any size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jcl
+from jcl.cli.main import main
+from jcl.data.manifest import read_sealed, write_sealed
+from jcl.data.store import Store, read_case
+from jcl.errors import DataError
+from support.scans import write_volumes
+from support.thresholds import make_recipe_of, threshold_network, write_run
+
+ELSEWHERE = ["../../victim", "/victim", "..", ".", "p1/../../../victim", ".hidden", ""]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Of two patients, beside a folder that no command is to touch."""
+    write_volumes(tmp_path / "scans", patients=2, labelled=2, slices=2, size=24)
+    assert main(command(tmp_path)) == 0
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "kept").touch()
+    return tmp_path / "store"
+
+
+def command(folder: Path) -> list[str]:
+    return ["prepare", str(folder / "scans"), "--labels", "1=ball", "--workers", "1", "--out", str(folder / "store")]
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """With a digest that fits, as one who makes a store can."""
+    content = read_sealed(path)
+    del content["digest"], content["format"]
+    change(content)
+    write_sealed(path, content)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_case_that_is_named_by_a_path(store: Path, capsys: pytest.CaptureFixture[str], name: str):
+    """Nothing else is read or removed: the case is prepared again."""
+    whole = (store / "store.json").read_bytes()
+    rewrite(store / "store.json", lambda content: content["cases"][0].update(case=name))
+    with pytest.raises(DataError, match=r"store\.json: .*no name of a case"):
+        Store.open(store)
+    assert main(["verify", str(store)]) == 3
+    rewrite(store / "cases" / "p0" / "case.json", lambda content: content.update(case=name))
+    assert read_case(store / "cases" / "p0") is None
+    assert main(command(store.parent)) == 0
+    assert (store / "store.json").read_bytes() == whole
+    assert (store.parent / "victim" / "kept").exists()
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
+def test_a_case_with_the_name_of_another_or_files_elsewhere(store: Path):
+    rewrite(store / "cases" / "p0" / "case.json", lambda content: content.update(case="p1"))
+    assert read_case(store / "cases" / "p0") is None
+    rewrite(store / "cases" / "p1" / "case.json", lambda content: content["digests"].update({"../../../x": "0" * 64}))
+    assert read_case(store / "cases" / "p1") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"width": 3}, "encoder.blocks.0.0.weight is (2, 1, 3, 3) in these, (3, 1, 3, 3) in the network"),
+        ({"classes": 5}, "head.weight is (2, 2, 1, 1) in these, (5, 2, 1, 1) in the network"),
+        ({"in_channels": 10**9}, "(2, 1000000000, 3, 3) in the network"),
+        ({"width": 10**6}, "not that of the weights"),
+        ({"width": 10**18}, "larger than any can be"),
+        ({"name": "attention_unet"}, "not that of the weights"),
+    ],
+)
+def test_a_network_that_is_not_that_of_its_weights(tmp_path: Path, changes: dict[str, Any], said: str):
+    """Whatever its size, no memory is taken for it."""
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "ball"}))
+    content = json.loads((run / "run.json").read_text())
+    del content["seal"]
+    content["backbone"].update(changes)
+    (run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        jcl.load(run)
+    assert str(caught.value).startswith(f"{run / 'run.json'}: its network is ")
+    assert said in str(caught.value)
