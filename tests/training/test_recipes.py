@@ -14,9 +14,9 @@ def config(**settings: Any) -> FinetuneConfig:
     return FinetuneConfig(store=Path("store"), out=Path("out"), init="none", **settings)
 
 
-def test_the_strong_one_is_the_default_and_leaves_nothing_open() -> None:
-    settled = settle(config(), None)
-    assert settled.recipe == "strong"
+def test_a_recipe_leaves_nothing_open_and_the_papers_is_the_default() -> None:
+    assert settle(config(), None) == settle(config(recipe="paper"), None)
+    settled = settle(config(recipe="strong"), None)
     assert {name: getattr(settled, name) for name in RECIPES["strong"]} == RECIPES["strong"]
     assert RECIPES["strong"].keys() == RECIPES["paper"].keys()
     assert settle(settled, None) == settled

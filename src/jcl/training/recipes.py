@@ -9,6 +9,9 @@ from jcl.config import FinetuneConfig, defaults
 
 __all__ = ["RECIPES", "before_recipes", "settle"]
 
+DEFAULT = "paper"
+"""Until a trial on training patients shows that `strong` is better on several sets (benchmarks/recipe_trial.py)."""
+
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "paper": {
@@ -35,7 +38,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""`paper` is that of the JCL paper (section 4.1); the parts of `strong` are measured in docs/results.md."""
+"""`paper` is that of the JCL paper (section 4.1); `strong` follows nnU-Net's, in little."""
 
 
 def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> FinetuneConfig:
@@ -48,7 +51,7 @@ def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> Finetu
     recipe = config.recipe
     if recipe is None and recorded is not None:
         recipe = recorded.get("settings", {}).get("recipe", "paper")
-    recipe = recipe or "strong"
+    recipe = recipe or DEFAULT
     missing = {name: value for name, value in RECIPES[recipe].items() if getattr(config, name) is None}
     return dataclasses.replace(config, recipe=recipe, **missing)
 

@@ -1,6 +1,5 @@
 """Who is scanned: the latent variables in which one generated patient differs from the next."""
 
-import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,12 +41,11 @@ class Patient:
     """Standard deviation of the image noise, in HU."""
 
 
-def draw_patient(seed: int, number: int, *, spread: float = 1.0) -> Patient:
+def draw_patient(seed: int, number: int) -> Patient:
     """Patient `number` of the population `seed`: the same on any machine, whoever else is drawn.
 
     Sizes are those of children and adults. A dilated heart has large ventricles and thin walls;
-    the contrast agent may have left the right heart already, or still be denser in it. With a `spread` of 0.5 everyone
-    is half as far from the mean adult, with 0 everyone is that adult.
+    the contrast agent may have left the right heart already, or still be denser in it.
     """
     rng = np.random.default_rng([seed, number, 0])
     dilated = rng.normal()
@@ -56,7 +54,7 @@ def draw_patient(seed: int, number: int, *, spread: float = 1.0) -> Patient:
     chambers["LV"] *= float(np.exp(0.09 * dilated))
     chambers["RV"] *= float(np.exp(0.07 * dilated))
     washed_out = rng.random() < 0.4
-    drawn = Patient(
+    return Patient(
         number=number,
         size=float(rng.uniform(0.72, 1.08)),
         turn=(float(rng.normal(0, 9)), float(rng.normal(0, 9)), float(rng.normal(0, 13))),
@@ -70,27 +68,4 @@ def draw_patient(seed: int, number: int, *, spread: float = 1.0) -> Patient:
         muscle=float(rng.uniform(75, 130)),
         warp=float(rng.uniform(2.0, 4.0)),
         noise=float(rng.uniform(15, 55)),
-    )
-    return drawn if spread == 1 else _towards_mean(drawn, spread)
-
-
-WHOLE = ("number", "turn", "chambers")
-"""What of a patient is no plain number to be brought nearer to the mean."""
-
-
-def _towards_mean(patient: Patient, spread: float) -> Patient:
-    mean = Patient()
-
-    def between(name: str) -> float:
-        middle = getattr(mean, name)
-        return middle + spread * (getattr(patient, name) - middle)
-
-    x, y, z = patient.turn
-    return dataclasses.replace(
-        patient,
-        turn=(spread * x, spread * y, spread * z),
-        chambers={name: 1 + spread * (ratio - 1) for name, ratio in patient.chambers.items()},
-        **{
-            f.name: between(f.name) for f in dataclasses.fields(Patient) if f.name not in ("number", "turn", "chambers")
-        },
     )
