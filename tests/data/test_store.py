@@ -121,6 +121,44 @@ def test_voxels_that_are_ignored(tmp_path: Path, key: str | None) -> None:
     assert set(np.unique(store.label(0, 0, ignored_as=0))) == ({0, 1} if key else {1, 255})
 
 
+def test_a_forked_process_opens_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes that share one would move it under each other's reads."""
+    store, opened = make_store(tmp_path / "store"), []
+
+    def noted(path: Path, digest: str) -> SliceFile:
+        opened.append(path)
+        return SliceFile(path, digest)
+
+    monkeypatch.setattr(store_module, "SliceFile", noted)
+    for number in range(3):
+        store.image(0, number)
+    assert len(opened) == 1
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    for number in range(3):
+        store.image(0, number)
+    assert len(opened) == 2
+
+
+def test_what_a_killed_process_left_of_a_case_is_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cases").mkdir()
+    image = np.zeros((1, 2, 8, 8), np.float32)
+    named = {"case": "a", "patient": "a", "spacing": (1.0, 1.0, 1.0), "source": {}, "classes": 0}
+
+    def killed(folder: Path, *_: Any) -> None:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_module, "_write_slices", killed)
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # nor does a killed process clear away
+        with pytest.raises(KeyboardInterrupt):
+            write_case(tmp_path, image, None, **named)
+    assert len(list((tmp_path / "cases").glob(".*"))) == 1
+    write_case(tmp_path, image, None, **named)
+    assert [path.name for path in (tmp_path / "cases").iterdir()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "cases" / "a").iterdir()) == ["case.json", "images.slices"]
+
+
 def test_what_is_not_there(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     with pytest.raises(DataError, match="case 2 ü has no labels"):
