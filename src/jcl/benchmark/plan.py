@@ -11,6 +11,7 @@ from jcl.benchmark.recipe import NONE, Column, Method, Recipe, TablePlan
 from jcl.benchmark.sourcecode import code_digest
 from jcl.config import FinetuneConfig, PretrainConfig, defaults
 from jcl.errors import UsageError
+from jcl.training.recipes import RECIPES, filled
 
 __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]
 
@@ -26,7 +27,15 @@ WITHOUT_EFFECT = (
 )
 """Settings that change no result, so they are not part of what a task is."""
 
-ADDED_LATER: Mapping[str, Any] = {"label_noise": 0.0, "kernels": "auto"}
+ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
+    "pretrain": {"kernels": "auto"},
+    "finetune": {
+        "kernels": "auto",
+        "label_noise": 0.0,
+        "recipe": "paper",
+        **{name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average")},
+    },
+}
 """Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
 
 With that value they are not part of what a task is either, so that what was done before stays done.
@@ -188,6 +197,7 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         settings |= {"backbone": backbone, "width": width}
     else:
         settings |= {"backbone": None, "width": None}
+    settings = filled(settings)
     spot = f"{place.column.name.replace('=', '').lower()}-f{place.fold}-s{place.seed}"
     return _task(
         "finetune",
@@ -214,7 +224,7 @@ def _task(
     modules: tuple[str, ...],
     start: Task | None = None,
 ) -> Task:
-    effective = {name: value for name, value in settings.items() if not _changes_nothing(name, value)}
+    effective = {name: value for name, value in settings.items() if not _changes_nothing(kind, name, value)}
     try:
         key = _digest([kind, effective, data, start.key if start else None])
     except TypeError as error:
@@ -226,8 +236,9 @@ def _task(
     return Task(id=folder, kind=kind, label=label, key=key, code=code, settings=settings, needs=needs, steps=steps)
 
 
-def _changes_nothing(name: str, value: Any) -> bool:
-    return name in WITHOUT_EFFECT or (name in ADDED_LATER and value == ADDED_LATER[name])
+def _changes_nothing(kind: str, name: str, value: Any) -> bool:
+    later = ADDED_LATER[kind]
+    return name in WITHOUT_EFFECT or (name in later and value == later[name])
 
 
 def _label(*parts: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jcl.config import FinetuneConfig, defaults
 
-__all__ = ["RECIPES", "before_recipes", "settle"]
+__all__ = ["RECIPES", "before_recipes", "filled", "settle"]
 
 DEFAULT = "paper"
 """Until a trial on training patients shows that `strong` is better on several sets (benchmarks/recipe_trial.py)."""
@@ -51,9 +51,14 @@ def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> Finetu
     recipe = config.recipe
     if recipe is None and recorded is not None:
         recipe = recorded.get("settings", {}).get("recipe", "paper")
-    recipe = recipe or DEFAULT
-    missing = {name: value for name, value in RECIPES[recipe].items() if getattr(config, name) is None}
-    return dataclasses.replace(config, recipe=recipe, **missing)
+    return dataclasses.replace(config, **filled({**vars(config), "recipe": recipe}))
+
+
+def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a fine-tuning, by their names, with the recipe's where they are None."""
+    recipe = settings["recipe"] or DEFAULT
+    missing = {name: value for name, value in RECIPES[recipe].items() if settings[name] is None}
+    return {**settings, "recipe": recipe, **missing}
 
 
 def before_recipes() -> dict[str, Any]:
