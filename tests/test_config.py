@@ -7,6 +7,7 @@ import pytest
 from jcl.backbones import default_width
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping, as_toml, load
 from jcl.errors import UsageError
+from jcl.training.recipes import settle
 
 GIVEN = {"stores": ["a", "b c"], "out": "run"}
 
@@ -22,7 +23,7 @@ def test_defaults_are_those_of_the_paper():
     assert (config.method, config.batch_size, config.backbone) == ("jcl", 16, "unet")
     assert default_width("unet") == 32
     fine = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o"})
-    assert (fine.batch_size, fine.learning_rate) == (5, 5e-4)
+    assert (fine.batch_size, settle(fine, None).learning_rate) == (5, 5e-4)
 
 
 def test_values_are_converted_to_their_types():
