@@ -44,3 +44,24 @@ def test_a_signal_ends_a_program_that_is_held_up_outside_of_python():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "jcl: error: interrupted\n")
+
+
+AT_THE_END = """
+import atexit, os, signal, threading, time
+from jcl.signals import answer_from_now_on, end_soon
+def ask():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    time.sleep(0.2)
+atexit.register(ask)  # called last, when the command has said that it is done
+answer_from_now_on()
+end_soon(60)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+def test_what_is_done_is_not_undone_by_a_signal_at_the_very_end():
+    """The program's other threads take signals as well, and Python gives Ctrl-C its first effect back as it ends."""
+    ended = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

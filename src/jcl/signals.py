@@ -79,8 +79,13 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 def answer_from_now_on() -> None:
     """For a program: until its very end `end_at_once` answers, where nothing else does; then it is too late to ask."""
     _set(end_at_once)
-    if hasattr(signal, "pthread_sigmask"):  # not on Windows
-        atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, ASKING)
+    atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    """Have the signals do nothing, whichever thread they reach; only ignored ones does Python leave as they are."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_soon(seconds: float) -> None:
