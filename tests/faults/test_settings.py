@@ -40,7 +40,8 @@ def numeric(kind: type[Any]) -> list[str]:
 
 
 def given(kind: type[Any], **more: Any) -> Any:
-    return kind(**{f.name: NEEDED[f.name] for f in dataclasses.fields(kind) if f.name in NEEDED}, **more)
+    needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    return kind(**{name: NEEDED[name] for name in needed if name in NEEDED}, **more)
 
 
 CASES = [(kind, name) for kind in RUN for name in numeric(kind)]
