@@ -1,6 +1,7 @@
 """What all tests share: checked types, one thread, and the folder of real volumes."""
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,10 @@ SOURCES = Path(__file__).parents[1] / "src"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; before PyTorch is imported
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))  # of children
 os.environ.setdefault("MPLBACKEND", "Agg")
+if hasattr(signal, "SIGHUP"):
+    signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # `nohup make test` is no other test: programs are begun as at a terminal
 
 from jaxtyping import install_import_hook
 

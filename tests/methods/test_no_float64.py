@@ -5,6 +5,8 @@ Others have met it in a transform (https://github.com/facebookresearch/segment-a
 (https://github.com/CAREamics/MicroSplit-reproducibility/issues/22).
 """
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from jcl import backbones, methods
+from jcl.augment.labelled import augment
+from jcl.config import FinetuneConfig
+from jcl.losses.segmentation import LOSSES
 from jcl.stages import finetune
+from jcl.training.averaging import averaged_copy, update_average
 from jcl.training.optim import adam, sgd
+from jcl.training.recipes import RECIPES, settle
 from support.training import slices
 
 
@@ -40,14 +47,17 @@ def test_a_step_of_pre_training(name: str) -> None:
         method.after_step(0.5)
 
 
-def test_a_step_of_fine_tuning() -> None:
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_a_step_of_fine_tuning(recipe: str) -> None:
     torch.manual_seed(0)
     network = backbones.load("unet")(in_channels=1, classes=2, width=2)
-    batch, optimizer = slices(), adam(network.parameters())
+    average, batch, optimizer = averaged_copy(network), slices(), adam(network.parameters())
     labels = torch.zeros(batch.images.shape[0], *batch.images.shape[2:], dtype=torch.int64)
-    ranges = finetune.AffineRanges(rotation=30.0, scale=0.3, translation=0.1)
+    config = settle(FinetuneConfig(store=Path("store"), init="none", out=Path("out"), recipe=recipe), None)
+    assert config.loss is not None
+    loss = partial(LOSSES[config.loss], ignore=255)
     with Float64Refused():
-        matrices = finetune.random_affine(len(labels), ranges, generator=Generator().manual_seed(0))
-        images, warped = finetune.warp_with_labels(batch.images, labels, matrices)
-        finetune._loss(network, images, warped, torch.float32, ignore=255).backward()
+        images, warped = augment(batch.images, labels, finetune._ranges(config), generator=Generator().manual_seed(0))
+        finetune._loss(network, images, warped, torch.float32, loss).backward()
         optimizer.step()
+        update_average(average, network, step=1, decay=0.99)
