@@ -133,8 +133,10 @@ class _Worker:
 
     def kill(self) -> None:
         """End it at once, and all that it has started."""
-        number = self.process.pid
-        if number and hasattr(os, "killpg"):
+        if not hasattr(os, "killpg"):  # Windows, which has one way to end a process
+            self.process.terminate()
+            return
+        if number := self.process.pid:
             with contextlib.suppress(OSError):  # there is no such group yet, or no more
                 os.killpg(number, signal.SIGKILL)
         self.process.kill()
@@ -279,7 +281,7 @@ def _cause(code: int | None) -> str:
     """What a process died of, by its exit code."""
     by = f"exit code {code}"
     if code is not None and code < 0:
-        by = {-signal.SIGKILL: "killed; memory may have run out"}.get(code, f"signal {-code}")
+        by = {-9: "killed; memory may have run out"}.get(code, f"signal {-code}")  # Windows has no SIGKILL
     return f"the process that ran it died ({by})"
 
 
