@@ -66,8 +66,8 @@ def test_a_case_with_the_name_of_another_or_files_elsewhere(store: Path):
     ("changes", "said"),
     [
         ({"width": 3}, "encoder.blocks.0.0.weight is (2, 1, 3, 3) in these, (3, 1, 3, 3) in the network"),
-        ({"classes": 5}, "head.weight is (2, 2, 1, 1) in these, (5, 2, 1, 1) in the network"),
-        ({"in_channels": 10**9}, "(2, 1000000000, 3, 3) in the network"),
+        ({"classes": 5}, "5, by its recipe 2"),
+        ({"in_channels": 10**9}, "1000000000, by its recipe 1"),
         ({"width": 10**6}, "not that of the weights"),
         ({"width": 10**18}, "larger than any can be"),
         ({"name": "attention_unet"}, "not that of the weights"),
@@ -82,5 +82,53 @@ def test_a_network_that_is_not_that_of_its_weights(tmp_path: Path, changes: dict
     (run / "run.json").write_text(json.dumps(content))
     with pytest.raises(DataError) as caught:
         jcl.load(run)
-    assert str(caught.value).startswith(f"{run / 'run.json'}: its network is ")
+    assert str(caught.value).startswith(f"{run / 'run.json'}: ")
+    assert "its network is" in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spacing": 0}, "recipe: spacing is 0.0, in mm, above 0"),
+        ({"spacing": "wide"}, "recipe: spacing: 'wide' is not a number"),
+        ({"padded": [10**6, 10**6]}, "slices of 1000000 x 1000000 pixels need"),
+        ({"padded": [16]}, "recipe: padded: [16] is not a list of 2 ints"),
+        ({"padded": [16, 0]}, "recipe: padded is (16, 0), at least 1 pixel a side"),
+        ({"clip": [99.0, 1.0]}, "recipe: clip is (99.0, 1.0), two percentiles, the lower one first"),
+        ({"normalisation": "none"}, "recipe: normalisation: 'none' is not one of minmax, zscore"),
+        ({"channels": 2}, "in_channels of its network is 1, by its recipe 2"),
+        ({"channels": 0}, "recipe: channels is 0, at least 1"),
+        ({"classes": ["ball", "cube"], "class_values": [1, 2]}, "classes of its network is 2, by its recipe 3"),
+        ({"class_values": []}, "recipe: class_values is (), a whole number for each of the classes"),
+        ({"class_values": [10**400]}, "a whole number for each of the classes"),
+        ({"fit": True}, "recipe: size is None, at least 1"),
+        (None, "it does not say how scans are prepared (`recipe`)"),
+    ],
+)
+def test_a_preparation_that_cannot_be_meant(tmp_path: Path, changes: dict[str, Any] | None, said: str):
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "ball"}))
+    content = json.loads((run / "run.json").read_text())
+    del content["seal"]
+    content["recipe"] = None if changes is None else {**content["recipe"], **changes}
+    (run / "run.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        jcl.load(run)
+    assert str(caught.value).startswith(f"{run / 'run.json'}: ")
+    assert said in str(caught.value)
+
+
+def test_a_spacing_that_would_fill_the_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Refused for the scan, before any memory is taken; in preparing and in predicting."""
+    monkeypatch.setenv("JCL_MEMORY_GB", "1")
+    write_volumes(tmp_path / "scans", patients=1, labelled=1, slices=2, size=24)
+    out = str(tmp_path / "out")
+    assert main(["prepare", str(tmp_path / "scans"), "--labels", "1=ball", "--spacing", "0.0001", "--out", out]) == 3
+    assert "p0.nii.gz: 2 of its slices, resampled to" in capsys.readouterr().err
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "ball"}, spacing=1e-4))
+    assert main(["predict", str(run), str(tmp_path / "scans" / "images"), "--out", str(tmp_path / "found")]) == 3
+    said = capsys.readouterr().err
+    assert "p0.nii.gz: 2 of" in said
+    assert "Traceback" not in said

@@ -15,7 +15,7 @@ from jcl.data.imagefile import voxel_file
 from jcl.data.labelmaps import refuse_label_map
 from jcl.data.manifest import IGNORE
 from jcl.data.notes import noted
-from jcl.data.resampling import fit_of, prepare_volume, resample_label
+from jcl.data.resampling import check_room, fit_of, prepare_volume, resample_label
 from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
 from jcl.data.store import CASES, CaseRecord, SkippedCase, read_case, write_case
 from jcl.data.volumes import Volume, label_values, map_labels, read_image, read_label
@@ -124,6 +124,10 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
     preparation, files = job.preparation, job.files
     with noted() as notes:
         volume = read_image(files.images, channels=preparation["channels"])
+        try:
+            check_room(volume, preparation, volume.array.shape[1])
+        except DataError as error:
+            raise DataError(f"{files.images[0]}: {error}") from error
         labels = _read_labels(files.label, volume, preparation) if files.label is not None else None
     if files.guessed and files.label is None:
         refuse_label_map(files.images[0], volume, job.source)

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jcl.data.imagefile.budget import scan_memory
 from jcl.data.interpolation import Taps, interpolate, make_taps
 from jcl.data.percentiles import percentiles
 from jcl.data.volumes import Volume
+from jcl.errors import DataError
+from jcl.parallel.machine import size
 
-__all__ = ["fit_of", "normalise", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
+__all__ = ["check_room", "fit_of", "normalise", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
 
 
 def normalise(
@@ -70,6 +73,22 @@ def resample_image(
         interpolate(source, taps, channel)
         np.clip(channel, *ends, out=channel)
     return out, reached
+
+
+def check_room(volume: Volume, preparation: Mapping[str, Any], slices: int) -> None:
+    """See that so many slices of a volume at a time can be resampled in the memory that one scan may take.
+
+    Raises:
+        DataError: they cannot.
+    """
+    rows, columns = _plan(volume.array.shape[2:], volume.spacing, preparation["spacing"], fit_of(preparation))[0]
+    count = min(slices, volume.array.shape[1])
+    needed, allowed = 4 * volume.array.shape[0] * count * rows * columns, scan_memory()
+    if allowed is not None and needed > allowed:
+        raise DataError(
+            f"{count} of its slices, resampled to {rows} x {columns} pixels, need {size(needed)} of memory, more than "
+            f"the {size(allowed)} that one scan may take; see its spacing, and that which is asked for"
+        )
 
 
 def _limits(array: Float32[np.ndarray, "c d h w"]) -> list[tuple[float, float]]:
@@ -149,7 +168,11 @@ def prepare_parts(
     """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
 
     The volume's own array is overwritten.
+
+    Raises:
+        DataError: see `check_room`.
     """
+    check_room(volume, preparation, slices)
     low, high = preparation["clip"]
     scaled = normalise(volume.array, preparation["normalisation"], (low, high), in_place=True)
     limits = _limits(scaled)

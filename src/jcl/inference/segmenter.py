@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from jcl import backbones
 from jcl.backbones import Backbone
 from jcl.data.dicom.series import find_series
+from jcl.data.recorded_preparation import check_preparation
 from jcl.data.resampling import prepare_parts
 from jcl.data.sources import SliceFiles, Source
 from jcl.data.volumes import read_image, write_label
@@ -179,6 +180,7 @@ def read_for_hub(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(f"{folder / CONFIG}: not what `jcl export --to hub` writes; is it a model of another program?")
     if info.get("format") != FORMAT:
         raise DataError(f"{folder}: a model of format {info.get('format')}; this jcl reads format {FORMAT}")
+    check_preparation(info["recipe"], info["backbone"], folder / CONFIG)
     return read_weights(folder / WEIGHTS, str(info["sha256"])), info
 
 

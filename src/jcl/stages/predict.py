@@ -27,7 +27,7 @@ from jcl.data.volumes import read_image, write_label
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import WriteError, check_apart, check_regular, real_path, write_error
-from jcl.inference.predictor import NotFiniteError, class_values, ready_to_segment, segment_parts
+from jcl.inference.predictor import class_values, ready_to_segment, segment_parts
 from jcl.inference.segmenter import load_trained
 from jcl.limits import check_numbers
 from jcl.locks import locked
@@ -269,7 +269,7 @@ def _segment(
             network, parts, preparation, geometry.shape,
             batch_size=config.batch_size, device=device, precision=precision, within=within,
         )  # fmt: skip
-    except NotFiniteError as error:
+    except DataError as error:  # of what the network computes, or of how much memory the scan takes
         raise DataError(f"{scan.images[0]}: {error}") from error
     write_label(scan.target(config.out), class_values(preparation)[classes], geometry)
     if isinstance(scan.images[0], SliceFiles):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import jcl
 from jcl import backbones
 from jcl.backbones import Backbone
+from jcl.data.recorded_preparation import check_preparation
 from jcl.distributed.comm import any_rank, barrier, is_main_process, world_size
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
@@ -149,7 +150,8 @@ def read_run(run: Path, kind: str) -> dict[str, Any]:
     """`run.json` of a finished run of the given kind, `pretrain` or `finetune`.
 
     Raises:
-        DataError: no run folder, another kind of run, another format, or a run that is not finished.
+        DataError: no run folder, another kind of run, another format, a run that is not finished, or one by whose
+            preparation no scan can be prepared.
     """
     if not (run / "run.json").is_file():
         what = "not a run folder (it has no run.json)" if run.exists() else "no such folder; check its name"
@@ -162,6 +164,8 @@ def read_run(run: Path, kind: str) -> dict[str, Any]:
         raise DataError(f"{run}: a {info.get('kind')} run, where a {kind} run is needed")
     if not is_finished(run):
         raise DataError(f"{run}: this run is not finished; go on with the same command and --resume")
+    if kind == "finetune":
+        check_preparation(info.get("recipe"), info.get("backbone"), run / "run.json")
     return info
 
 
