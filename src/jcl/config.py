@@ -148,9 +148,7 @@ class FinetuneConfig(TrainingConfig):
         metavar="K|none",
     )
     allow_seen: bool = option("test also on patients whose images the pre-training saw, as the paper does", False)
-    split: Path | None = option(
-        "split file, or a fixed split of the JCL authors (`jcl splits`), instead of folds", None
-    )
+    split: Path | None = option("split file, or a fixed split (`jcl splits`), instead of folds", None)
     split_seed: int = option("seed of the folds and of the few patients drawn from them", 0)
     backbone: str | None = option(
         "network, or one of your own as package.module:factory (else that of the initial run, or unet)", None

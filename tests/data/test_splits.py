@@ -210,13 +210,30 @@ def test_the_authors_splits_name_patients_of_their_sets() -> None:
 @pytest.mark.parametrize("name", official_splits())
 def test_an_official_split_can_be_used(name: str) -> None:
     data_set, _, count = name.rpartition("_")
-    assert data_set in spec_names()
+    assert data_set.removeprefix("ssl4mis_") in spec_names()
     ranked = {"msd_heart": 20, "msd_spleen": 41}.get(data_set)
     named = read_official_split(name)
-    patients = [f"case_{k:02d}" for k in range(ranked)] if ranked else [*named.train, *named.test, "another"]
+    patients = (
+        [f"case_{k:02d}" for k in range(ranked)]
+        if ranked
+        else [*named.train, *named.validation, *named.test, "another"]
+    )
     split = take_split(Path(name), patients)
     assert len(split.train) == int(count)
     assert set(split.train + split.test) <= set(patients)
+
+
+def test_the_splits_of_ssl4mis_are_nested_and_leave_the_same_patients_out() -> None:
+    """Its first 68 slices are those of the first three patients: 32 of 099, 16 of 038, 20 of 050 (two frames each)."""
+    splits = [read_official_split(f"ssl4mis_acdc_{count}") for count in (1, 3, 7, 70)]
+    whole = splits[-1]
+    for split in splits:
+        assert split.train == whole.train[: len(split.train)]
+        assert (split.validation, split.test) == (whole.validation, whole.test)
+    assert splits[1].train == ("patient099", "patient038", "patient050")
+    assert (len(whole.validation), len(whole.test)) == (10, 20)
+    everyone = {f"patient{number:03d}" for number in range(1, 101)}
+    assert {*whole.train, *whole.validation, *whole.test} == everyone
 
 
 def test_ranks_count_all_cases_of_the_data_set() -> None:

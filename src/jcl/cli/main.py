@@ -98,7 +98,7 @@ CATALOGUES = {
     "methods": "List the pre-training methods, or one with its settings.",
     "backbones": "List the segmentation networks.",
     "datasets": "List the data sets that prepare knows, or one with where to get it.",
-    "splits": "List the fixed splits of the JCL authors, or one with its patients.",
+    "splits": "List the fixed splits of published papers, or one with its patients.",
     "recipes": "List the recipes that benchmark knows, or print one.",
 }
 

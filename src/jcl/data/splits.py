@@ -158,13 +158,18 @@ def take_split(path_or_name: Path, patients: Iterable[str]) -> Split:
 
 
 def official_splits() -> list[str]:
-    """Names of the fixed splits that come with the package: data set and number of labelled training patients."""
+    """Names of the fixed splits that come with the package: data set and number of labelled training patients.
+
+    Those of the JCL authors begin with the data set; `ssl4mis_` are the ones that semi-supervised papers share.
+    """
     names = [path.stem.rpartition("_") for path in OFFICIAL.glob("*.json")]
     return [f"{data_set}_{count}" for data_set, _, count in sorted(names, key=lambda name: (name[0], int(name[2])))]
 
 
 def read_official_split(name: str, patients: Iterable[str] | None = None) -> Split:
-    """A fixed split of the JCL authors (journal version), so that results can be compared with theirs.
+    """A fixed split of the JCL authors (journal version) or of SSL4MIS, so that results can be compared with theirs.
+
+    SSL4MIS (github.com/HiLab-git/SSL4MIS) lists 70 training patients of ACDC; the labelled ones are the first of them.
 
     Some name patients, some give ranks in the sorted list of all cases, which `patients` turns into names; without
     `patients` ranks are kept, as text.
