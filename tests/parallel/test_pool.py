@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
-from jcl.errors import DataError
+from jcl.errors import DataError, UsageError
 from jcl.parallel import pool as module
 from jcl.parallel.pool import InProcessPool, Late, Lost, Pool, ProcessPool, run_all
 from support.hangs import holds, of_group
@@ -187,6 +189,33 @@ def test_closing_ends_what_is_at_work_at_once_with_its_children(tmp_path: Path):
     assert time.monotonic() - begun < module.GRACE_SECONDS
     wait_for(lambda: not any(of_group(number or 0) for number in workers))
     assert len(workers) == 2
+
+
+def test_what_starts_processes_is_killed_meanwhile(two: ProcessPool):
+    """A process that forks the workers (not on all systems), which has a request and dies before it answers."""
+    begun = list(run_all(two, square_or_die, [1], lost))
+    server = forkserver._forkserver._forkserver_pid
+    if server is None:
+        pytest.skip("no process that forks others here")
+    os.kill(server, signal.SIGSTOP)
+    killer = threading.Timer(0.5, os.kill, (server, signal.SIGKILL))
+    killer.start()
+    for worker in two.workers:
+        if worker:
+            worker.kill()
+            worker.process.join()
+    assert begun == [(1, 1)]
+    assert sorted(run_all(two, square_or_die, [2, 4], lost)) == [(2, 4), (4, 16)]
+    killer.join()
+
+
+def test_nothing_can_start_processes(two: ProcessPool, monkeypatch: pytest.MonkeyPatch):
+    def refused(process: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(two.context.Process, "start", refused)
+    with pytest.raises(UsageError, match="worker processes cannot start"):
+        list(run_all(two, square_or_die, [1], lost))
 
 
 def test_a_process_that_is_slow_to_begin_can_be_waited_for(monkeypatch: pytest.MonkeyPatch):

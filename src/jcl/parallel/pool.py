@@ -36,6 +36,10 @@ MOST = 30 if os.name == "nt" else None
 GRACE_SECONDS = 10.0
 """Between asking a call to end, so that a training can save, and killing its process."""
 
+STARTS = 3
+START_SECONDS = 0.5
+"""Times that a process is tried to be started, and how long lies between them."""
+
 CANNOT_START = (
     "worker processes cannot start; take --workers 1 (of benchmark: 0), or in a script of your own put"
     ' the call under `if __name__ == "__main__":`'
@@ -227,14 +231,28 @@ class ProcessPool:
             worker.lifeline.close()
 
     def _begin(self, slot: int) -> _Worker:
-        ours, theirs = self.context.Pipe()
-        end, lifeline = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=serve, args=(theirs, end, self.setups[slot]))
-        with deaf_to_ctrl_c():
-            process.start()
-        theirs.close()
-        end.close()
-        return _Worker(process, ours, lifeline)
+        """A process for a slot.
+
+        Raises:
+            UsageError: none can be started.
+        """
+        for _ in range(STARTS):
+            ours, theirs = self.context.Pipe()
+            end, lifeline = self.context.Pipe(duplex=False)
+            process = self.context.Process(target=serve, args=(theirs, end, self.setups[slot]))
+            try:
+                with deaf_to_ctrl_c():
+                    process.start()
+            except (EOFError, ConnectionError):  # of what forks processes: killed, and a new one begins when it is gone
+                ours.close()
+                lifeline.close()
+                time.sleep(START_SECONDS)
+            else:
+                return _Worker(process, ours, lifeline)
+            finally:
+                theirs.close()
+                end.close()
+        raise UsageError(CANNOT_START)
 
     def _end_late(self) -> None:
         """Ask those to end that have taken too long, and kill those that were asked and did not."""
