@@ -10,6 +10,7 @@ import pytest
 
 from jcl.cli import demo as module
 from jcl.cli.demo import Plan, demo
+from jcl.cli.finetunings import FineTuning
 from jcl.config import DemoConfig
 from jcl.errors import Interrupted, UsageError
 
@@ -53,18 +54,16 @@ def test_whole_path_then_again(finished: tuple[Path, str], capsys: pytest.Captur
 
 
 def test_an_interrupted_demo_goes_on(finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Stopped before its second fine-tuning, then run again: the same results as without the stop."""
-    finetune, calls = module.finetune, []
+    """Stopped after its second fine-tuning, then run again: the same results as without the stop."""
+    finetune_all = module.finetune_all
 
-    def stopping(config):
-        calls.append(config)
-        if len(calls) == 2:
-            raise Interrupted("stopped after step 1 and saved; the same command with --resume goes on")
-        return finetune(config)
+    def stopping(tunings: list[FineTuning]) -> None:
+        finetune_all(tunings[:2])
+        raise Interrupted("stopped and saved; the same command goes on")
 
     out = tmp_path / "demo"
     with monkeypatch.context() as patch:
-        patch.setattr(module, "finetune", stopping)
+        patch.setattr(module, "finetune_all", stopping)
         with pytest.raises(Interrupted, match=r"demo: stopped and saved; the same command goes on"):
             demo(DemoConfig(out=out), TINY)
     demo(DemoConfig(out=out), TINY)

@@ -12,20 +12,19 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jcl.cli.finetunings import FineTuning, finetune_all
 from jcl.cli.tables import MEAN, class_values, gain_table, mean_and_deviation, print_table, read_results
-from jcl.config import DemoConfig, EvaluateConfig, FinetuneConfig, PredictConfig, PrepareConfig, PretrainConfig
+from jcl.config import DemoConfig, FinetuneConfig, PredictConfig, PrepareConfig, PretrainConfig
 from jcl.data.phantom import STRUCTURES, case_name, write_dataset
 from jcl.data.splits import Split, write_split
 from jcl.data.volumes import read_image, read_label
 from jcl.errors import Interrupted, UsageError
 from jcl.files import read_json, write_json
 from jcl.report.figures.pictures import draw_segmentations
-from jcl.stages.evaluate import evaluate
-from jcl.stages.finetune import finetune
 from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
 from jcl.stages.pretrain import pretrain
@@ -56,6 +55,10 @@ With your own scans (a folder with images/ and, for some of them, labels/ of the
 `jcl COMMAND --help` shows the settings of each."""
 
 
+MILD = {"learning_rate": 2e-3, "rotation": 12.0, "scale": 0.12, "translation": 0.05, "elastic": 0.0, "intensity": 0.5}
+"""Less augmentation than the default, and a higher rate, since the steps are so few."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How large the demo is; the defaults take about four minutes on two cores."""
@@ -73,8 +76,8 @@ class Plan:
     width: int = 16
     pretrain_steps: int = 900
     finetune_steps: int = 400
-    learning_rate: float = 2e-3
-    """Of fine-tuning: higher than the default, since the steps are so few."""
+    settings: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(MILD))
+    """Of fine-tuning."""
 
     def patients(self) -> tuple[list[int], list[list[int]], list[int]]:
         """Numbers of the patients without labels, of those of each draw, and of those tested."""
@@ -149,27 +152,35 @@ def _pretrain(config: DemoConfig, plan: Plan) -> None:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Tuning:
+    """A fine-tuning and where its scores go."""
+
+    settings: FinetuneConfig
+    results: Path
+
+
 def _finetune_all(config: DemoConfig, plan: Plan) -> None:
     """Each draw of labelled patients from random weights and from the pre-training, all else the same."""
     _, few, tested = plan.patients()
+    tunings: list[FineTuning] = []
     for draw, numbers in enumerate(few):
         split = config.out / f"finetune-split-{draw}.json"
         write_split(split, Split(_names(numbers), test=_names(tested)))
         for way in WAYS:
-            run, results = config.out / "finetune" / f"{way}-{draw}", _results(config, way, draw)
-            _tell(
-                f"finetune on {plan.labelled} labelled patients, from {INITS[way]} ({draw + 1} of {plan.draws}): {run}"
-            )
-            finetune(
-                FinetuneConfig(
-                    store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
-                    out=run, split=split, width=plan.width, steps=plan.finetune_steps,
-                    learning_rate=plan.learning_rate, seed=config.seed + draw, resume=True,
-                )
+            settings = FinetuneConfig(
+                store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
+                out=config.out / "finetune" / f"{way}-{draw}", split=split, width=plan.width,
+                steps=plan.finetune_steps, seed=config.seed + draw, resume=True, **plan.settings,
             )  # fmt: skip
-            if not results.is_file():
-                results.parent.mkdir(exist_ok=True)
-                evaluate(EvaluateConfig(run=run, out=results))
+            tunings.append(FineTuning(settings, _results(config, way, draw)))
+    for folder in ("finetune", "results"):
+        (config.out / folder).mkdir(exist_ok=True)
+    _tell(
+        f"finetune on {plan.labelled} labelled, {plan.draws} times from {INITS['random']} and from {INITS['jcl']}: "
+        f"{config.out / 'finetune'}"
+    )
+    finetune_all(tunings)
 
 
 def _segment(config: DemoConfig, plan: Plan) -> None:

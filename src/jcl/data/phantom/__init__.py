@@ -110,6 +110,7 @@ def write_dataset(
     size: int = 128,
     slices: int = 32,
     field: float = 205.0,
+    spread: float = 1.0,
 ) -> None:
     """Write patients as a data set in the layout of the Medical Segmentation Decathlon.
 
@@ -123,12 +124,13 @@ def write_dataset(
         size: pixels a side.
         slices: slices of a scan, near enough.
         field: as for `scan`.
+        spread: as for `draw_patient`.
     """
     training: list[dict[str, str]] = []
     for part in ("imagesTr", "labelsTr"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for number in sorted({*labelled, *unlabelled}):
-        made = scan(draw_patient(seed, number), seed=seed, size=size, slices=slices, field=field)
+        made = scan(draw_patient(seed, number, spread=spread), seed=seed, size=size, slices=slices, field=field)
         entry = {"image": f"./imagesTr/{case_name(number)}.nii.gz"}
         _write(folder / entry["image"], made.image, made.spacing)
         if number in labelled:

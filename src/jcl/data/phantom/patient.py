@@ -41,12 +41,13 @@ class Patient:
     """Standard deviation of the image noise, in HU."""
 
 
-def draw_patient(seed: int, number: int) -> Patient:
+def draw_patient(seed: int, number: int, *, spread: float = 1.0) -> Patient:
     """Patient `number` of the population `seed`: the same on any machine, whoever else is drawn.
 
     Sizes are those of children and adults. A dilated heart has large ventricles and thin walls;
     the contrast agent may have left the right heart already, or still be denser in it.
     """
+    mean = Patient(number=number)
     rng = np.random.default_rng([seed, number, 0])
     dilated = rng.normal()
     ratios = np.exp(rng.normal(0.0, 0.10, len(STRUCTURES)))
@@ -54,7 +55,7 @@ def draw_patient(seed: int, number: int) -> Patient:
     chambers["LV"] *= float(np.exp(0.09 * dilated))
     chambers["RV"] *= float(np.exp(0.07 * dilated))
     washed_out = rng.random() < 0.4
-    return Patient(
+    drawn = Patient(
         number=number,
         size=float(rng.uniform(0.72, 1.08)),
         turn=(float(rng.normal(0, 9)), float(rng.normal(0, 9)), float(rng.normal(0, 13))),
@@ -69,3 +70,16 @@ def draw_patient(seed: int, number: int) -> Patient:
         warp=float(rng.uniform(2.0, 4.0)),
         noise=float(rng.uniform(15, 55)),
     )
+    return drawn if spread == 1 else _between(mean, drawn, spread)
+
+
+def _between(mean: Patient, drawn: Patient, share: float) -> Patient:
+    """The patient that lies at `share` of the way from the mean adult to another one."""
+
+    def at(start: float, end: float) -> float:
+        return start + share * (end - start)
+
+    turn = tuple(at(start, end) for start, end in zip(mean.turn, drawn.turn, strict=True))
+    chambers = {name: at(mean.chambers[name], ratio) for name, ratio in drawn.chambers.items()}
+    numbers = {name: at(value, getattr(drawn, name)) for name, value in vars(mean).items() if isinstance(value, float)}
+    return Patient(number=drawn.number, turn=turn, chambers=chambers, **numbers)
