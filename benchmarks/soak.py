@@ -33,8 +33,8 @@ from jcl.cli.main import COMMANDS
 ALONE = "JCL_SOAK_HAS_ITS_OWN_DISK"
 SLOWEST = 240.0
 """Seconds after which a command counts as hung."""
-GRACE = 30.0
-"""Seconds in which what a killed command has started has to end."""
+GRACE = 120.0
+"""Seconds in which what a killed command has started has to end: it may still be loading PyTorch, on a busy machine."""
 TRIES = 3
 FRESH = 0.15
 """Share of the commands for which Python is begun anew, which takes seconds."""
