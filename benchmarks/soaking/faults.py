@@ -70,9 +70,12 @@ def fill_disk(work: Work, folder: Path, stage: Stage, rng: random.Random) -> Str
 
 
 def replace_store(work: Work, folder: Path, stage: Stage, rng: random.Random) -> Struck | None:
-    """Another store takes the place of the one that it reads."""
+    """Another store takes the place of the one that it reads: once it does, since before it may be given any."""
     if "store" not in stage.reads:
         return None
+    while not work.has_open(folder / "store"):
+        if work.wait(0.01):
+            return None
     store, other, away = folder / "store", folder / "other", folder / "away"
 
     def undo() -> None:

@@ -81,6 +81,11 @@ class Work:
             found += sorted(parents)
         return found
 
+    def has_open(self, folder: Path) -> bool:
+        """Whether it, or a process that it has started, has a file open below a folder."""
+        begins = f"{folder}{os.sep}"
+        return any(path.startswith(begins) for pid in (self.pid, *self.descendants()) for path in _open_files(pid))
+
     def stop_listening(self) -> None:
         """Close the pipe that it writes to."""
         if self.reading is not None:
@@ -154,6 +159,13 @@ def _become(arguments: Sequence[str], folder: Path, output: int, *, fresh: bool)
 
 def _processes() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _open_files(pid: int) -> list[str]:
+    try:
+        return [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return []
 
 
 def _status(pid: int) -> list[str]:

@@ -12,6 +12,7 @@ from jcl.distributed.comm import (
     gather_states,
     rank,
     rank_generator,
+    same_everywhere,
     world_size,
 )
 from support.groups import in_two_processes
@@ -99,3 +100,13 @@ def test_one_process_decides_and_draws_alone():
     state = rank_generator(3).get_state()
     assert torch.equal(state, torch.Generator().manual_seed(3).get_state())
     assert gather_states(state) is state
+
+
+def test_whether_two_have_the_same(tmp_path):
+    in_two_processes(compare_and_save, tmp_path)
+    assert [torch.load(tmp_path / f"{number}.pt") for number in range(2)] == [[True, False]] * 2
+    assert same_everywhere(object())
+
+
+def compare_and_save(number: int, folder: Path) -> None:
+    torch.save([same_everywhere({"seed": 0}), same_everywhere({"seed": number})], folder / f"{number}.pt")

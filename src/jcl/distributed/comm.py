@@ -1,5 +1,6 @@
 """Several processes: the rows of all of them, as one process would have them, and what they do together."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "is_main_process",
     "rank",
     "rank_generator",
+    "same_everywhere",
     "world_size",
 ]
 
@@ -92,6 +94,13 @@ def any_rank(*asked: bool) -> tuple[bool, ...]:
     votes = torch.tensor(asked, dtype=torch.int32)
     distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)  # pyright: ignore[reportPrivateImportUsage]
     return tuple(bool(vote) for vote in votes.tolist())
+
+
+def same_everywhere(value: object) -> bool:
+    """Whether all processes have the same value, by what it is as text; every process has to call it."""
+    digest = torch.frombuffer(bytearray(hashlib.sha256(repr(value).encode()).digest()), dtype=torch.uint8)
+    states = gather_states(digest).reshape(-1, len(digest))
+    return bool((states == states[0]).all())
 
 
 def barrier() -> None:

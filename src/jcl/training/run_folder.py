@@ -25,7 +25,7 @@ import jcl
 from jcl import backbones
 from jcl.backbones import Backbone
 from jcl.data.recorded_preparation import check_preparation
-from jcl.distributed.comm import any_rank, barrier, is_main_process, world_size
+from jcl.distributed.comm import any_rank, barrier, is_main_process, same_everywhere, world_size
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
 from jcl.locks import is_lock, locked
@@ -103,8 +103,13 @@ def start_run(
         defaults: settings that held where an earlier version recorded none, since it did not have them.
 
     Raises:
-        UsageError: the run that goes on has other settings or data.
+        UsageError: the run that goes on has other settings or data, or one of several processes has.
     """
+    if not same_everywhere(_apart_from_places(info)):
+        raise UsageError(
+            f"{out}: the processes do not have the same data and settings; see that each machine has the same store "
+            "and is given the same command"
+        )
     if recorded is not None:
         unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False, "kernels": False})
         _check_same(out, {**unsaid, **_flat(recorded)}, _flat({"format": FORMAT, **info}))
@@ -233,6 +238,18 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             return old is not None and new is not None and Path(old).name == Path(new).name
         case _:
             return name.startswith("left_out.")  # by the paths of the stores; it follows from stores and split
+
+
+def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What has to be the same in every process, wherever each finds it."""
+    digests = {
+        "digest.store": info.get("store_digest"),
+        "digest.stores": [each["digest"] for each in info.get("stores", ())],
+        "digest.init": info.get("init", {}).get("digest"),
+    }
+    settings = {name: value for name, value in _flat(info["settings"]).items() if name.rsplit(".")[-1] not in FREE}
+    kept = {name: value for name, value in settings.items() if name not in ("store", "stores", "init", "split")}
+    return sorted({**kept, **digests}.items())
 
 
 def _with_places(recorded: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
