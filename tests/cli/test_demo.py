@@ -42,6 +42,7 @@ def test_whole_path_then_again(finished: tuple[Path, str], capsys: pytest.Captur
     out, said = finished
     for text in ("Random", "JCL", "gain", "LV", "Myo", "mean", str(out), "jcl prepare FOLDER", "gain of each draw"):
         assert text in said
+    assert said.rstrip().endswith(str(out / "segmentations.png"))
     assert len(list((out / "results").iterdir())) == 4
     assert (out / "segmentations.png").stat().st_size > 1000
     split = json.loads((out / "pretrain" / "split.json").read_text())

@@ -117,3 +117,14 @@ def test_data_set_has_the_layout_of_the_decathlon(tmp_path: Path):
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), made.image)
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(label), made.label)
     assert image.GetSpacing() == pytest.approx(made.spacing[::-1], rel=1e-6)
+
+
+def test_people_who_are_more_alike() -> None:
+    """Half the spread is halfway from the mean adult, in every number; none is the mean adult himself."""
+    mean, drawn, half = Patient(number=3), draw_patient(7, 3), draw_patient(7, 3, spread=0.5)
+    for name in ("size", "wall", "fat", "depth", "diaphragm", "left", "right", "muscle", "warp", "noise"):
+        assert getattr(half, name) == pytest.approx((getattr(mean, name) + getattr(drawn, name)) / 2), name
+    assert half.turn == pytest.approx([angle / 2 for angle in drawn.turn])
+    assert half.chambers == pytest.approx({name: (1 + ratio) / 2 for name, ratio in drawn.chambers.items()})
+    assert draw_patient(7, 3, spread=0.0) == mean
+    assert draw_patient(7, 3, spread=1.0) == drawn

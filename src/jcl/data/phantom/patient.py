@@ -45,7 +45,8 @@ def draw_patient(seed: int, number: int, *, spread: float = 1.0) -> Patient:
     """Patient `number` of the population `seed`: the same on any machine, whoever else is drawn.
 
     Sizes are those of children and adults. A dilated heart has large ventricles and thin walls;
-    the contrast agent may have left the right heart already, or still be denser in it.
+    the contrast agent may have left the right heart already, or still be denser in it. With a `spread` below 1 everyone
+    is so much nearer to the mean adult, in each variable: 0.5 is halfway.
     """
     mean = Patient(number=number)
     rng = np.random.default_rng([seed, number, 0])
