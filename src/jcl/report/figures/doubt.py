@@ -83,10 +83,11 @@ def _summed(cells: Sequence[Cell]) -> _Reliability | None:
         some = [each[number] for each in bins if each[number]["voxels"]]
         voxels = sum(int(each["voxels"]) for each in some)
         if voxels:
-            sums = (sum(each["voxels"] * each[key] for each in some) for key in ("confidence", "accuracy"))
-            points.append((voxels, *(each / voxels for each in sums)))
+            confidence = sum(float(each["voxels"] * each["confidence"]) for each in some)
+            accuracy = sum(float(each["voxels"] * each["accuracy"]) for each in some)
+            points.append((voxels, confidence / voxels, accuracy / voxels))
     if not points:
         return None
-    error = sum(voxels * abs(confidence - accuracy) for voxels, confidence, accuracy in points)
-    _, confidence, accuracy = (list(column) for column in zip(*points, strict=True))
-    return _Reliability(confidence, accuracy, error / sum(voxels for voxels, *_ in points))
+    error = sum(voxels * abs(mean - share) for voxels, mean, share in points)
+    total = sum(voxels for voxels, _, _ in points)
+    return _Reliability([mean for _, mean, _ in points], [share for _, _, share in points], error / total)

@@ -26,8 +26,8 @@ class Cell:
     """One fold and seed of a table's cell.
 
     `cases` is as `evaluate` writes it: one entry a test case, `{"case", "patient", "classes": {name: scores}}`;
-    empty where there are no scores. `calibration` too; empty where an earlier version scored. `folder` is the task's, see `jcl.benchmark.folder`; `start` the id of the
-    pre-training's task.
+    empty where there are no scores. `calibration` too; empty where an earlier version scored. `folder` is the task's,
+    see `jcl.benchmark.folder`; `start` the id of the pre-training's task.
     """
 
     fold: int
