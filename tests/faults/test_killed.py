@@ -43,6 +43,15 @@ def _predict(inputs: Path) -> Callable[[Path], object]:
     return lambda out: predict(PredictConfig(run=inputs / "run", source=inputs / "scans", out=out / "segmented"))
 
 
+def _second_look(inputs: Path) -> Callable[[Path], object]:
+    from jcl.config import PredictConfig
+    from jcl.stages.predict import predict
+
+    more = {"volumes": True, "doubt": True, "probabilities": True, "overview": True}
+    run, scans = inputs / "run", inputs / "scans"
+    return lambda out: predict(PredictConfig(run=run, source=scans, out=out / "segmented", **more))
+
+
 def _export(inputs: Path) -> Callable[[Path], object]:
     from jcl.config import ExportConfig
     from jcl.stages.export import export
@@ -85,7 +94,13 @@ def _once(function: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-COMMANDS = {"predict": _predict, "export": _export, "evaluate": _evaluate, "report": _report}
+COMMANDS = {
+    "predict": _predict,
+    "second look": _second_look,
+    "export": _export,
+    "evaluate": _evaluate,
+    "report": _report,
+}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
