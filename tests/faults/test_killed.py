@@ -162,8 +162,11 @@ def inputs(store_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "cut_off", make)
 
 
+LONG = pytest.param("second look", marks=[pytest.mark.long, pytest.mark.timeout(900)])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize("name", [LONG if name == "second look" else name for name in COMMANDS])
 def test_a_kill_at_every_change(inputs: Path, tmp_path: Path, name: str):
     folders: Sequence[str] = [str(Path(__file__).parents[1]), os.environ["PYTHONPATH"]]
     tried = subprocess.run(
