@@ -190,19 +190,32 @@ class FinetuneConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """The settings that evaluation and prediction share."""
+    """The settings that evaluation and prediction share; that without a text has one of its own in each."""
 
+    run: Path | tuple[Path, ...]
     batch_size: int = option("slices at a time", 16)
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     devices: str = option("auto, cpu, mps, or 1 for one GPU", "auto")
+    tta: bool = option("look at each slice also turned and scaled a little: 9 times the computation", False)
+    mirror: bool = option("look at each slice also with left and right exchanged: twice the computation", False)
+    postprocess: str = option(
+        "auto: keep the largest piece and fill the holes of structures that had one piece and none in training",
+        "off",
+        choices=("auto", "off"),
+    )
     trust_code: bool = option(TRUST, False)
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """The runs whose scores are averaged; one, as a rule."""
+        return self.run if isinstance(self.run, tuple) else (self.run,)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(InferenceConfig):
     """Score a fine-tuned run on its test patients."""
 
-    run: Path = positional("run folder of a fine-tuning")
+    run: Path | tuple[Path, ...] = positional("run folder of a fine-tuning; of several the mean scores decide")
     store: Path | None = option("store to score on (else the one of the run)", None)
     unit: str = option("score whole volumes, or each slice by itself", "case", choices=("case", "slice"))
     out: Path = option("JSON file to write, RESULTS.json say")
@@ -212,11 +225,17 @@ class EvaluateConfig(InferenceConfig):
 class PredictConfig(InferenceConfig):
     """Segment new scans; each result has its source's geometry and format (NIfTI for DICOM)."""
 
-    run: Path = positional("run folder of a fine-tuning, or a folder that export made for the hub")
+    run: Path | tuple[Path, ...] = positional(
+        "run folder of a fine-tuning, or a folder that export made for the hub; of several the mean scores decide"
+    )
     source: Path = positional("a scan, or a folder of scans; DICOM too")
     out: Path = option("folder to write the segmentations to")
     dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
     rtstruct: bool = option("write an RTSTRUCT (contours) beside the NIfTI file of each DICOM series", False)
+    volumes: bool = option("write volumes.csv and volumes.json: voxels, ml and doubt of each structure", False)
+    doubt: bool = option("write maps of doubt (0 to 1, NIfTI) into the folder doubt, and the tables of volumes", False)
+    probabilities: bool = option("write each class's score as 4-D NIfTI into the folder probabilities", False)
+    overview: bool = option("write a picture of each result (PNG) into the folder overview", False)
 
 
 @dataclass(frozen=True, kw_only=True)

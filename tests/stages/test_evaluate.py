@@ -252,3 +252,72 @@ def test_results_are_read_by_the_report(run, tmp_path):
     results = evaluate(settings(run, tmp_path / "r.json"))
     assert read_json(tmp_path / "r.json")["mean"] == results["mean"]
     assert score_table(read_results(tmp_path / "r.json")).row_count == 2
+
+
+def test_what_is_known_without_labels_is_beside_the_scores(run, store, tmp_path):
+    results = evaluate(settings(run, tmp_path / "r.json"))
+    for entry in results["cases"]:
+        assert 0 < entry["structures"]["ball"]["doubt"] < 1
+        assert entry["doubt"] == entry["structures"]["ball"]["doubt"]
+        assert 0.5 < entry["structures"]["ball"]["expected_dice"] <= 1
+    found = results["calibration"]
+    assert 0 <= found["ece"] < 1
+    assert sum(each["voxels"] for each in found["bins"]) == found["voxels"] > 0
+    assert found["doubt_against_dice"] == {"case": None, "classes": {"ball": None}}  # of two cases
+    # of all voxels that are or may be the ball, counted again from the store
+    right = total = 0
+    for number in (n for n, record in enumerate(store.cases) if record.case in ("p3", "p5")):
+        for each in range(store.cases[number].slices):
+            image, truth = store.image(number, each)[0], store.label(number, each)
+            p = 1 / (1 + np.exp(-50 * (image - THRESHOLD)))
+            counted = (truth > 0) | (p >= 0.05)
+            total += counted.sum()
+            right += ((p > 0.5) == truth)[counted].sum()
+    assert found["voxels"] == pytest.approx(total, abs=3)
+    assert sum(b["voxels"] * (b["accuracy"] or 0) for b in found["bins"]) == pytest.approx(right, abs=3)
+
+
+def test_slices_have_a_doubt_of_their_own(run, tmp_path):
+    results = evaluate(settings(run, tmp_path / "r.json", unit="slice"))
+    assert len({entry["doubt"] for entry in results["cases"]}) > 2
+    assert -1 <= results["calibration"]["doubt_against_dice"]["case"] <= 1
+
+
+def test_the_mean_of_runs_is_scored(store, tmp_path):
+    thresholds = (0.3, 0.5, 0.7)
+    runs = tuple(make_run(tmp_path / f"run-{n}", store, threshold=t) for n, t in enumerate(thresholds))
+    results = evaluate(settings(runs, tmp_path / "r.json"))
+    for entry in results["cases"]:
+        index = [record.case for record in store.cases].index(entry["case"])
+        images = np.stack([store.image(index, n)[0] for n in range(6)])
+        truth = np.stack([store.label(index, n) for n in range(6)])
+        p = np.mean([1 / (1 + np.exp(-50 * (images - t))) for t in thresholds], axis=0)
+        expected = score_case((p > 0.5).astype(int), truth, classes=["ball"], spacing=(4.0, 1.0, 1.0))["ball"]
+        assert entry["classes"]["ball"]["dice"] == pytest.approx(expected["dice"], abs=2e-3)
+    assert results["run"] == "run-0 + run-1 + run-2"
+    assert results["weights_digest"].count(" + ") == 2
+    assert "second_look" not in results
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Split(("p0", "p3"), (), ("p5",)), r"run-b was trained on test patients of .*run-a \(p3\)"),
+        (Split(("p0",), ("p3",), ("p5",)), r"run-b was trained on test patients of .*run-a \(p3\)"),
+        (Split(("p0",), (), ("p3", "p5", "p1")), r"run-a was trained on test patients of .*run-b \(p1\)"),
+        (Split(("p0",), (), ("p3",)), r"run-b does not test p5, as .*run-a does"),
+    ],
+)
+def test_nobody_is_tested_who_was_trained_on(store, tmp_path, other, said):
+    runs = (make_run(tmp_path / "run-a", store), make_run(tmp_path / "run-b", store, split=other))
+    with pytest.raises(DataError, match=said):
+        evaluate(settings(runs, tmp_path / "r.json"))
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_a_second_look_is_recorded(run, tmp_path):
+    plain = evaluate(settings(run, tmp_path / "r.json"))
+    looked = evaluate(settings(run, tmp_path / "r.json", tta=True, mirror=True, postprocess="auto"))
+    assert looked["second_look"] == {"tta": True, "mirror": True, "postprocess": True}
+    assert looked["mean"]["dice"] == pytest.approx(plain["mean"]["dice"], abs=0.1)
+    assert looked["mean"]["dice"] != plain["mean"]["dice"]

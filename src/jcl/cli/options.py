@@ -103,9 +103,23 @@ def split_prefixed(arguments: Sequence[str], kind: type[Any]) -> tuple[list[str]
 
 
 def collect(parsed: argparse.Namespace, kind: type[Any]) -> dict[str, Any]:
-    """The fields of `kind` that were given on the command line."""
+    """The fields of `kind` that were given on the command line.
+
+    Of several places of which the first takes any number, it has what the others leave, and one at least.
+    """
     given: Mapping[str, Any] = vars(parsed)
-    return {field.name: given[field.name] for field in dataclasses.fields(kind) if field.name in given}
+    fields = [field for field in dataclasses.fields(kind) if field.name in given]
+    # argparse gives a place its default, where another takes any number of values
+    found = {field.name: given[field.name] for field in fields if str(given[field.name]) != argparse.SUPPRESS}
+    places = [field for field in dataclasses.fields(kind) if "positional" in field.metadata]
+    hints = typing.get_type_hints(kind)
+    for field in (field for field in places if _is_list(hints[field.name]) and found.get(field.name)):
+        values = list(found[field.name])
+        for later in reversed(places[places.index(field) + 1 :]):
+            if later.name not in found and len(values) > 1:
+                found[later.name] = values.pop()
+        found[field.name] = values[0] if len(values) == 1 and not _is_tuple(hints[field.name]) else values
+    return found
 
 
 def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
@@ -147,6 +161,11 @@ def _help(field: dataclasses.Field[Any]) -> str:
 
 
 def _is_list(hint: Any) -> bool:
+    """Whether several values may be given: a tuple of X, or X or one of them."""
+    return _is_tuple(hint) or any(_is_tuple(each) for each in typing.get_args(hint))
+
+
+def _is_tuple(hint: Any) -> bool:
     return typing.get_origin(hint) is tuple
 
 

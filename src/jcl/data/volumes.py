@@ -2,17 +2,17 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float, Float32, Integer, UInt8
 
 from jcl.data.geometry import Geometry, check_same_grid, same_grid
 from jcl.data.grids import read_grid, reason_of
-from jcl.data.imagefile import readable, write_nifti_label
+from jcl.data.imagefile import readable, write_nifti_label, write_nifti_map
 from jcl.data.label_values import as_label_type, whole_values
 from jcl.data.sources import LabelSource, SliceFiles, Source, files_of, suffix_of
 from jcl.errors import DataError
@@ -26,7 +26,10 @@ __all__ = [
     "read_image",
     "read_label",
     "write_label",
+    "write_map",
 ]
+
+NIFTI = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -191,9 +194,53 @@ def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geom
     if labels.shape != geometry.shape:
         raise ValueError(f"labels have the shape {labels.shape}; the source has {geometry.shape}")
     array = np.ascontiguousarray(geometry.turn_back(as_label_type(path, labels)))
+    nifti = geometry.nifti if suffix_of(path) in NIFTI else None
+
+    def write(file: Path) -> None:
+        if nifti:
+            write_nifti_label(file, array, nifti.header)
+        else:
+            sitk.WriteImage(_image(array, geometry), str(file), useCompression=suffix_of(path) != ".nii")
+
+    _write_whole(path, write)
+
+
+def write_map(
+    path: Path, values: Float[np.ndarray, "d h w"] | Float[np.ndarray, "k d h w"], geometry: Geometry
+) -> None:
+    """Write a value for each voxel (or k of them, as a fourth axis) as NIfTI in float32, else as `write_label`.
+
+    A picture is a volume of one slice.
+
+    Raises:
+        WriteError: the disk is full, or the file cannot be written.
+        ValueError: the values do not have the shape of the geometry, or the file's name is not that of NIfTI.
+    """
+    if values.shape[-3:] != geometry.shape or suffix_of(path) not in NIFTI:
+        raise ValueError(f"{path}: values of the shape {values.shape}; NIfTI of the shape {geometry.shape} is written")
+    array = np.ascontiguousarray(geometry.turn_back(values), np.float32)
+    nifti = geometry.nifti
+
+    def write(file: Path) -> None:
+        if nifti:
+            write_nifti_map(file, array, nifti.header)
+        else:
+            sitk.WriteImage(_map_image(array, geometry), str(file), useCompression=suffix_of(path) != ".nii")
+
+    _write_whole(path, write)
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let a file be written under another name first, and read again: not every writer says that a disk was full."""
     try:
         with tempfile.TemporaryDirectory(f".{os.getpid()}.tmp", ".jcl.", path.parent) as folder:
-            _write_checked(Path(folder, path.name), array, geometry)
+            temporary = Path(folder, path.name)
+            try:
+                write(temporary)
+                with readable(temporary):
+                    pass
+            except (RuntimeError, DataError) as error:
+                raise OSError(reason_of(error)) from error
             # A .mhd comes with a file of voxels, which has to be there first.
             for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name):
                 file.replace(path.parent / file.name)
@@ -201,17 +248,17 @@ def write_label(path: Path, labels: Integer[np.ndarray, "d h w"], geometry: Geom
         raise write_error(path, error) from error
 
 
-def _write_checked(path: Path, array: Integer[np.ndarray, "z y x"], geometry: Geometry) -> None:
-    """Write, and read again: on a full disk not every writer says that it failed."""
-    try:
-        if geometry.nifti and suffix_of(path) in (".nii", ".nii.gz"):
-            write_nifti_label(path, array, geometry.nifti.header)
-        else:
-            sitk.WriteImage(_image(array, geometry), str(path), useCompression=suffix_of(path) != ".nii")
-        with readable(path):
-            pass
-    except (RuntimeError, DataError) as error:
-        raise OSError(reason_of(error)) from error
+def _map_image(array: Float32[np.ndarray, "*k z y x"], geometry: Geometry) -> sitk.Image:
+    """With a fourth axis of its own, if there are several values for each voxel."""
+    image = sitk.GetImageFromArray(array, isVector=False)
+    axes = np.eye(array.ndim)
+    direction = np.reshape(geometry.direction, (3, 3))
+    if abs(np.linalg.det(direction)) > 0.5:
+        axes[:3, :3] = direction
+    image.SetSpacing((*geometry.spacing, 1.0)[: array.ndim])
+    image.SetOrigin((*geometry.origin, 0.0)[: array.ndim])
+    image.SetDirection(axes.ravel().tolist())
+    return image
 
 
 def _image(array: Integer[np.ndarray, "z y x"], geometry: Geometry) -> sitk.Image:

@@ -9,6 +9,7 @@ A folder for the hub (`jcl export --to hub`) holds
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from jcl.data.volumes import read_image, write_label
 from jcl.distributed.device import resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json
+from jcl.inference.ensemble import Mean, check_prepared_alike, load_members
 from jcl.inference.predictor import class_values, segment_parts
 from jcl.training.checkpoint import read_weights
 from jcl.training.run_folder import load_network, read_model, read_run
@@ -111,24 +113,30 @@ class Segmenter:
         return array[0] if geometry.picture else array
 
 
-def load(source: Path | str, *, revision: str | None = None, trust_code: bool = False) -> Segmenter:
-    """A fine-tuned network ready to segment.
+def load(
+    source: Path | str | Sequence[Path | str], *, revision: str | None = None, trust_code: bool = False
+) -> Segmenter:
+    """A fine-tuned network ready to segment; or several, whose scores are averaged.
 
     Args:
         source: run folder of a fine-tuning, folder made by `jcl export --to hub`, or `owner/name` of a model on the
-            Hugging Face Hub, which is downloaded (and kept, so that it is there without a network afterwards).
+            Hugging Face Hub, which is downloaded (and kept, so that it is there without a network afterwards). Several
+            of them have to prepare scans alike (`jcl predict` takes also others); `info` is that of the first.
         revision: branch, tag or commit of a model on the hub.
         trust_code: build also a network that the folder names as `package.module:Class`, which imports that module.
 
     Raises:
         UsageError: the hub is asked for and the package huggingface_hub is missing; or the folder names a network that
             is not one of jcl's, and `trust_code` is off.
-        DataError: there is no such folder or model, or it is damaged.
+        DataError: there is no such folder or model, it is damaged, or several do not agree.
     """
-    folder = Path(source)
-    if not folder.exists():
-        folder = _download(str(source), revision)
-    network, info = load_trained(folder, trust_code=trust_code)
+    several = [source] if isinstance(source, (str, Path)) else list(source)
+    folders = [Path(each) if Path(each).exists() else _download(str(each), revision) for each in several]
+    members = load_members(folders, partial(load_trained, trust_code=trust_code))
+    check_prepared_alike(members)
+    network, info = members[0].network, members[0].info
+    if len(members) > 1:
+        network = Mean(member.network for member in members).eval()
     return Segmenter(network=network, classes=tuple(info["class_names"]), preparation=info["recipe"], info=info)
 
 

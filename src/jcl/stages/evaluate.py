@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ from jcl.data.store import Store
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import clear_left, write_json
-from jcl.inference.predictor import NotFiniteError, class_scores, ready_to_segment
+from jcl.inference.calibration import Calibration, doubt_against_dice
+from jcl.inference.doubt import Doubt, DoubtTally, of_structures
+from jcl.inference.ensemble import Member, check_prepared_alike, load_members, make_groups
+from jcl.inference.postprocess import Rules, postprocess, rules_of
+from jcl.inference.predictor import NotFiniteError, class_scores
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
 from jcl.parallel.progress import ProgressBar
@@ -30,52 +36,97 @@ from jcl.training.initial_run import images_of, patients_seen
 from jcl.training.run_folder import load_network, weights_digest
 
 
+@dataclass(frozen=True)
+class _Network:
+    """What segments the cases, and how."""
+
+    network: nn.Module
+    batch_size: int
+    device: torch.device
+    precision: torch.dtype
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    """A case's classes, and the doubt of each of its structures: of the whole case, or of each slice."""
+
+    classes: UInt8[np.ndarray, "d h w"]
+    doubts: list[list[Doubt]]
+
+
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score the run's test patients on the store's grid, without its padding, and write `config.out`.
 
-    With `--unit slice` each slice is scored by itself, for tables that were computed so.
+    With `--unit slice` each slice is scored by itself, for tables that were computed so. Of several runs the mean
+    scores decide; they have the same test patients, and none of them was trained on one.
 
     Raises:
-        DataError: the run or the store cannot be used, is not the one the run was trained on (and was not named
-            with --store), has other classes, lacks a test patient or labels, or the file cannot be written.
+        DataError: a run or the store cannot be used, is not the one the run was trained on (and was not named
+            with --store), has other classes, lacks a test patient or labels, runs do not agree, or the file cannot be
+            written.
         UsageError: `config.out` is a folder.
     """
     check_numbers(config)
     _check_out(config.out)
-    network, info = load_network(config.run, trust_code=config.trust_code)
-    device = resolve_device(config.devices)
-    precision = resolve_precision(config.precision, device)
-    ready_to_segment(network, device, precision)
-    with closing(_open_store(config, info)) as store:
-        split = read_split(config.run / "split.json")
-        chosen = _test_cases(store, split, config)
+    members = load_members(config.runs, partial(load_network, trust_code=config.trust_code))
+    with closing(_open_store(config, members)) as store:
+        splits = [read_split(run / "split.json") for run in config.runs]
+        chosen = _test_cases(store, splits, config)
         if config.store is not None:
-            _say_who_was_seen(config.run, store, chosen)
-        entries: list[dict[str, Any]] = []
+            for run in config.runs:
+                _say_who_was_seen(run, store, chosen)
+        work = _make_network(config, members)
+        calibration, entries = Calibration(), list[dict[str, Any]]()
         slices = sum(store.cases[case].slices for case in chosen)
         with ProgressBar("evaluate", total=len(chosen), work=slices) as bar:
             for case in chosen:
                 record = store.cases[case]
                 within = partial(bar.within, note=record.case, work=record.slices)
                 try:
-                    predicted = _segment_case(network, store, case, config.batch_size, device, precision, within)
+                    found = _segment_case(work, store, case, calibration, within, unit=config.unit)
                 except NotFiniteError as error:
                     raise DataError(f"{store.path}: {record.case}: {error}") from error
-                entries += _score(store, case, predicted, unit=config.unit)
+                entries += _score(store, case, found, unit=config.unit)
                 bar.advance(record.case, record.slices)
         results = {
             "cases": entries,
             **summarise(entries),
             "unit": config.unit,
-            "run": config.run.resolve().name,  # no path, which has no meaning elsewhere
-            "weights_digest": weights_digest(config.run),
+            **_origin(config, members),
             "store": store.path.resolve().name,
             "store_digest": store.digest,
-            "split": {part: list(getattr(split, part)) for part in ("train", "validation", "test")},
-            "versions": info["versions"],
+            "split": {part: list(getattr(splits[0], part)) for part in ("train", "validation", "test")},
+            "calibration": {**calibration.result(), "doubt_against_dice": doubt_against_dice(entries)},
         }
     write_json(config.out, results, seal=True)
     return results
+
+
+def _make_network(config: EvaluateConfig, members: Sequence[Member]) -> _Network:
+    """All runs as one network.
+
+    Raises:
+        DataError: two prepare their slices differently, so that no store has those of both.
+    """
+    device = resolve_device(config.devices)
+    precision = resolve_precision(config.precision, device)
+    check_prepared_alike(members)
+    (group,) = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
+    rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
+    return _Network(group.network, config.batch_size, device, precision, rules)
+
+
+def _origin(config: EvaluateConfig, members: Sequence[Member]) -> dict[str, Any]:
+    """The runs by their names (a path has no meaning elsewhere), and how they looked, if not once as they are."""
+    look = {"tta": config.tta, "mirror": config.mirror, "postprocess": config.postprocess != "off"}
+    asked = {key: value for key, value in look.items() if value}
+    return {
+        "run": " + ".join(member.run.resolve().name for member in members),
+        "weights_digest": " + ".join(weights_digest(member.run) for member in members),
+        "versions": members[0].info["versions"],
+        **({"second_look": asked} if asked else {}),
+    }
 
 
 def _check_out(out: Path) -> None:
@@ -89,25 +140,60 @@ def _check_out(out: Path) -> None:
         raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 
 
-def _open_store(config: EvaluateConfig, info: dict[str, Any]) -> Store:
+def _open_store(config: EvaluateConfig, members: Sequence[Member]) -> Store:
+    run, info = members[0].run, members[0].info
     path = config.store or Path(info["store"])
     if config.store is None and not path.exists():
-        raise DataError(f"{path}: the store of {config.run} is not there; say with --store where it is now")
+        raise DataError(f"{path}: the store of {run} is not there; say with --store where it is now")
     store = Store.open(path)
-    if list(store.class_names) != info["class_names"]:
-        raise DataError(f"{store.path} has the classes {list(store.class_names)}, the run {info['class_names']}")
-    if store.channels != info["backbone"]["in_channels"]:
-        raise DataError(f"{store.path} has {store.channels} channels, the run {info['backbone']['in_channels']}")
-    if config.store is None and store.digest != info["store_digest"]:
-        raise DataError(
-            f"{store.path} has changed since the run was trained on it;"
-            " name it with --store to score on it all the same"
-        )
+    for member in members:
+        _check_store(store, member, named=config.store is not None)
     return store
 
 
-def _test_cases(store: Store, split: Split, config: EvaluateConfig) -> list[int]:
-    """Numbers of the labelled cases of the test patients.
+def _check_store(store: Store, member: Member, *, named: bool) -> None:
+    run, info = member.run, member.info
+    if list(store.class_names) != info["class_names"]:
+        raise DataError(f"{store.path} has the classes {list(store.class_names)}, {run} {info['class_names']}")
+    if store.channels != info["backbone"]["in_channels"]:
+        raise DataError(f"{store.path} has {store.channels} channels, {run} {info['backbone']['in_channels']}")
+    if not named and store.digest != info["store_digest"]:
+        raise DataError(
+            f"{store.path} has changed since {run} was trained on it, or it was trained on another;"
+            " name it with --store to score on it all the same"
+        )
+
+
+def _test_cases(store: Store, splits: Sequence[Split], config: EvaluateConfig) -> list[int]:
+    """Numbers of the labelled cases of the test patients, which have to be those of each run.
+
+    Raises:
+        DataError: a test patient of one run was trained on by another, or two have different ones.
+    """
+    tested = [_tested(store, split, config, run) for split, run in zip(splits, config.runs, strict=True)]
+    pairs = list(permutations(zip(config.runs, splits, tested, strict=True), 2))
+    for (one, _, patients), (other, split, _) in pairs:
+        if seen := sorted(patients & {*split.train, *split.validation}):
+            raise DataError(
+                f"{other} was trained on test patients of {one} ({name_some(seen)}); their mean would score too well: "
+                "give runs of one fold"
+            )
+    for (one, _, patients), (other, _, others) in pairs:
+        if patients - others:
+            lacking = name_some(sorted(patients - others))
+            raise DataError(f"{other} does not test {lacking}, as {one} does; give runs of one fold")
+    chosen = [number for number, record in enumerate(store.cases) if record.patient in tested[0]]
+    labelled = [number for number in chosen if store.cases[number].labelled]
+    if not labelled:
+        raise DataError(f"{store.path}: no labelled case of the {len(tested[0])} test patients of this run")
+    if unlabelled := [store.cases[number].case for number in chosen if number not in labelled]:
+        print(printable(f"without labels, so not scored: {', '.join(unlabelled)}"), file=sys.stderr)
+    check_to_score(store, labelled)
+    return labelled
+
+
+def _tested(store: Store, split: Split, config: EvaluateConfig, run: Path) -> set[str]:
+    """The test patients of a run.
 
     A store with none of the split's patients is an external set, of which all are test patients. One that has
     some of them but lacks test patients is refused: neither training patients nor a part of the test patients
@@ -122,20 +208,13 @@ def _test_cases(store: Store, split: Split, config: EvaluateConfig) -> list[int]
         tested = set() if config.store is None else present - {*split.train, *split.validation}
         if not tested:
             raise DataError(
-                f"{config.run}: trained on all labelled patients of {store.path}, so that there are no test patients; "
+                f"{run}: trained on all labelled patients of {store.path}, so that there are no test patients; "
                 "name a store of other labelled patients with --store, or train with --fold 0 to leave some out"
             )
     if missing := sorted(tested - present):
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{store.path}: lacks {len(missing)} of the {len(tested)} test patients of this run ({names})")
-    chosen = [number for number, record in enumerate(store.cases) if record.patient in tested]
-    labelled = [number for number in chosen if store.cases[number].labelled]
-    if not labelled:
-        raise DataError(f"{store.path}: no labelled case of the {len(tested)} test patients of this run")
-    if unlabelled := [store.cases[number].case for number in chosen if number not in labelled]:
-        print(printable(f"without labels, so not scored: {', '.join(unlabelled)}"), file=sys.stderr)
-    check_to_score(store, labelled)
-    return labelled
+    return tested
 
 
 def _say_who_was_seen(run: Path, store: Store, chosen: Sequence[int]) -> None:
@@ -155,32 +234,48 @@ def _say_who_was_seen(run: Path, store: Store, chosen: Sequence[int]) -> None:
 
 
 def _segment_case(
-    network: nn.Module,
+    work: _Network,
     store: Store,
     case: int,
-    batch_size: int,
-    device: torch.device,
-    precision: torch.dtype,
+    calibration: Calibration,
     within: Callable[[float], None],
-) -> UInt8[np.ndarray, "d h w"]:
-    labels: list[UInt8[np.ndarray, "s h w"]] = []
-    for start in range(0, store.cases[case].slices, batch_size):
-        numbers = range(start, min(start + batch_size, store.cases[case].slices))
+    *,
+    unit: str,
+) -> _Segmented:
+    """Segment a case, and count how sure that was; scores are held for some slices at a time."""
+    record, content = store.cases[case], store.content(case)
+    labels: list[UInt8[np.ndarray, "h w"]] = []
+    tally, doubts = DoubtTally(len(store.class_names)), list[list[Doubt]]()
+    for start in range(0, record.slices, work.batch_size):
+        numbers = range(start, min(start + work.batch_size, record.slices))
         images = np.stack([store.image(case, number) for number in numbers])
-        batches = class_scores(network, images, batch_size=batch_size, device=device, precision=precision)
-        labels += [scores[:, :, *store.content(case)].argmax(1).to(torch.uint8).cpu().numpy() for scores in batches]
-        within(numbers.stop / store.cases[case].slices)
-    return np.concatenate(labels)
+        batches = class_scores(
+            work.network, images, batch_size=work.batch_size, device=work.device, precision=work.precision
+        )
+        for scores in (own for batch in batches for own in batch[:, :, *content]):
+            classes = scores.argmax(0)
+            truth = torch.from_numpy(store.label(case, len(labels))[content]).to(scores.device)
+            calibration.add(scores, classes, truth, truth == IGNORE if store.ignores else None)
+            tally.add(scores, classes)
+            labels.append(classes.to(torch.uint8).cpu().numpy())
+            if unit == "slice":
+                doubts.append(tally.result())
+                tally = DoubtTally(len(store.class_names))
+        within(numbers.stop / record.slices)
+    whole = np.stack(labels)
+    postprocess(whole, work.rules)
+    return _Segmented(whole, doubts or [tally.result()])
 
 
-def _score(store: Store, case: int, predicted: UInt8[np.ndarray, "d h w"], *, unit: str) -> Iterable[dict[str, Any]]:
-    record = store.cases[case]
+def _score(store: Store, case: int, found: _Segmented, *, unit: str) -> Iterable[dict[str, Any]]:
+    record, predicted = store.cases[case], found.classes
     truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
     ignored = truth == IGNORE if store.ignores else None
     classes, name = store.class_names, {"case": record.case, "patient": record.patient}
+    sure = [of_structures(each, classes) for each in found.doubts]
     if unit == "case":
         scores = score_case(predicted, truth, classes=classes, spacing=record.spacing, ignored=ignored)
-        return [{**name, "classes": scores}]
+        return [{**name, "classes": scores, **sure[0]}]
     return [
         {
             **name,
@@ -191,6 +286,7 @@ def _score(store: Store, case: int, predicted: UInt8[np.ndarray, "d h w"], *, un
                 spacing=record.spacing[1:],
                 ignored=None if ignored is None else ignored[number],
             ),
+            **sure[number],
         }
         for number, pair in enumerate(zip(predicted, truth, strict=True))
     ]

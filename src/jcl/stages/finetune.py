@@ -34,6 +34,7 @@ from jcl.training.run_folder import only_writer, read_model, read_run, recorded_
 from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
+from jcl.training.shapes import shapes_of
 
 _LossOf = partial[Tensor]
 """A loss of `jcl.losses.segmentation` with its `ignore`."""
@@ -84,6 +85,7 @@ def _finetune(config: FinetuneConfig, store: Store, device: torch.device) -> Pat
         "store_digest": store.digest,
         "recipe": store.preparation,
         "class_names": list(store.class_names),
+        **shapes_of(store, split.train),
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
     title = f"{count}, {len(slices)} slices, {start_info['report']}"

@@ -1,96 +1,93 @@
 """Prediction: new scans in, segmentations with their geometry and format out."""
 
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Integer
-from torch import nn
+from jaxtyping import Float32, Integer, UInt8
 
 from jcl.config import PredictConfig
-from jcl.data.datasets import load_spec, spec_names
-from jcl.data.folders import refuse_label_folder, walk, without_roles
+from jcl.data.geometry import Geometry
 from jcl.data.labelmaps import refuse_label_map
-from jcl.data.layouts import Found, dicom_series, find_by_pattern
-from jcl.data.leftout import LeftOut, unreadable
+from jcl.data.leftout import LeftOut
 from jcl.data.notes import noted
-from jcl.data.pairing import Placed, labels_beside
-from jcl.data.resampling import prepare_parts
-from jcl.data.sources import SUFFIXES, SliceFiles, Source, files_of, result_suffix, stem, suffix_of
-from jcl.data.volumes import read_image, write_label
+from jcl.data.sources import SliceFiles, files_of
+from jcl.data.volumes import read_image, write_label, write_map
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
-from jcl.files import WriteError, check_apart, check_regular, real_path, write_error
-from jcl.inference.predictor import class_values, ready_to_segment, segment_parts
+from jcl.files import WriteError, check_apart, clear_left, real_path, write_atomically, write_error
+from jcl.inference.ensemble import Group, load_members, make_groups, parts_of, slice_scores
+from jcl.inference.postprocess import Rules, Tidied, postprocess, rules_of
+from jcl.inference.predictor import class_values, segment_parts
+from jcl.inference.scans import Scan, find_scans
+from jcl.inference.second_look import Looked, look
 from jcl.inference.segmenter import load_trained
+from jcl.inference.volume_table import entry_of, write_tables
 from jcl.limits import check_numbers
 from jcl.locks import locked
 from jcl.parallel.progress import Outlay, ProgressBar, at_work
 from jcl.text import printable
 
+BESIDE = {"probabilities": ".nii.gz", "doubt": ".nii.gz", "overview": ".png"}
+"""Settings that ask for a file of each scan, in a folder of that name, and how the names of these end."""
+
+MOST = 3
+"""Scans that are named as those with the most doubt."""
+
 
 @dataclass(frozen=True)
-class Scan:
-    """A scan to segment: its name, and its images (one per channel, or a single one of several).
+class _Work:
+    """What is the same for all scans, and what comes to light of each: what was tidied, and lines of the table."""
 
-    `problem` says why it cannot be read, where its files show that already; `guessed` is whether nothing but the place
-    of its file says that it is a scan.
-    """
+    config: PredictConfig
+    groups: Sequence[Group]
+    preparation: dict[str, Any]
+    rules: Rules
+    device: torch.device
+    precision: torch.dtype
+    tidied: dict[str, Tidied] = field(default_factory=dict[str, Tidied])
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
-    name: str
-    images: tuple[Source, ...]
-    problem: str | None = None
-    guessed: bool = False
-
-    def target(self, out: Path) -> Path:
-        """The file to write."""
-        return out / f"{self.name}{result_suffix(self.images[0])}"
-
-    def size(self) -> int:
-        """Bytes of its files, by which it is foreseen how long the rest takes; at least 1."""
-        paths = [path for image in self.images for path in files_of(image)]
-        return 1 + sum(path.stat().st_size for path in paths if path.is_file())
+    @property
+    def counts(self) -> bool:
+        """Whether the table of volumes is wanted."""
+        return self.config.volumes or self.config.doubt
 
 
 def predict(config: PredictConfig) -> list[Path]:
     """Segment a scan, or every scan below a folder; returns the files written, named as the scans are.
 
     Each scan is prepared by the settings that the run carries, segmented, and brought back to its own grid and
-    orientation; the label values are those of the data set that the run was trained on. A scan that cannot be
-    segmented is skipped, and the rest goes on.
+    orientation; the label values are those of the data set that the run was trained on. Of several runs the scores are
+    averaged, on the scan's own grid. A scan that cannot be segmented is skipped, and the rest goes on.
 
     Raises:
         UsageError: the results would overwrite the scans.
-        DataError: nothing to segment, a result cannot be written, or (after the rest is done) some scan could not be
-            segmented.
+        DataError: nothing to segment, runs that do not agree, a result cannot be written, or (after the rest is done)
+            some scan could not be segmented.
     """
     check_numbers(config)
-    network, info = load_trained(config.run, trust_code=config.trust_code)
-    device = resolve_device(config.devices)
-    precision = resolve_precision(config.precision, device)
-    ready_to_segment(network, device, precision)
-    preparation: dict[str, Any] = info["recipe"]
+    work = _begin(config)
     left_out = LeftOut()
     with at_work("looking for scans"):
-        scans = _find_scans(config.source, preparation, left_out, skip=config.out)
-    _check_out(config.out, scans)
+        scans = find_scans(config.source, work.preparation, left_out, skip=config.out)
+    _check_out(config, scans)
     written: list[Path] = []
     failures: list[str] = []
     notes: list[str] = []
     sizes = [scan.size() for scan in scans]
     outlay = Outlay("scans", config.out, lambda share, _: sum(path.stat().st_size for path in written) / share)
     with locked(config.out), ProgressBar("predict", total=len(scans), work=sum(sizes), outlay=outlay) as bar:
+        _make_folders(config)
         for scan, size in zip(scans, sizes, strict=True):
             try:
                 with noted() as found:
-                    within = partial(bar.within, note=scan.name, work=size)
-                    _segment(network, scan, preparation, config, device, precision, within)
+                    _segment(scan, work, partial(bar.within, note=scan.name, work=size))
                 notes += found
                 written.append(scan.target(config.out))
             except WriteError:
@@ -98,9 +95,11 @@ def predict(config: PredictConfig) -> list[Path]:
             except DataError as error:
                 failures.append(str(error))
             bar.advance(scan.name, size)
+        if work.entries:
+            write_tables(config.out, work.entries)
     if failures and config.source.is_file():
         raise DataError(failures[0])
-    said = (*(f"note: {line}" for line in notes), *(f"skipped: {line}" for line in failures))
+    said = (*(f"note: {line}" for line in notes), *_of_second_look(work), *(f"skipped: {line}" for line in failures))
     for line in (*said, *left_out.lines(config.source)):
         print(printable(line), file=sys.stderr)
     if failures:
@@ -108,137 +107,42 @@ def predict(config: PredictConfig) -> list[Path]:
     return written
 
 
-def _find_scans(source: Path, preparation: dict[str, Any], left_out: LeftOut, *, skip: Path) -> list[Scan]:
-    """The scans of a file or folder, sorted by name.
-
-    All images below a folder are scans, but for labels: those in folders named so (see `folders.ROLES`), those that
-    the data set of the preparation knows by their file names, and those beside their image (`p1_seg` and `p1`). With
-    several channels, files that differ in a last number of four digits (nnU-Net's `_0000`, `_0001`, ...) are
-    one scan. A scan is named by its path below the source, without folders named images.
-
-    Args:
-        source: the file or folder.
-        preparation: of the training data: `dataset` and `channels`.
-        left_out: where files that are not used are noted.
-        skip: what lies in this folder is left out: earlier results, if it is below the source.
-
-    Raises:
-        DataError: there is no scan, or two would have one name.
-    """
-    if source.is_file():
-        return [_single(source, preparation["channels"], left_out)]
-    check_regular(source)
-    if not source.is_dir():
-        raise DataError(f"{source}: no such file or folder; check its name")
-    refuse_label_folder(source)
-    named = _of_data_set(source, preparation["dataset"])
-    known = {path for image in named.images.values() for part in image for path in files_of(part)}
-    labels = {path for label in named.labels.values() for path in files_of(label)} - known
-    scans = {name: Scan(name, images, named.problems.get(name)) for name, images in named.images.items()}
-    others = _others(source, skip, known, labels, left_out)
-    series = _series_in(source, others, left_out)
-    images = _without_labels(source, [path for path in others if suffix_of(path)], series, left_out)
-    for scan in [*_image_scans(source, images, preparation["channels"]), *series]:
-        if scan.name in scans:
-            raise DataError(
-                f"{scan.images[0]}: its result would have the name of that of {scans[scan.name].images[0]}; "
-                "rename one of them"
-            )
-        scans[scan.name] = scan
-    if not scans:
-        raise DataError(f"{source}: no images ({', '.join(SUFFIXES)}, DICOM) found{left_out.summary(source)}")
-    return [scans[name] for name in sorted(scans)]
+def _begin(config: PredictConfig) -> _Work:
+    members = load_members(config.runs, partial(load_trained, trust_code=config.trust_code))
+    device = resolve_device(config.devices)
+    precision = resolve_precision(config.precision, device)
+    groups = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
+    rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
+    return _Work(config, groups, members[0].preparation, rules, device, precision)
 
 
-def _single(source: Path, channels: int, left_out: LeftOut) -> Scan:
-    """The scan that one file is, or is a channel of.
-
-    Raises:
-        DataError: it is none; the message says what it is, as far as that is known.
-    """
-    if suffix_of(source):
-        return _scan_of(source, channels)
-    if scans := _series_in(source.parent, [source], left_out):
-        return scans[0]
-    found = unreadable(source)
-    if found and not left_out.counted:
-        raise DataError(f"{source}: not a scan that can be read: {found[0]}; {found[1]}")
-    raise DataError(
-        f"{source}: not a scan ({left_out.kinds()}); give an image ({', '.join(SUFFIXES)}) or a DICOM slice"
-    )
+def _of_second_look(work: _Work) -> list[str]:
+    """Lines on what was tidied, and on which scans to look at first."""
+    lines: list[str] = []
+    if work.config.postprocess == "auto":
+        changed = [each for each in work.tidied.values() if each != Tidied()]
+        done = f"in {len(changed)} of {len(work.tidied)} scans {sum(changed, Tidied())}"
+        unknown = "nothing done, since no run says that a structure is one piece or has no holes"
+        lines.append(f"postprocess: {done if work.rules else unknown}")
+    known = sorted((-entry["doubt"], name) for name, entry in work.entries.items() if entry["doubt"] is not None)
+    if known:
+        lines.append("most doubt: " + ", ".join(f"{name} ({-doubt:.2f})" for doubt, name in known[:MOST]))
+    return lines
 
 
-def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Scan]:
-    """Scans in image files; those of one folder that differ in the number of their channel are one."""
-    groups: dict[tuple[Path, str], list[Path]] = {}
-    for path in paths:
-        name = _without_channel(path) if channels > 1 else path.name
-        groups.setdefault((path.parent, name), []).append(path)
-    scans: list[Scan] = []
-    for (parent, _), images in groups.items():
-        folders = without_roles(parent.relative_to(source).parts)
-        name = _without_channel(images[0]) if channels > 1 else stem(images[0])
-        scans.append(Scan("_".join([*folders, name]), tuple(images), guessed=True))
-    return scans
+def _targets(config: PredictConfig, scan: Scan) -> list[Path]:
+    """All files that are written of a scan, but for those of DICOM."""
+    beside = [config.out / name / f"{scan.name}{end}" for name, end in BESIDE.items() if getattr(config, name)]
+    return [scan.target(config.out), *beside]
 
 
-def _series_in(source: Path, paths: Sequence[Path], left_out: LeftOut) -> list[Scan]:
-    """Scans in DICOM series."""
-    series = dicom_series(source, [path for path in paths if not suffix_of(path)], left_out)
-    return [Scan(each.name, (SliceFiles(each.files[0].parent, each.files),), each.problem) for each in series]
-
-
-def _without_labels(source: Path, paths: Sequence[Path], series: Sequence[Scan], left_out: LeftOut) -> list[Path]:
-    """Those image files that are not the labels of others beside them."""
-    placed = {path.as_posix(): Placed.below(source, path) for path in paths}
-    folders = [scan.images[0].folder for scan in series if isinstance(scan.images[0], SliceFiles)]
-    placed |= {folder.as_posix(): Placed.below(source, folder) for folder in folders if folder != source}
-    left_out.count("labels beside their scans", len(labels_beside(placed, (), left_out)))
-    return [each.path for each in placed.values() if each.path not in folders]
-
-
-def _scan_of(path: Path, channels: int) -> Scan:
-    """The scan that a single file is, or is one channel of."""
-    name = _without_channel(path) if channels > 1 else stem(path)
-    if name == stem(path):
-        return Scan(name, (path,))
-    siblings = sorted(other for other in path.parent.iterdir() if stem(other) and _without_channel(other) == name)
-    return Scan(name, tuple(other for other in siblings if stem(other) != name))
-
-
-def _without_channel(path: Path) -> str:
-    return re.sub(r"_\d{4}$", "", stem(path))
-
-
-def _of_data_set(source: Path, dataset: str) -> Found:
-    """What is named as in the data set the run was trained on, if that names its files by a pattern."""
-    spec = load_spec(dataset) if dataset in spec_names() else None
-    if spec is None or spec.layout != "files":
-        return Found()
-    return find_by_pattern(source, spec.images, spec.label, LeftOut())
-
-
-def _others(source: Path, skip: Path, known: set[Path], labels: set[Path], left_out: LeftOut) -> list[Path]:
-    """All other files below the source, in a fixed order: no labels, and no results."""
-    results = real_path(skip)
-    inside = results != real_path(source)
-    others: list[Path] = []
-    for path in walk(source, left_out):
-        if inside and results in real_path(path).parents:
-            left_out.count("files in the folder of the results")
-        elif path in labels or Placed.below(source, path).is_label:
-            left_out.count("labels")
-        elif path not in known:
-            others.append(path)
-    return others
-
-
-def _check_out(out: Path, scans: list[Scan]) -> None:
+def _check_out(config: PredictConfig, scans: list[Scan]) -> None:
     """Make the folder for the results, none of which may take the place of a scan."""
+    out = config.out
     sources = {real_path(path) for scan in scans for image in scan.images for path in files_of(image)}
-    for scan in scans:
-        if real_path(scan.target(out)) in sources:
-            raise UsageError(f"{scan.target(out)}: the result would overwrite this scan; choose another --out")
+    for target in (target for scan in scans for target in _targets(config, scan)):
+        if real_path(target) in sources:
+            raise UsageError(f"{target}: the result would overwrite this scan; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -246,34 +150,86 @@ def _check_out(out: Path, scans: list[Scan]) -> None:
     check_apart(out, [scan.target(out).name for scan in scans])
 
 
-def _segment(
-    network: nn.Module,
-    scan: Scan,
-    preparation: dict[str, Any],
-    config: PredictConfig,
-    device: torch.device,
-    precision: torch.dtype,
-    within: Callable[[float], None],
-) -> None:
+def _make_folders(config: PredictConfig) -> None:
+    """Make the folders beside the results, without what a killed process left in them."""
+    for folder in (config.out / name for name in BESIDE if getattr(config, name)):
+        try:
+            folder.mkdir(exist_ok=True)
+            clear_left(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
+
+
+def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
     """Segment one scan and write the result; `within` is called with the share that is done."""
     if scan.problem:
         raise DataError(scan.problem)
+    config, preparation = work.config, work.preparation
     volume = read_image(scan.images, channels=preparation["channels"])
     if scan.guessed and len(scan.images) == 1:
         refuse_label_map(scan.images[0], volume, config.source)
     geometry = volume.geometry
-    parts = prepare_parts(volume, preparation, config.batch_size)
+    image = volume.array[0].copy() if config.overview else None
+    parts = parts_of(work.groups, volume, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end
+    how: dict[str, Any] = {"batch_size": config.batch_size, "device": work.device, "precision": work.precision}
+    looked = None
     try:
-        classes = segment_parts(
-            network, parts, preparation, geometry.shape,
-            batch_size=config.batch_size, device=device, precision=precision, within=within,
-        )  # fmt: skip
+        if len(parts) == 1 and not (work.counts or config.probabilities):
+            (group,) = work.groups
+            classes = segment_parts(group.network, parts[0], group.preparation, geometry.shape, **how, within=within)
+        else:
+            looked = look(
+                slice_scores(work.groups, parts, geometry.shape[1:], **how),
+                geometry.shape, len(preparation["classes"]) + 1,
+                doubt=config.doubt, probabilities=config.probabilities, within=within,
+            )  # fmt: skip
+            classes = looked.classes
     except DataError as error:  # of what the network computes, or of how much memory the scan takes
         raise DataError(f"{scan.images[0]}: {error}") from error
+    if config.postprocess == "auto":
+        work.tidied[scan.name] = postprocess(classes, work.rules)
+    _write_beside(scan, work, geometry, classes, looked, image)
     write_label(scan.target(config.out), class_values(preparation)[classes], geometry)
     if isinstance(scan.images[0], SliceFiles):
         _write_dicom(scan.name, geometry.turn_back(classes), scan.images[0].files, preparation["classes"], config)
+
+
+def _write_beside(
+    scan: Scan,
+    work: _Work,
+    geometry: Geometry,
+    classes: UInt8[np.ndarray, "d h w"],
+    looked: Looked | None,
+    image: Float32[np.ndarray, "d h w"] | None,
+) -> None:
+    """Write what is asked for besides the segmentation, and keep the line of the table."""
+    config, names = work.config, work.preparation["classes"]
+    for what in ("probabilities", "doubt"):
+        values = getattr(looked, what, None)
+        if values is not None:
+            write_map(config.out / what / f"{scan.name}{BESIDE[what]}", values, geometry)
+    if image is not None:
+        _write_overview(scan.name, config.out, geometry, classes, names, image)
+    if looked is not None and work.counts:
+        work.entries[scan.name] = entry_of(scan.target(config.out).name, classes, geometry, names, looked.doubts)
+
+
+def _write_overview(
+    name: str,
+    out: Path,
+    geometry: Geometry,
+    classes: UInt8[np.ndarray, "d h w"],
+    names: Sequence[str],
+    image: Float32[np.ndarray, "d h w"],
+) -> None:
+    from jcl.inference.overview import draw_overview
+
+    counts = np.bincount(classes.reshape(-1), minlength=len(names) + 1)[1:].tolist()
+    voxel = np.prod(geometry.spacing) / 1000
+    sizes = [f"{count} pixels" if geometry.picture else f"{count * voxel:.1f} ml" for count in counts]
+    picture = draw_overview(image, classes, geometry.turned_spacing, names, sizes, name)
+    write_atomically(out / "overview" / f"{name}{BESIDE['overview']}", picture)
 
 
 def _write_dicom(

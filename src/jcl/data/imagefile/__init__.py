@@ -34,7 +34,7 @@ from jcl.data.imagefile.nifti import (
     unpack_nifti,
     without_place,
 )
-from jcl.data.imagefile.nifti_label import write_nifti_label
+from jcl.data.imagefile.nifti_label import write_nifti_label, write_nifti_map
 from jcl.data.imagefile.nifti_place import NiftiPlace, nifti_place
 from jcl.data.imagefile.nrrd import check_nrrd
 from jcl.errors import DataError
@@ -53,6 +53,7 @@ __all__ = [
     "voxel_file",
     "without_place",
     "write_nifti_label",
+    "write_nifti_map",
     "written",
 ]
 

@@ -1,4 +1,4 @@
-"""Labels as a NIfTI file with the header of the scan they belong to: both forms, their codes, units and time."""
+"""Labels and maps as a NIfTI file with the header of their scan: both forms, their codes, units and time."""
 
 import gzip
 import io
@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float32, Integer
 
-__all__ = ["NIFTI_KINDS", "write_nifti_label"]
+__all__ = ["NIFTI_KINDS", "write_nifti_label", "write_nifti_map"]
 
-NIFTI_KINDS = {"uint8": 2, "int32": 8, "uint16": 512, "uint32": 768}
-"""Types of label values, and their codes."""
+NIFTI_KINDS = {"uint8": 2, "int32": 8, "uint16": 512, "uint32": 768, "float32": 16}
+"""Types of label values and of maps, and their codes."""
+
+SPACE = 7
+"""Bits of the units that are those of lengths."""
 
 Order = Literal["<", ">"]
 
@@ -33,6 +36,17 @@ def write_nifti_label(path: Path, labels: Integer[np.ndarray, "z y x"], header: 
     Raises:
         OSError: the file cannot be written.
     """
+    _write_file(path, labels, header)
+
+
+def write_nifti_map(
+    path: Path, values: Float32[np.ndarray, "z y x"] | Float32[np.ndarray, "k z y x"], header: bytes
+) -> None:
+    """Write a value for each voxel, or several along a fourth axis; else as `write_nifti_label`."""
+    _write_file(path, values, header)
+
+
+def _write_file(path: Path, labels: np.ndarray, header: bytes) -> None:
     order: Order = "<" if header[:4] == struct.pack("<i", 348) else ">"
     with path.open("wb") as file:
         if path.name.lower().endswith(".gz"):
@@ -43,7 +57,7 @@ def write_nifti_label(path: Path, labels: Integer[np.ndarray, "z y x"], header: 
             _write(file, labels, header, order)
 
 
-def _write(file: io.BufferedIOBase, labels: Integer[np.ndarray, "z y x"], header: bytes, order: Order) -> None:
+def _write(file: io.BufferedIOBase, labels: np.ndarray, header: bytes, order: Order) -> None:
     file.write(_label_header(header, labels, order))
     flat = labels.reshape(-1)
     for at in range(0, len(flat), CHUNK):
@@ -51,10 +65,13 @@ def _write(file: io.BufferedIOBase, labels: Integer[np.ndarray, "z y x"], header
         file.write(part.astype(part.dtype.newbyteorder(order)).tobytes())
 
 
-def _label_header(header: bytes, labels: Integer[np.ndarray, "z y x"], order: Order) -> bytes:
+def _label_header(header: bytes, labels: np.ndarray, order: Order) -> bytes:
     new = bytearray(header[:348])
-    rank = min(struct.unpack_from(f"{order}h", header, 40)[0], 3)
-    struct.pack_into(f"{order}8h", new, 40, rank, *labels.shape[::-1], 1, 1, 1, 1)
+    rank = min(struct.unpack_from(f"{order}h", header, 40)[0], 3) if labels.ndim == 3 else 4
+    struct.pack_into(f"{order}8h", new, 40, rank, *labels.shape[::-1], *[1] * (7 - labels.ndim))
+    if rank == 4:
+        struct.pack_into(f"{order}f", new, 92, 1)
+        new[123] &= SPACE
     struct.pack_into(f"{order}3fh", new, 56, 0, 0, 0, 0)  # intent
     struct.pack_into(f"{order}2h", new, 70, NIFTI_KINDS[labels.dtype.name], 8 * labels.dtype.itemsize)
     struct.pack_into(f"{order}3f", new, 108, 352, 1, 0)  # where the voxels begin, slope and intercept

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from jcl.errors import JclError
 from jcl.report.figures.curves import cost_against_dice, label_efficiency, loss_curves
+from jcl.report.figures.doubt import dice_against_doubt, reliability
 from jcl.report.figures.heatmaps import HeatMaps, feature_heatmaps
 from jcl.report.figures.panels import Extremes, Panels, extreme_cases, segmentation_panels
 from jcl.report.figures.slices import viewer_data
@@ -32,7 +33,8 @@ class Drawn(Generic[Made]):
 class TableFigures:
     """Figures of one table.
 
-    Charts are SVG, `efficiency` has one for each metric; `viewer` is as `jcl.report.figures.slices.viewer_data` has it.
+    Charts are SVG, `efficiency` has one for each metric; `doubt` and `reliability` have none where an earlier version
+    scored. `viewer` is as `jcl.report.figures.slices.viewer_data` has it.
     """
 
     efficiency: Mapping[str, Drawn[str]]
@@ -40,6 +42,8 @@ class TableFigures:
     panels: Drawn[Panels]
     extremes: Drawn[Extremes]
     viewer: Drawn[dict[str, Any]]
+    doubt: Drawn[str] = Drawn(None)
+    reliability: Drawn[str] = Drawn(None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,18 @@ def draw_table(benchmark: Benchmark, grid: Grid, summaries: Mapping[str, Summary
         panels=_draw(f"{where}: segmentations", lambda: segmentation_panels(benchmark, grid)),
         extremes=_draw(f"{where}: worst and best cases", lambda: extreme_cases(benchmark, grid)),
         viewer=_draw(f"{where}: slices", lambda: viewer_data(benchmark, grid)),
+        **_doubt_figures(grid),
     )
+
+
+def _doubt_figures(grid: Grid) -> dict[str, Drawn[str]]:
+    """None where no cell has a record of its doubt: that is no fault of anybody's, and nothing is said."""
+    if not any(cell.calibration for cells in grid.cells.values() for cell in cells):
+        return {}
+    return {
+        "doubt": _draw(f"{grid.title}: doubt", lambda: dice_against_doubt(grid)),
+        "reliability": _draw(f"{grid.title}: reliability", lambda: reliability(grid)),
+    }
 
 
 def draw_pretrainings(benchmark: Benchmark) -> PretrainingFigures:

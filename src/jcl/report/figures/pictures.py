@@ -7,11 +7,9 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from jcl.errors import DataError
+from jcl.inference.overview import COLOURS
 
-__all__ = ["draw_segmentations"]
-
-COLOURS = ("#e6194b", "#4363d8", "#f58231", "#42d4f4", "#3cb44b", "#f032e6", "#ffe119", "#911eb4", "#bfef45", "#fabed4")
-"""One a class, distinguished by people with the usual colour blindnesses too; they begin anew after the tenth."""
+__all__ = ["COLOURS", "draw_segmentations"]
 
 
 def draw_segmentations(

@@ -26,8 +26,8 @@ class Cell:
     """One fold and seed of a table's cell.
 
     `cases` is as `evaluate` writes it: one entry a test case, `{"case", "patient", "classes": {name: scores}}`;
-    empty where there are no scores. `folder` is the task's, see `jcl.benchmark.folder`; `start` the id of the
-    pre-training's task.
+    empty where there are no scores. `calibration` too; empty where an earlier version scored. `folder` is the task's,
+    see `jcl.benchmark.folder`; `start` the id of the pre-training's task.
     """
 
     fold: int
@@ -40,6 +40,7 @@ class Cell:
     seconds: float | None = None
     start: str | None = None
     cases: tuple[Mapping[str, Any], ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trust_code: bool = False
 
 
@@ -220,11 +221,12 @@ def _grid(table: Mapping[str, Any], plan: Mapping[str, Any], states: _States) ->
 
 def _cell(cell: Mapping[str, Any], states: _States) -> Cell:
     state = states.of(cell["task"])
-    cases: tuple[Any, ...] = ()
+    results: dict[str, Any] = {"cases": ()}
     if state["status"] in ("done", "other code"):
-        cases = tuple(read_json(state["folder"] / RESULTS)["cases"])
+        results = read_json(state["folder"] / RESULTS)
     start = states.tasks[cell["task"]]["needs"]
-    return Cell(fold=cell["fold"], seed=cell["seed"], task=cell["task"], start=start, cases=cases, **state)
+    scored = {"cases": tuple(results["cases"]), "calibration": results.get("calibration", {})}
+    return Cell(fold=cell["fold"], seed=cell["seed"], task=cell["task"], start=start, **scored, **state)
 
 
 def _pretraining(task: Mapping[str, Any], plan: Mapping[str, Any], states: _States) -> Pretraining:

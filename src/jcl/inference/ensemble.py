@@ -1,0 +1,230 @@
+"""Several runs as one: which may be averaged, and the mean of their scores on a scan's own grid."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from jcl.data.resampling import fit_of, prepare_parts
+from jcl.data.volumes import Volume
+from jcl.errors import DataError, UsageError
+from jcl.inference.predictor import class_scores, pad_centred, ready_to_segment, resize_scores
+from jcl.inference.turned import LEAST, Turned, views_of
+
+__all__ = [
+    "Group",
+    "Mean",
+    "Member",
+    "check_agree",
+    "check_prepared_alike",
+    "load_members",
+    "make_groups",
+    "parts_of",
+    "slice_scores",
+]
+
+Load = Callable[[Path], tuple[nn.Module, dict[str, Any]]]
+"""What reads the network of a run and what is recorded with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A run whose scores are averaged with those of others: its folder, its network, and what is recorded of it."""
+
+    run: Path
+    network: nn.Module
+    info: dict[str, Any]
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """How its slices are prepared."""
+        return self.info["recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs whose slices are prepared alike, as one network.
+
+    `share` is that of its runs among all.
+    """
+
+    network: nn.Module
+    preparation: Mapping[str, Any]
+    share: float
+
+
+class Mean(nn.Module):
+    """Networks of the same classes; the logits are the logarithms of the mean scores.
+
+    Args:
+        networks: each images (b, c, h, w) to logits (b, k, h, w).
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Logarithms of the mean scores."""
+        scores = [network(images).float().softmax(1) for network in self.networks]
+        return (torch.stack(scores).sum(0) / len(scores)).clamp_min(LEAST).log()
+
+
+def load_members(runs: Sequence[Path], load: Load) -> list[Member]:
+    """The runs, which have to agree.
+
+    Raises:
+        UsageError: none is given, or one twice.
+        DataError: one cannot be read, or two do not agree.
+    """
+    if not runs:
+        raise UsageError("run: at least one run folder is needed")
+    for one, other in combinations(runs, 2):
+        if one.resolve() == other.resolve():
+            raise UsageError(f"{other}: given twice; a run counts once in the mean")
+    members = [Member(run=run, network=network, info=info) for run in runs for network, info in (load(run),)]
+    check_agree(members)
+    return members
+
+
+def check_agree(members: Sequence[Member]) -> None:
+    """See that all runs have the same classes, label values and channels.
+
+    Raises:
+        DataError: two have not; the message names them.
+    """
+    first = members[0]
+    for other in members[1:]:
+        for what, of in _COMPARED.items():
+            ours, theirs = of(first.preparation), of(other.preparation)
+            if ours != theirs:
+                raise DataError(
+                    f"{first.run} and {other.run} have not the same {what} ({ours} and {theirs}); "
+                    "give runs that segment the same"
+                )
+
+
+def check_prepared_alike(members: Sequence[Member]) -> None:
+    """See that all runs take the same slices of a scan.
+
+    Raises:
+        DataError: two do not; the message names them.
+    """
+    for other in members[1:]:
+        if _slices(other.preparation) != _slices(members[0].preparation):
+            raise DataError(
+                f"{members[0].run} and {other.run} prepare their slices differently, so that they have no store in "
+                "common; `jcl predict` averages them on the grid of each scan"
+            )
+
+
+def _classes(preparation: Mapping[str, Any]) -> list[str]:
+    return list(preparation["classes"])
+
+
+def _values(preparation: Mapping[str, Any]) -> list[int]:
+    return list(preparation["class_values"])
+
+
+def _channels(preparation: Mapping[str, Any]) -> int:
+    return int(preparation["channels"])
+
+
+_COMPARED: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "classes": _classes,
+    "label values": _values,
+    "number of channels": _channels,
+}
+
+
+def make_groups(
+    members: Sequence[Member], device: torch.device, precision: torch.dtype, *, tta: bool = False, mirror: bool = False
+) -> list[Group]:
+    """The runs, ready to segment, together as far as their slices are prepared alike.
+
+    A single run without other views is its network itself.
+
+    Args:
+        members: runs that agree; their networks are changed.
+        device: where they compute.
+        precision: see `jcl.inference.predictor.ready_to_segment`.
+        tta, mirror: see `jcl.inference.turned.views_of`.
+    """
+    views = views_of(tta=tta, mirror=mirror)
+    alike: list[list[Member]] = []
+    for member in members:
+        ready_to_segment(member.network, device, precision)
+        same = (some for some in alike if _slices(some[0].preparation) == _slices(member.preparation))
+        if (found := next(same, None)) is None:
+            alike.append([member])
+        else:
+            found.append(member)
+    groups: list[Group] = []
+    for some in alike:
+        network = some[0].network if len(some) == 1 else Mean(each.network for each in some)
+        network = Turned(network, views) if len(views) > 1 else network
+        share = len(some) / len(members)
+        groups.append(Group(network=network.eval(), preparation=some[0].preparation, share=share))
+    return groups
+
+
+def _slices(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
+    """All that decides which slices a network sees of a scan."""
+    settings = (preparation["spacing"], fit_of(preparation), preparation["normalisation"])
+    return (*settings, *preparation["clip"], *preparation["padded"])
+
+
+def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Iterator[Float32[np.ndarray, "c s H W"]]]:
+    """For each group the slices of a volume as its networks take them, some at a time.
+
+    The volume's own array is overwritten; a second preparation needs a copy of it.
+    """
+    copies = [replace(volume, array=volume.array.copy()) for _ in groups[1:]]
+    pairs = zip(groups, [*copies, volume], strict=True)
+    return [prepare_parts(each, group.preparation, slices) for group, each in pairs]
+
+
+def slice_scores(
+    groups: Sequence[Group],
+    parts: Sequence[Iterator[Float32[np.ndarray, "c s H W"]]],
+    shape: tuple[int, int],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[Float[Tensor, "k h w"]]:
+    """Mean score of each class for one slice after the other, on the volume's own grid.
+
+    Args:
+        groups: whose scores are averaged.
+        parts: see `parts_of`.
+        shape: rows and columns of the volume's own slices (turned).
+        batch_size: slices at a time.
+        device: where the networks are.
+        precision: bfloat16 or float32.
+
+    Raises:
+        NotFiniteError: what a network computes is not finite.
+    """
+
+    def of_group(group: Group, part: Float32[np.ndarray, "c s H W"]) -> Iterator[Float[Tensor, "k h w"]]:
+        framed, content = pad_centred(part, (group.preparation["padded"][0], group.preparation["padded"][1]))
+        images = framed.swapaxes(0, 1)
+        batches = class_scores(group.network, images, batch_size=batch_size, device=device, precision=precision)
+        for scores in batches:
+            for own in scores[:, :, *content].split(1):
+                yield resize_scores(own, shape)[0]
+
+    for some in zip(*parts, strict=True):
+        found = [of_group(group, part) for group, part in zip(groups, some, strict=True)]
+        if len(found) == 1:
+            yield from found[0]
+            continue
+        for each in zip(*found, strict=True):
+            yield torch.stack([group.share * one for group, one in zip(groups, each, strict=True)]).sum(0)
