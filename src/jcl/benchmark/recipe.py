@@ -41,7 +41,7 @@ NONE = "none"
 GIVEN = frozenset(
     (
         *("out", "source", "store", "stores", "init", "resume", "patients", "fold", "folds", "split", "seed"),
-        *("method", "method_settings", "strict", "allow_seen", "trust_code"),
+        *("method", "method_settings", "strict", "allow_seen", "trust_code", "unlabelled"),
     )
 )
 """Settings of a stage that the benchmark itself gives."""
