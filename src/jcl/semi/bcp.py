@@ -18,7 +18,7 @@ __all__ = ["BCP"]
 class BCP(Technique):
     """A labelled slice x (labels y) and an unlabelled one u (the teacher's guess p) change places in a box B.
 
-    With L(z, y | B) the recipe's loss of the student at z over the pixels of B, and C all other pixels (section 3.2),
+    With L(z, y | B) the recipe's loss of the student at z over the pixels of B, and C all other pixels,
 
         in = x within B, u outside;  out = u within B, x outside
         L = 1/2 [ L(in, y | B) + L(out, y | C) + weight (L(in, p | C) + L(out, p | B)) ]
