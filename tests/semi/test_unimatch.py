@@ -1,5 +1,7 @@
 """UniMatch against loops over slices and pixels, and the streams that it draws."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Generator, nn
@@ -29,7 +31,7 @@ def test_the_loss_is_that_of_loops():
     surest = [[[max(pixel) for pixel in row] for row in each] for each in chances]
     guesses = [[[pixel.index(max(pixel)) for pixel in row] for row in each] for each in chances]
     ordered = sorted(value for each in surest for row in each for value in row)
-    gaps = [(after - before, before) for before, after in zip(ordered[100:600], ordered[101:601], strict=True)]
+    gaps = [(after - before, before) for before, after in itertools.pairwise(ordered[100:600])]
     technique.threshold = max(gaps)[1] + max(gaps)[0] / 2  # no probability is so near that rounding decides
     share = sum(value >= technique.threshold for value in ordered) / len(ordered)
     assert 0 < share < 1

@@ -83,6 +83,7 @@ def test_labels_of_patients_without_are_never_read(unbroken, store_path, tmp_pat
     assert (run / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", semi.available())
 @pytest.mark.parametrize("recipe", ["paper", "strong"])
 def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, monkeypatch, name, recipe):
@@ -128,9 +129,11 @@ def test_where_nobody_else_is_the_labelled_slices_serve(store_path, tmp_path, ca
 
 
 def test_stores_that_do_not_fit(store_path, elsewhere, tmp_path):
-    other = write_volumes(tmp_path / "scans", patients=2, labelled=0, size=24)
+    other = write_volumes(tmp_path / "scans", patients=2, labelled=0, size=64)
     prepare(PrepareConfig(source=other, out=tmp_path / "small", workers=1))
-    with pytest.raises(DataError, match=r"slices have 1 channels of 24 x 24 pixels, those of .* 1 channels of 32 x 32"):
+    with pytest.raises(
+        DataError, match=r"slices have 1 channel of 64 x 64 pixels, those of .* 1 channel of 32 x 32 pixels"
+    ):
         finetune(config(store_path, tmp_path / "run", unlabelled=(tmp_path / "small",)))
     for path in (other / "images").iterdir():
         sitk.WriteImage(sitk.Compose(*[sitk.ReadImage(str(path))] * 3), str(path))

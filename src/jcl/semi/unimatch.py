@@ -87,7 +87,7 @@ class UniMatch(Technique):
 
     def forward(self, views: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         """The loss of the labels, alone or with that of the three disturbed streams."""
-        images, labels, weak = views["images"], views["labels"], views["weak"]
+        images, labels = views["images"], views["labels"]
         weight = rising_weight(progress.share, warmup=self.warmup, rampup=self.rampup)
         if not weight:
             supervised = self.loss_of(logits_of(self.backbone, images), labels)

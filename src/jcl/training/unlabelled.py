@@ -48,7 +48,7 @@ def unlabelled_record(stores: Sequence[Store], patients: Sequence[set[str]]) -> 
 def _of(other: Store, store: Store, held_back: set[str], images: dict[str, frozenset[str]]) -> set[str]:
     """The patients of one of the stores who may be taken."""
     if (other.channels, other.size) != (store.channels, store.size):
-        theirs, own = (f"{each.channels} channels of {each.size[0]} x {each.size[1]} pixels" for each in (other, store))
+        theirs, own = map(_shape, (other, store))
         raise DataError(f"{other.path}: its slices have {theirs}, those of {store.path} {own}; prepare it likewise")
     patients = {record.patient for record in other.cases} - held_back
     same = same_images({p: found for p, found in images_of(other.cases).items() if p in patients}, images)
@@ -57,3 +57,9 @@ def _of(other: Store, store: Store, held_back: set[str], images: dict[str, froze
     if not patients - same:
         raise DataError(f"{other.path}: has no patient beside those who are held back; leave it out of --unlabelled")
     return patients - same
+
+
+def _shape(store: Store) -> str:
+    """Of its slices, for people."""
+    channels = "1 channel" if store.channels == 1 else f"{store.channels} channels"
+    return f"{channels} of {store.size[0]} x {store.size[1]} pixels"
