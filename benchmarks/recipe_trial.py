@@ -15,7 +15,7 @@ import os
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
     for case in store.cases:
         patients[case.patient] = patients.get(case.patient, False) or case.labelled
     store.close()
-    candidates = {patient: patients[patient] for patient in draw_split(patients, fold=0).train}
+    fold = draw_split(patients, fold=0)
+    candidates = {patient: patients[patient] for patient in fold.train}
     having = sorted(patient for patient, has_labels in candidates.items() if has_labels)
     chosen = random.Random(0).sample(having, len(having))
     count = min(SCORED, len(chosen) // 2)
@@ -71,7 +72,8 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
     write_split(out / "pretrain.json", Split(tuple(sorted(set(candidates) - set(scored))), test=scored))
     for seed in range(5):
         few = [pool[(seed * labelled + number) % len(pool)] for number in range(labelled)]
-        write_split(out / f"split-{seed}.json", Split(tuple(few), test=scored))
+        # the test patients of the fold as validation: nobody validates here, but so they are held back
+        write_split(out / f"split-{seed}.json", Split(tuple(few), validation=fold.test, test=scored))
     if pretrain_steps:
         pretrain(
             PretrainConfig(
@@ -81,15 +83,15 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
         )  # fmt: skip
 
 
-def score(out: Path, init: str, name: str, seed: int, steps: int) -> float:
-    """Mean Dice in percent of one fine-tuning."""
+def score(out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any]) -> float:
+    """Mean Dice in percent of one fine-tuning; the name is that of its settings."""
     run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
     results = run.with_suffix(".json")
     if not results.exists():
         start = {"init": str(out / "jcl")} if init == "jcl" else {"init": "none", "width": 16}
         split = out / f"split-{seed}.json"
         shared = {"store": out / "store", "split": split, "steps": steps, "seed": seed, "resume": True}
-        finetune(FinetuneConfig(**shared, **start, **RECIPES[name], out=run))
+        finetune(FinetuneConfig(**shared, **start, **settings, out=run))
         evaluate(EvaluateConfig(run=run, out=results))
     return 100 * json.loads(results.read_text())["mean"]["dice"]
 
@@ -136,7 +138,7 @@ def main() -> None:
                 for init in given.inits:
                     for name in given.sets:
                         with contextlib.redirect_stderr(io.StringIO()):
-                            dice = score(given.out / name, init, recipe, seed, given.steps)
+                            dice = score(given.out / name, init, recipe, seed, given.steps, RECIPES[recipe])
                         rows.setdefault((init, recipe), {}).setdefault(name, []).append(dice)
                         print(f"{init} {recipe} {name} seed {seed}: {dice:.1f}", flush=True)
                         (given.out / "recipe_trial.md").write_text(table(rows, given.sets))

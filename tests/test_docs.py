@@ -4,6 +4,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -70,9 +71,9 @@ def flags(command: str) -> set[str]:
     return {flag for action in parser._actions for flag in action.option_strings}
 
 
-def settings_of_methods() -> set[str]:
-    builders = map(jcl.methods.load, jcl.methods.available())
-    return {setting.name for build in builders for setting in jcl.methods.settings(build)}
+def settings_of(package: Any) -> set[str]:
+    builders = map(package.load, package.available())
+    return {setting.name for build in builders for setting in package.settings(build)}
 
 
 LONG_BLOCKS = ("docs/export.md", "docs/backbones.md")
@@ -158,7 +159,7 @@ def test_commands_and_flags_in_the_prose_exist(document: str):
     known = set().union(*map(flags, cli.COMMANDS), of_benchmarks, OTHERS)
     for code in inline_code(document):
         words = re.split(r"\s+", code)
-        given = {word.split("=")[0] for word in words if word.startswith("--") and not word.startswith("--method.")}
+        given = {word.split("=")[0] for word in words if word.startswith("--") and "." not in word.split("=")[0]}
         if words[0] == "jcl" and len(words) > 1 and not words[1].startswith("-"):
             assert words[1] in {*cli.COMMANDS, *cli.CATALOGUES} or words[1].isupper(), code
             assert given <= (flags(words[1]) if words[1] in cli.COMMANDS else {"--help"}), code
@@ -168,14 +169,15 @@ def test_commands_and_flags_in_the_prose_exist(document: str):
             assert_extras_exist(code)
 
 
-def test_settings_of_methods_exist():
-    known = settings_of_methods()
+@pytest.mark.parametrize(("prefix", "package"), [("method", jcl.methods), ("semi", jcl.semi)])
+def test_settings_of_methods_and_techniques_exist(prefix: str, package: Any):
+    known = settings_of(package)
     for document in DOCUMENTS:
         if document == "docs/errors.md":  # what is mistaken there is tried by test_mistakes.py
             continue
         text = (ROOT / document).read_text(encoding="utf-8")
-        for name in re.findall(r"--method\.([a-z_-]+)", text):
-            assert name.replace("-", "_") in known, f"{document}: --method.{name}"
+        for name in re.findall(rf"--{prefix}\.([a-z_-]+)", text):
+            assert name.replace("-", "_") in known, f"{document}: --{prefix}.{name}"
 
 
 @pytest.mark.parametrize("document", CURRENT)

@@ -11,7 +11,7 @@ import jcl
 
 PUBLIC = """
     losses.position_mask losses.info_nce losses.dense_info_nce losses.equivariance
-    methods.available methods.load backbones.available backbones.load backbones.adapt
+    methods.available methods.load semi.available semi.load backbones.available backbones.load backbones.adapt
     stages.prepare.prepare stages.verify.verify stages.pretrain.pretrain stages.finetune.finetune
     stages.evaluate.evaluate stages.predict.predict stages.export.export
     config.PrepareConfig config.VerifyConfig config.PretrainConfig config.FinetuneConfig config.EvaluateConfig

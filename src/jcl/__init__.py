@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jcl import losses as losses
     from jcl import methods as methods
     from jcl import metrics as metrics
+    from jcl import semi as semi
     from jcl import ssl as ssl
     from jcl import stages as stages
     from jcl.inference.segmenter import load as load

@@ -185,6 +185,18 @@ class FinetuneConfig(TrainingConfig):
         "decay of the average of the weights, which is kept; 0 keeps the last (else the recipe's: 0, strong 0.99)", None
     )
     label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
+    semi: str | None = option(
+        "technique that learns of slices without labels too (`jcl methods` lists them with their settings)", None
+    )
+    semi_settings: dict[str, Any] = option("a setting of the technique, as --semi.warmup 0.2", {}, prefix="semi")
+    unlabelled: tuple[Path, ...] = option(
+        "stores that the technique takes slices without labels from (else STORE, less whom it tests)",
+        (),
+        metavar="STORE",
+    )
+    unlabelled_batch_size: int | None = option(
+        "slices without labels in a batch of the technique (else as --batch-size)", None
+    )
     seed: int = option("seed of new weights, batches and augmentation", 0)
 
 

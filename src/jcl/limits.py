@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jcl.errors import UsageError
 
-__all__ = ["METHODS", "STAGES", "Limit", "check_number", "check_numbers"]
+__all__ = ["METHODS", "SEMI", "STAGES", "Limit", "check_number", "check_numbers"]
 
 
 class Limit(NamedTuple):
@@ -34,7 +34,7 @@ VIEWS: Mapping[str, Limit] = {"rotation": NUMBER, "scale": Limit(0, 0.99), "tran
 STAGES: Mapping[str, Limit] = {
     **VIEWS,
     **dict.fromkeys(("batch_size", "width", "epochs", "steps", "patients", "threads", "channels", "size"), COUNT),
-    **dict.fromkeys(("accumulate", "folds"), COUNT),
+    **dict.fromkeys(("accumulate", "folds", "unlabelled_batch_size"), COUNT),
     **dict.fromkeys(("weight_decay", "checkpoint_minutes", "workers", "retries", "fold"), NUMBER),
     **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes", "task_timeout"), POSITIVE),
     **dict.fromkeys(("warmup", "label_noise"), SHARE),
@@ -58,6 +58,14 @@ METHODS: Mapping[str, Limit] = {
     **dict.fromkeys(("discriminative_weight", "restorative_weight", "adversarial_weight"), NUMBER),
 }
 """Of the settings of the methods that come with `jcl`; some ask for more themselves."""
+
+SEMI: Mapping[str, Limit] = {
+    **dict.fromkeys(("warmup", "rampup", "momentum", "threshold"), SHARE),
+    **dict.fromkeys(("weight", "strength"), NUMBER),
+    "box": Limit(0, 1, above=True),
+    "dropout": Limit(0, 0.99),
+}
+"""Of the settings of the semi-supervised techniques (`jcl.semi`)."""
 
 
 def check_number(name: str, value: Any, limits: Mapping[str, Limit]) -> None:

@@ -122,3 +122,10 @@ def test_too_many_blocks(name):
     net = make(name)
     with pytest.raises(ValueError, match=f"0 to {net.blocks}"):
         net.decode(net.encode(torch.rand(2, 1, 32, 32)), blocks=net.blocks + 1)
+
+
+def test_logits_of_features_are_those_of_the_image(name):
+    net = make(name).eval()
+    x = torch.rand(2, 1, 40, 72)
+    assert torch.equal(net.logits(net.encode(x), x), net(x))
+    assert net(x).shape == (2, 3, 40, 72)

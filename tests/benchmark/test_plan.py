@@ -138,3 +138,23 @@ def test_a_folders_name_is_readable_and_safe(tmp_path: Path):
     names = [task.id for task in plan.tasks if "mo" in task.id]
     assert names
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._") for name in names)
+
+
+def test_techniques_are_settings_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They make other tasks of the fine-tunings alone; without one nothing of a task is new."""
+    row = '[methods.JCL]\nmethod = "jcl"\n\n[methods.Semi]\nmethod = "jcl"\n'
+    row += 'finetune = { semi = "bcp", semi_settings = { weight = 0.25 } }'
+    change = ('[methods.JCL]\nmethod = "jcl"', row), ('"JCL", "MoCo"', '"JCL", "Semi"')
+    before, after = plan_of(tmp_path), plan_of(tmp_path, *change)
+    tasks = by_label(after.tasks)
+    assert "ball-semi" not in tasks  # its pre-training is that of JCL
+    semi, jcl = tasks["ball-semi-m1-f0-s0"], tasks["ball-jcl-m1-f0-s0"]
+    assert (semi.settings["semi"], semi.settings["semi_settings"]) == ("bcp", {"weight": 0.25})
+    assert semi.needs == jcl.needs
+    assert jcl.key == by_label(before.tasks)["ball-jcl-m1-f0-s0"].key != semi.key
+    effective = [name for name in jcl.settings if not planning._changes_nothing("finetune", name, jcl.settings[name])]
+    assert not {"semi", "semi_settings", "unlabelled", "unlabelled_batch_size"} & {*effective}
+    true = planning.code_digest
+    monkeypatch.setattr(planning, "code_digest", lambda m: true(m) + "!" * ("jcl.semi.bcp" in m))
+    changed = {a.label for a, b in zip(after.tasks, plan_of(tmp_path, *change).tasks, strict=True) if a.id != b.id}
+    assert changed == {task.label for task in after.tasks if "semi" in task.label}

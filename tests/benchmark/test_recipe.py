@@ -125,6 +125,22 @@ WRONG = {
         'method = "none"\nmethod_settings = { views = "split" }',
         "methods.Random: method none trains nothing, so it has no method_settings",
     ),
+    "technique": (
+        "learning_rate = 1",
+        'learning_rate = 1\n[methods.JCL.finetune]\nsemi = "unmatch"',
+        "methods.JCL: no semi-supervised technique 'unmatch'; there are: bcp, cps, mean_teacher, unimatch",
+    ),
+    "technique setting": (
+        "learning_rate = 1",
+        'learning_rate = 1\n[methods.JCL.finetune]\nsemi = "bcp"\nsemi_settings = { wait = 1.0 }',
+        "methods.JCL: technique bcp has no setting 'wait'; it has: weight, box",
+    ),
+    "settings of no technique": (
+        "learning_rate = 1",
+        "learning_rate = 1\n[methods.JCL.finetune]\nsemi_settings = { wait = 1.0 }",
+        "methods.JCL: semi_settings without semi",
+    ),
+    "unlabelled stores": ("steps = 20", 'unlabelled = ["a"]', "finetune: unknown key 'unlabelled'"),
     "settings type": ("{ temperature = 0.2 }", "3", "methods.JCL: method_settings: 3 is not a table"),
     "backbone": ('"attention_unet"', '"atunet"', "methods.JCL: no backbone 'atunet'; there are: attention_unet"),
     "width": ("width = 8", "width = 0.5", "methods.JCL: width: 0.5 is not an int"),

@@ -219,11 +219,15 @@ def test_a_closed_pipe_is_no_fault():
 
 def test_methods_are_listed_with_what_their_settings_mean(capsys: pytest.CaptureFixture):
     assert cli.main(["methods"]) == 0
-    assert "\njcl " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "\njcl " in said
+    assert "\nmean_teacher " in said
     assert cli.main(["methods", "jcl"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--method.temperature 0.1" in text
     assert "--method.dominant-pixel-projector true" in text
+    assert cli.main(["methods", "unimatch"]) == 0
+    assert "--semi.threshold 0.95 probability from which a guess counts" in " ".join(capsys.readouterr().out.split())
     assert cli.main(["backbones"]) == 0
     assert "\nunet " in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""What fine-tuning does to a batch of labelled slices: geometry for image and label alike, then the image alone."""
+"""What fine-tuning does to a batch of slices: geometry for image and label alike, then the image alone."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,9 @@ from torch import Generator, Tensor
 
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.augment.sharpness import blur, coarsen
-from jcl.augment.spatial import AffineRanges, random_affine, random_elastic, warp_with_labels
+from jcl.augment.spatial import AffineRanges, random_affine, random_elastic, random_view, warp_with_labels
 
-__all__ = ["LabelledRanges", "augment"]
+__all__ = ["LabelledRanges", "augment", "change_intensity", "place"]
 
 BLUR = 1.2
 """Pixels of the strongest blur at an `intensity` of 1."""
@@ -38,10 +38,24 @@ def augment(
     if ranges.elastic:
         shifts = random_elastic(count, shape, ranges.elastic, generator=generator, device=device)
     images, labels = warp_with_labels(images, labels, matrices, shifts=shifts)
-    if strength := ranges.intensity:
-        images = blur(images, BLUR * strength, generator=generator)
-        images = coarsen(images, COARSE, generator=generator)
-        usual = IntensityRanges()
-        scaled = {name: value * strength for name, value in vars(usual).items()}
-        images = jitter(images, IntensityRanges(**scaled), generator=generator)
-    return images, labels
+    return change_intensity(images, ranges.intensity, generator=generator), labels
+
+
+def place(
+    images: Float[Tensor, "b c h w"], ranges: LabelledRanges, *, generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Each slice under changes in space of its own, from the ranges of `augment`; for slices without labels."""
+    return random_view(images, ranges.affine, generator=generator, elastic=ranges.elastic)
+
+
+def change_intensity(
+    images: Float[Tensor, "b c h w"], strength: float, *, generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Each slice with another sharpness, contrast, brightness, gamma and noise; at a strength of 0 as it is."""
+    if not strength:
+        return images
+    images = blur(images, BLUR * strength, generator=generator)
+    images = coarsen(images, COARSE, generator=generator)
+    usual = IntensityRanges()
+    scaled = {name: value * strength for name, value in vars(usual).items()}
+    return jitter(images, IntensityRanges(**scaled), generator=generator)

@@ -52,10 +52,10 @@ class Adapted(Backbone):
         decoder = (name for _, names in self.layout.decoder[:blocks] for name in names)
         return tuple(f"module.{name}" for name in (*self.layout.encoder, *decoder))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logits at the size of the input."""
+    def logits(self, features: list[Tensor], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """By the head that the layout names."""
         head = self.module.get_submodule(self.layout.head)
-        return crop_like(head(self.decode(self.encode(x))), x)
+        return crop_like(head(self.decode(features)), like)
 
     def _decode_block(self, index: int, x: Tensor, skip: Tensor | None) -> Tensor:
         assert skip is not None

@@ -74,9 +74,13 @@ class Backbone(nn.Module, metaclass=ABCMeta):
         """
         return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
 
+    def logits(self, features: list[Tensor], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """What `forward` makes of the features that `encode(like)` returns, changed or not."""
+        return crop_like(self.get_submodule("head")(self.decode(features)), like)
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Logits at the size of the input."""
-        return crop_like(self.get_submodule("head")(self.decode(self.encode(x))), x)
+        return self.logits(self.encode(x), x)
 
     def _count(self, blocks: int | None) -> int:
         """Number of decoder blocks to run (see `decode`)."""

@@ -102,10 +102,10 @@ class PlainConvUNet(Backbone):
         halves = (f"decoder.{half}.{index}" for index in range(blocks) for half in ("transpconvs", "stages"))
         return ("encoder", *halves)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logits at the size of the input."""
+    def logits(self, features: list[Tensor], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """As in `Backbone`, by the head of the last block."""
         head = self.decoder.seg_layers[str(self.blocks - 1)]
-        return crop_like(head(self.decode(self.encode(x))), x)
+        return crop_like(head(self.decode(features)), like)
 
     def _decode_block(self, index: int, x: Tensor, skip: Tensor | None) -> Tensor:
         assert skip is not None

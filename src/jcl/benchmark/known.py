@@ -9,7 +9,15 @@ from jcl.data.splits import official_splits
 from jcl.errors import UsageError
 from jcl.schema import did_you_mean
 
-__all__ = ["check_backbone", "check_dataset", "check_method", "check_paper", "check_paper_row", "check_split"]
+__all__ = [
+    "check_backbone",
+    "check_dataset",
+    "check_method",
+    "check_paper",
+    "check_paper_row",
+    "check_semi",
+    "check_split",
+]
 
 
 def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: str) -> None:
@@ -29,6 +37,21 @@ def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: st
     if unknown := set(settings) - set(taken):
         near = did_you_mean(min(unknown), taken)
         raise UsageError(f"{where}: {name} has no setting {min(unknown)!r}; it has: {', '.join(taken)}{near}")
+
+
+def check_semi(where: str, finetune: Mapping[str, Any]) -> None:
+    """Check the name of a semi-supervised technique, and its settings."""
+    from jcl import semi  # see above
+
+    given = finetune.get("semi_settings", {})
+    if finetune.get("semi") is None:
+        if given:
+            raise UsageError(f"{where}: semi_settings without semi, the technique that they are of")
+        return
+    try:
+        semi.check(finetune["semi"], given)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def check_backbone(where: str, name: str | None) -> None:

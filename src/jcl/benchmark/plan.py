@@ -34,6 +34,10 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
         "label_noise": 0.0,
         "recipe": "paper",
         **{name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average")},
+        "semi": None,
+        "semi_settings": {},
+        "unlabelled": [],
+        "unlabelled_batch_size": None,
     },
 }
 """Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
@@ -204,7 +208,10 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         _label(table.finetune_on, method.name, spot),
         settings,
         data=[stores[table.finetune_on].digest],
-        modules=("jcl.stages.finetune", "jcl.stages.evaluate", _module("backbones", backbone)),
+        modules=(
+            *("jcl.stages.finetune", "jcl.stages.evaluate", _module("backbones", backbone)),
+            *([_module("semi", settings["semi"])] if settings["semi"] else []),
+        ),
         start=start,
     )
 

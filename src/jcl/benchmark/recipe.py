@@ -9,7 +9,7 @@ unlabelled            `all`: pre-training sees the images of all patients, as th
 unit                  `case` or `slice`: what is scored
 [stores.NAME]         settings of `jcl prepare`, `source` being a folder below --data; or `store`, one that is ready
 [pretrain]            settings of every `jcl pretrain`
-[finetune]            settings of every `jcl finetune`
+[finetune]            settings of every `jcl finetune`; `semi` and a table `semi_settings` are among them
 [methods.ROW]         `method` (`none` for random weights), `method_settings`, `backbone`, `width`, `paper` (its row in
                       the paper's tables; or `row` and `column`, where the paper's columns are rows here), and
                       [methods.ROW.pretrain] and [methods.ROW.finetune] for what differs
@@ -41,7 +41,7 @@ NONE = "none"
 GIVEN = frozenset(
     (
         *("out", "source", "store", "stores", "init", "resume", "patients", "fold", "folds", "split", "seed"),
-        *("method", "method_settings", "strict", "allow_seen", "trust_code"),
+        *("method", "method_settings", "strict", "allow_seen", "trust_code", "unlabelled"),
     )
 )
 """Settings of a stage that the benchmark itself gives."""
@@ -273,6 +273,7 @@ def _check(recipe: Recipe) -> None:
         where = f"methods.{name}"
         known.check_method(where, method.method, method.method_settings, none=NONE)
         known.check_backbone(where, method.backbone)
+        known.check_semi(where, {**recipe.finetune, **method.finetune})
         if method.paper is not None:
             known.check_paper_row(where, method.paper, papers)
 

@@ -1,4 +1,4 @@
-"""What there is to choose from: methods with their settings, backbones, data sets, splits and recipes."""
+"""What there is to choose from: methods, techniques and their settings, backbones, data sets, splits, recipes."""
 
 import inspect
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jcl import backbones, methods
+from jcl import backbones, methods, semi
 from jcl.benchmark.recipe import built_in
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
@@ -27,21 +27,23 @@ ANY_FOLDER = {
 
 
 def show_methods(name: str | None) -> None:
-    """Print all methods, or the settings of one.
+    """Print all methods of pre-training and all semi-supervised techniques of fine-tuning, or the settings of one.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: there is neither of this name.
     """
     if name is None:
         _print(("method", "what it is"), [(each, _summary(methods.load(each))) for each in methods.available()])
-        print("`jcl methods NAME` shows a method's settings.")
+        print("\nTo fine-tune with slices without labels as well (`jcl finetune --semi NAME`):")
+        _print(("technique", "what it is"), [(each, _summary(semi.load(each))) for each in semi.available()])
+        print("\n`jcl methods NAME` shows the settings of one.")
         return
-    method = methods.load(name)
-    print(f"{_summary(method)}\n")
-    rows = [
-        ("--method." + setting.replace("_", "-"), _shown(default), text)
-        for setting, default, text in methods.settings(method)
-    ]
+    if name in semi.available():
+        chosen, prefix, settings = semi.load(name), "--semi.", semi.settings(semi.load(name))
+    else:
+        chosen, prefix, settings = methods.load(name), "--method.", methods.settings(methods.load(name))
+    print(f"{_summary(chosen)}\n")
+    rows = [(prefix + setting.replace("_", "-"), _shown(default), text) for setting, default, text in settings]
     _print(("setting", "default", "meaning"), rows)
 
 

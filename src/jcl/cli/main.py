@@ -65,6 +65,7 @@ COMMANDS = {
         (
             "jcl finetune store --init pre --fold 0 --out fine",
             "jcl finetune store --init pre --fold none --out deployed",
+            "jcl finetune store --init pre --patients 4 --semi unimatch --semi.threshold 0.9 --out semi",
         ),
     ),
     "evaluate": Command(config.EvaluateConfig, "jcl.stages.evaluate", ("jcl evaluate fine --out results.json",)),
@@ -95,7 +96,7 @@ COMMANDS = {
     "demo": Command(config.DemoConfig, "jcl.cli.demo", ("jcl demo", "jcl demo --out somewhere-else --seed 1")),
 }
 CATALOGUES = {
-    "methods": "List the pre-training methods, or one with its settings.",
+    "methods": "List pre-training methods and semi-supervised techniques, or one with its settings.",
     "backbones": "List the segmentation networks.",
     "datasets": "List the data sets that prepare knows, or one with where to get it.",
     "splits": "List the fixed splits of published papers, or one with its patients.",

@@ -132,7 +132,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     kind = schema.reader(typing.get_args(plain)[0] if _is_list(plain) else plain)
     common |= {"type": kind, "choices": field.metadata.get("choices"), "metavar": _metavar(field, hint)}
     if "positional" not in field.metadata:
-        group.add_argument(_flag(field.name), dest=field.name, **common)
+        several = {"nargs": "+", "action": "extend"} if _is_list(plain) else {}
+        group.add_argument(_flag(field.name), dest=field.name, **several, **common)
     else:
         # not insisted on here: --config may give them
         group.add_argument(field.name, nargs="*" if _is_list(plain) else "?", **common)
@@ -156,7 +157,7 @@ def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
 def _help(field: dataclasses.Field[Any]) -> str:
     """The field's help with its default, where there is one worth telling."""
     text = str(field.metadata["help"]).replace("%", "%%")
-    untold = any(field.default is value for value in (dataclasses.MISSING, None, False))
+    untold = any(field.default is value for value in (dataclasses.MISSING, None, False, ()))
     return text if untold else f"{text} (default: {field.default})"
 
 

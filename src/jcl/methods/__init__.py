@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jcl._lazy import attach
+from jcl.arguments import check_given
 from jcl.backbones import Backbone
 from jcl.backbones._by_name import import_callable
 from jcl.errors import UsageError
-from jcl.limits import METHODS, check_number
+from jcl.limits import METHODS
 from jcl.methods._base import Method, ViewRanges
 from jcl.methods._settings import Setting, settings
 from jcl.schema import did_you_mean
@@ -55,15 +56,7 @@ def build(name: str, backbone: Backbone, given: Mapping[str, Any]) -> Method:
         UsageError: see `load`; or there is no such setting, or its value cannot be used.
     """
     method = load(name)
-    known = {each.name: type(each.default) for each in settings(method)}
-    for key, value in given.items():
-        if key not in known:
-            near = did_you_mean(key, known)
-            raise UsageError(f"method {name} has no setting {key!r}; it has: {', '.join(known)}{near}")
-        kind = known[key]
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UsageError(f"method {name}: {key} is {value!r}, which is not of type {kind.__name__}")
-        check_number(key, value, {} if ":" in name else METHODS)
+    check_given(f"method {name}", given, settings(method), {} if ":" in name else METHODS)
     return method(backbone, **given)
 
 

@@ -1,25 +1,25 @@
 """Fine-tuning: a segmentation network on few labelled patients, from a pre-training or from scratch."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from jcl import backbones
+from jcl import backbones, semi
 from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges, augment
 from jcl.augment.spatial import AffineRanges
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
-from jcl.data.batches import SliceBatch, SliceDataset, list_slices
+from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
-from jcl.distributed.comm import average_gradients
+from jcl.distributed.comm import average_gradients, rank, world_size
 from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError, foreign_code
@@ -35,9 +35,13 @@ from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
 from jcl.training.shapes import shapes_of
+from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
 
 _LossOf = partial[Tensor]
 """A loss of `jcl.losses.segmentation` with its `ignore`."""
+
+APART = 500_009
+"""Between the seeds of labelled and unlabelled batches, so that neighbouring seeds of a user's have none in common."""
 
 LEAST_STEPS = 1000
 """Default floor of the number of steps: with one or two patients 100 epochs are too few to converge."""
@@ -48,7 +52,8 @@ def finetune(config: FinetuneConfig) -> Path:
 
     By one of two recipes (`jcl.training.recipes`), both with Adam and a cosine from the learning rate to a hundredth of
     it: `paper` is that of the paper, section 4.1, which keeps the last weights; `strong` has Dice in its loss, more
-    augmentation, and keeps the average of the weights. Nothing is chosen on the test patients, which are not even read.
+    augmentation, and keeps the average of the weights. With `config.semi` a technique of `jcl.semi` learns of slices
+    without labels as well. Nothing is chosen on the test patients, which are not even read.
 
     Raises:
         UsageError: settings that cannot be used, or that are not those of the run to resume; or a test patient whose
@@ -64,20 +69,23 @@ def finetune(config: FinetuneConfig) -> Path:
 
 def _finetune_here(config: FinetuneConfig) -> Path:
     """What each process does."""
-    with seeded(config) as device, closing(Store.open(config.store)) as store:
-        return _finetune(config, store, device)
+    with ExitStack() as opened:
+        device = opened.enter_context(seeded(config))
+        store = opened.enter_context(closing(Store.open(config.store)))
+        others = [opened.enter_context(closing(Store.open(path))) for path in config.unlabelled] or [store]
+        return _finetune(config, store, others, device)
 
 
-def _finetune(config: FinetuneConfig, store: Store, device: torch.device) -> Path:
+def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device: torch.device) -> Path:
     config = settle(config, recorded_run(config.out, resume=config.resume))
+    _check_technique(config)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
     slices = list_slices([store], [set(split.train)], labelled=True)
     check_classes(store, split.train)
     network = _build(config, backbone)
     start_info = _initialise(config, network)
-    session = Session(config, network, SliceDataset([store], slices, labels=True), device, least=LEAST_STEPS)
-    info = {
+    info: dict[str, Any] = {
         "kind": "finetune",
         "backbone": backbone,
         "init": start_info,
@@ -89,38 +97,111 @@ def _finetune(config: FinetuneConfig, store: Store, device: torch.device) -> Pat
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
     title = f"{count}, {len(slices)} slices, {start_info['report']}"
-    assert config.loss is not None
-    loss = partial(LOSSES[config.loss], ignore=IGNORE if store.ignores else None)
-    if session.begin(partial(_trial, loss), info, split, title, before=before_recipes()):
-        _train(config, network, session, loss)
+    technique, unlabelled = None, None
+    if config.semi is not None:
+        without, patients = unlabelled_slices(store, split, others)
+        unlabelled = SliceDataset(others, without, labels=False)
+        info["unlabelled"] = unlabelled_record(others, patients)
+        technique = _technique(config, backbone, network)
+        title = f"{config.semi} on {title}"
+    loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
+    labelled = SliceDataset([store], slices, labels=True)
+    session = Session[nn.Module](config, technique or network, labelled, device, least=LEAST_STEPS)
+    if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
+        _train(config, network, technique, session, loss, unlabelled)
     return config.out
 
 
 def _train(
-    config: FinetuneConfig, network: backbones.Backbone, session: Session[backbones.Backbone], loss_of: _LossOf
+    config: FinetuneConfig,
+    network: backbones.Backbone,
+    technique: semi.Technique | None,
+    session: Session[nn.Module],
+    loss_of: _LossOf,
+    unlabelled: SliceDataset | None,
 ) -> None:
-    steps, device = session.steps, session.device
+    model, steps, device = session.model, session.steps, session.device
     ranges, peak, decay = _ranges(config), config.learning_rate or 0.0, config.average
     warmup = int((config.warmup or 0.0) * steps)
     ignore = loss_of.keywords["ignore"]
-    optimizer = adam(network.parameters())
+    optimizer = adam(parameter for parameter in model.parameters() if parameter.requires_grad)
     average = averaged_copy(network) if decay else None
-    with session.loop("fine-tune", optimizer, average) as loop:
+    with session.loop("fine-tune", optimizer, average or network, averaged=average is not None) as loop:
+        others = _unlabelled_batches(config, unlabelled, loop.start, device)
         for step in range(loop.start, steps):
             learning_rate = cosine(step, steps, peak=peak, final=peak / 100, warmup=warmup)
             set_learning_rate(optimizer, learning_rate)
             batch = corrupt_labels(next(loop.batches), config.label_noise, config.seed, ignore=ignore).to(device)
             assert batch.labels is not None
-            images, labels = augment(batch.images, batch.labels, ranges, generator=loop.generator)
-            loss = _loss(network, images, labels, session.execution.precision, loss_of)
+            if technique is None:
+                images, labels = augment(batch.images, batch.labels, ranges, generator=loop.generator)
+                losses = {"loss": _loss(network, images, labels, session.execution.precision, loss_of)}
+            else:
+                views = technique.views(batch.images, batch.labels, next(others).to(device).images, loop.generator)
+                losses = _losses(technique, views, semi.Progress(step, steps), session.execution.precision)
             optimizer.zero_grad()
-            loss.backward()
-            average_gradients(network.parameters())
+            losses["loss"].backward()
+            average_gradients(model.parameters())
             optimizer.step()
+            if technique is not None:
+                technique.after_step(semi.Progress(step + 1, steps))
             if average is not None and decay:
                 update_average(average, network, step=step + 1, decay=decay)
-            loop.add(step + 1, {"loss": loss, "learning_rate": learning_rate})
+            loop.add(step + 1, {**losses, "learning_rate": learning_rate})
             loop.save_or_stop(step + 1)
+
+
+def _unlabelled_batches(
+    config: FinetuneConfig, unlabelled: SliceDataset | None, start: int, device: torch.device
+) -> Iterator[SliceBatch]:
+    """Batches of a technique's slices without labels, in an order of their own, from step `start` on."""
+    if unlabelled is None:
+        return iter(())
+    order = BatchSampler(
+        unlabelled.slices.stores(),
+        config.unlabelled_batch_size or config.batch_size,
+        seed=config.seed + APART,
+        start=start,
+        rank=rank(),
+        processes=world_size(),
+    )
+    return load_batches(unlabelled, order, workers=config.workers, pinned=device.type == "cuda")
+
+
+def _check_technique(config: FinetuneConfig) -> None:
+    """Raises UsageError where there is no such technique or setting, or what only techniques use is given to none."""
+    if config.semi is not None:
+        semi.check(config.semi, config.semi_settings)
+        return
+    given: dict[str, object] = {
+        "--semi.NAME": config.semi_settings,
+        "--unlabelled": config.unlabelled,
+        "--unlabelled-batch-size": config.unlabelled_batch_size,
+    }
+    for flag, value in given.items():
+        if value:
+            raise UsageError(f"{flag} is for --semi, which is not given; there are: {', '.join(semi.available())}")
+
+
+def _technique(config: FinetuneConfig, backbone: dict[str, Any], network: backbones.Backbone) -> semi.Technique:
+    """The technique around the network; another one begins with the same pre-trained parts, and else by itself."""
+
+    def another() -> backbones.Backbone:
+        other = _build(config, backbone)
+        _initialise(config, other)
+        return other
+
+    assert config.semi is not None
+    supervision = semi.Supervision(
+        loss=partial(_loss_of(config), ignore=IGNORE), ranges=_ranges(config), another=another
+    )
+    return semi.build(config.semi, network, supervision, config.semi_settings)
+
+
+def _loss_of(config: FinetuneConfig) -> Callable[..., Tensor]:
+    """The loss of a settled configuration."""
+    assert config.loss is not None
+    return LOSSES[config.loss]
 
 
 def _ranges(config: FinetuneConfig) -> LabelledRanges:
@@ -137,12 +218,24 @@ def _loss(network: nn.Module, images: Tensor, labels: Tensor, precision: torch.d
     return loss_of(logits, labels)
 
 
+def _losses(
+    technique: semi.Technique, views: dict[str, Tensor], progress: semi.Progress, precision: torch.dtype
+) -> dict[str, Tensor]:
+    with autocast(views["images"].device, precision):
+        return technique(views, progress)
+
+
 def _trial(
-    loss_of: _LossOf, network: backbones.Backbone, batch: SliceBatch, precision: torch.dtype
+    config: FinetuneConfig, loss_of: _LossOf, model: nn.Module, batch: SliceBatch, precision: torch.dtype
 ) -> Callable[[], Tensor]:
-    """The loss of a step, to measure how long it takes."""
+    """The loss of a step, to measure how long it takes; of a technique when slices without labels count."""
     assert batch.labels is not None
-    return partial(_loss, network, batch.images, batch.labels, precision, loss_of)
+    if not isinstance(model, semi.Technique):
+        return partial(_loss, model, batch.images, batch.labels, precision, loss_of)
+    count = config.unlabelled_batch_size or config.batch_size
+    others = batch.images[torch.arange(count) % len(batch.images)]
+    views = model.views(batch.images, batch.labels, others, Generator().manual_seed(0))
+    return lambda: _losses(model, views, semi.Progress(1, 1), precision)["loss"]
 
 
 def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:

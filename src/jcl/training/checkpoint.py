@@ -202,7 +202,8 @@ class Checkpointer:
         states = (value for values in self.optimizer.state.values() for value in values.values())
         more = sum(value.nbytes for value in states if isinstance(value, Tensor))
         saved = min(KEPT + 1, int(seconds / self.seconds)) if self.seconds else KEPT + 1
-        return weights + saved * (weights + more + (0 if self.average is None else weights))
+        average = {} if self.average is None else self.average.state_dict()
+        return weights + saved * (weights + more + sum(tensor.nbytes for tensor in average.values()))
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is old enough for another."""

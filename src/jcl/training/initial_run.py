@@ -90,10 +90,9 @@ def patients_seen(run: Path, images: Images, digest: str, *, before: bool = True
 
 
 def _seen(run: Path, info: dict[str, Any], images: Images, digest: str) -> Seen:
-    split, left_out = split_of(run), info.get("left_out", {})
+    left_out = info.get("left_out", {})
     found = Seen()
-    for number, (path, of_store) in enumerate(_stores(info)):
-        used = None if split is None or number else frozenset(split.train)
+    for path, of_store, used in _stores(info, split_of(run)):
         without = frozenset(left_out.get(path, ()))
         if of_store == digest:
             found |= Seen(frozenset(p for p in images if (used is None or p in used) and p not in without))
@@ -102,10 +101,14 @@ def _seen(run: Path, info: dict[str, Any], images: Images, digest: str) -> Seen:
     return found
 
 
-def _stores(info: dict[str, Any]) -> list[tuple[str, str]]:
+def _stores(info: dict[str, Any], split: Split | None) -> list[tuple[str, str, frozenset[str] | None]]:
+    """Path, digest, and the patients that were used (None: all) of each store, of which a split is the first's."""
+    trained = None if split is None else frozenset(split.train)
     if info["kind"] == "finetune":
-        return [(str(info["store"]), str(info["store_digest"]))]
-    return [(str(entry["path"]), str(entry["digest"])) for entry in info["stores"]]
+        without = [(str(e["path"]), str(e["digest"]), frozenset(e["patients"])) for e in info.get("unlabelled", [])]
+        return [(str(info["store"]), str(info["store_digest"]), trained), *without]
+    stores = [(str(entry["path"]), str(entry["digest"])) for entry in info["stores"]]
+    return [(*store, None if number else trained) for number, store in enumerate(stores)]
 
 
 def _seen_elsewhere(

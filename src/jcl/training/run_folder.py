@@ -228,6 +228,10 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     match name:
         case "store" | "settings.store" | "settings.stores":
             return True  # `store_digest` and `stores` are compared
+        case "settings.unlabelled":
+            return "unlabelled" in before and "unlabelled" in after
+        case "unlabelled":
+            return [{**each, "path": ""} for each in old or ()] == [{**each, "path": ""} for each in new or ()]
         case "stores":
             return [each["digest"] for each in old or ()] == [each["digest"] for each in new or ()]
         case "init.run" | "init.report" | "settings.init":
@@ -257,8 +261,14 @@ def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _with_places(recorded: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """What is recorded, with the places where the data and the initial run are now."""
     before, now = recorded["settings"], info["settings"]
-    settings = {key: now[key] for key in ("store", "stores", "init", "split") if key in before and key in now}
-    places = {key: info[key] for key in ("store", "stores", "left_out", "init") if key in recorded and key in info}
+    settings = {
+        key: now[key] for key in ("store", "stores", "unlabelled", "init", "split") if key in before and key in now
+    }
+    places = {
+        key: info[key]
+        for key in ("store", "stores", "unlabelled", "left_out", "init")
+        if key in recorded and key in info
+    }
     return {**recorded, **places, "settings": {**before, **settings}}
 
 

@@ -31,7 +31,7 @@ RECORD = "run.log"
 PACKAGES = ("torch", "numpy", "safetensors", "SimpleITK", "tensorboard")
 
 
-CHOICES = ("method", "backbone", "precision", "kernels", "compile", "devices", "adapt")
+CHOICES = ("method", "backbone", "precision", "kernels", "compile", "devices", "adapt", "semi")
 """Settings that are words, and no paths."""
 
 
@@ -65,17 +65,18 @@ def _beginning(config: TrainingConfig) -> list[str]:
     settings = {
         field.name: value
         for field in dataclasses.fields(config)
-        if (value := getattr(config, field.name)) is not None and field.name != "method_settings"
+        if (value := getattr(config, field.name)) is not None and "prefix" not in field.metadata
     }
     shown = (f"{name}={_plain(value) if name in CHOICES else _number(value)}" for name, value in settings.items())
-    more: dict[str, Any] = getattr(config, "method_settings", {})
+    prefixed = {f.name: f.metadata["prefix"] for f in dataclasses.fields(config) if "prefix" in f.metadata}
+    more = {f"{word}.{key}": value for name, word in prefixed.items() for key, value in getattr(config, name).items()}
     return [
         f"begun: {datetime.now(UTC).isoformat(timespec='seconds')}",
         f"jcl {jcl.__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         f"machine: {platform.system()} {platform.release()} {platform.machine()}, {cores()} cores, {device}",
         f"command: {Path(sys.argv[0]).name} {type(config).__name__.removesuffix('Config').lower()}",
-        f"settings: {', '.join([*shown, *(f'method.{name}={_plain(value)}' for name, value in more.items())])}",
+        f"settings: {', '.join([*shown, *(f'{name}={_plain(value)}' for name, value in more.items())])}",
     ]
 
 

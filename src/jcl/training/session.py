@@ -83,7 +83,7 @@ class Session(Generic[Model]):
 
     Args:
         config: settings.
-        model: what is trained and saved: a backbone, or a method with one as its `backbone`.
+        model: what is trained: a backbone, or a method or technique with one as its `backbone`.
         slices: what it is trained on.
         device: see `seeded`; the model is brought there.
         least: default floor of the number of steps.
@@ -164,15 +164,23 @@ class Session(Generic[Model]):
         return True
 
     @contextmanager
-    def loop(self, title: str, optimizer: torch.optim.Optimizer, average: Model | None = None) -> Generator[Loop]:
-        """Context of the steps: from the newest checkpoint on if there is one; behind it the model is saved.
+    def loop(
+        self, title: str, optimizer: torch.optim.Optimizer, kept: nn.Module | None = None, *, averaged: bool = False
+    ) -> Generator[Loop]:
+        """Context of the steps: from the newest checkpoint on if there is one; behind it the result is saved.
 
-        Where there is an `average` of the model's weights, that is saved.
+        Args:
+            title: of the progress bar.
+            optimizer: of the model.
+            kept: what is saved as the result (None: the model).
+            averaged: whether that is an average over the steps, which checkpoints have beside the model.
         """
         config = self.config
         generator = rank_generator(config.seed)
         checkpointer = Checkpointer(
-            config.out, self.model, optimizer, generator, minutes=config.checkpoint_minutes, average=average
+            *(config.out, self.model, optimizer, generator),
+            minutes=config.checkpoint_minutes,
+            average=kept if averaged else None,
         )
         start = checkpointer.restore()
         self.order.start = start * self.accumulate
@@ -186,7 +194,7 @@ class Session(Generic[Model]):
             StopRequest() as stop,
         ):
             yield Loop(start, batches, generator, log, checkpointer, stop)
-        save_model(config.out, self.model if average is None else average)
+        save_model(config.out, self.model if kept is None else kept)
 
     def _trial_step(self, trial: TrialStep[Model], execution: Execution) -> Callable[[], None]:
         """A step on a copy of the model, to measure how long it takes."""

@@ -1,0 +1,62 @@
+"""Boxes in which two slices change places, when slices without labels count, and how fast a teacher follows."""
+
+import torch
+from torch import Generator
+
+from jcl.augment.labelled import LabelledRanges, augment
+from jcl.semi._schedule import rising_momentum, rising_weight
+from jcl.semi._views import augment_alone, boxes_of_area, boxes_of_side
+
+
+def corners(box: torch.Tensor) -> tuple[int, int, int, int]:
+    rows, columns = (torch.nonzero(box.any(axis)).flatten().tolist() for axis in (1, 0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def test_boxes_of_two_thirds_lie_anywhere_within_the_slice():
+    boxes = boxes_of_side(300, (12, 18), 2 / 3, generator=Generator().manual_seed(0))
+    found = [corners(box) for box in boxes]
+    for box, (top, bottom, left, right) in zip(boxes, found, strict=True):
+        assert (bottom - top, right - left) == (8, 12)
+        assert box.sum() == 8 * 12  # nothing else, and no hole
+    assert {top for top, *_ in found} == set(range(5))
+    assert {left for _, _, left, _ in found} == set(range(7))
+
+
+def test_a_box_of_the_whole_side_and_a_box_of_nearly_none():
+    assert boxes_of_side(3, (5, 7), 1.0, generator=Generator().manual_seed(0)).all()
+    assert boxes_of_side(3, (5, 7), 0.01, generator=Generator().manual_seed(0)).sum().item() == 3
+
+
+def test_boxes_of_cutmix_are_in_half_of_the_slices_and_small():
+    boxes = boxes_of_area(1000, (40, 40), generator=Generator().manual_seed(0))
+    shares = boxes.float().mean((1, 2))
+    assert 400 < int((shares > 0).sum()) < 600
+    assert float(shares.max()) <= 0.4
+    assert float(shares[shares > 0].min()) > 0.01
+    for box in boxes[shares > 0][:50]:
+        top, bottom, left, right = corners(box)
+        assert box.sum() == (bottom - top) * (right - left)
+
+
+def test_the_weight_rises_behind_the_warm_up():
+    weights = [rising_weight(n / 20, warmup=0.25, rampup=0.5) for n in range(21)]
+    assert weights[:5] == [0.0] * 5
+    assert weights[5:16] == sorted(weights[5:16])
+    assert 0 < weights[5] < 0.01
+    assert weights[15:] == [1.0] * 6
+    assert rising_weight(0.0, warmup=0.0, rampup=0.0) == 1.0
+    assert rising_weight(0.99, warmup=1.0, rampup=0.0) == 0.0
+
+
+def test_the_momentum_rises_to_its_most():
+    assert [rising_momentum(n, 0.9) for n in (1, 4, 50)] == [0.5, 0.8, 0.9]
+
+
+def test_slices_without_labels_are_changed_as_those_with():
+    """The same draws give the same images."""
+    images = torch.rand(3, 1, 24, 24, generator=Generator().manual_seed(1))
+    ranges = LabelledRanges(elastic=0.05, intensity=1.0)
+    alone = augment_alone(images, ranges, generator=Generator().manual_seed(2))
+    labels = torch.zeros(3, 24, 24, dtype=torch.int64)
+    assert torch.equal(alone, augment(images, labels, ranges, generator=Generator().manual_seed(2))[0])

@@ -1,0 +1,56 @@
+"""Whose slices are taken without labels, where only names or only images tell that someone is held back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jcl.config import PrepareConfig
+from jcl.data.splits import Split
+from jcl.data.store import Store
+from jcl.stages.prepare import prepare
+from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
+from support.scans import write_volumes
+from support.shared import made_once
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(out: Path) -> None:
+        scans = write_volumes(out.with_name("scans"), patients=4, slices=2, size=16)
+        prepare(PrepareConfig(source=scans, out=out, labels="1=ball", workers=1))
+
+    return made_once(tmp_path_factory, "unlabelled", make)
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    return Store.open(path)
+
+
+SPLIT = Split(("p0",), validation=("p1",), test=("p2",))
+
+
+def test_by_name_where_the_store_does_not_know_its_files(store: Store):
+    store.cases = tuple(replace(record, source={}) for record in store.cases)
+    slices, patients = unlabelled_slices(store, SPLIT, [store])
+    assert patients == [{"p0", "p3"}]
+    assert {store.cases[case].patient for _, case, _ in slices.cases} == {"p0", "p3"}
+    assert unlabelled_record([store], patients) == [
+        {"path": str(store.path), "digest": store.digest, "patients": ["p0", "p3"]}
+    ]
+
+
+def test_by_images_where_someone_is_there_under_another_name(store: Store, path: Path, capsys):
+    other = Store.open(path)
+    other.digest = "another"
+    other.cases = tuple(replace(record, patient=f"case {record.patient}") for record in other.cases)
+    assert unlabelled_slices(store, SPLIT, [other])[1] == [{"case p0", "case p3"}]
+    assert f"{path}: 2 patients left out, whose images are held back in {path}" in capsys.readouterr().err
+
+
+def test_another_patient_of_the_same_name_is_someone_else(store: Store, path: Path):
+    other = Store.open(path)
+    other.digest = "another"
+    other.cases = tuple(replace(record, source={}) for record in other.cases)
+    assert unlabelled_slices(store, SPLIT, [other])[1] == [{"p0", "p1", "p2", "p3"}]
