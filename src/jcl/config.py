@@ -157,9 +157,9 @@ class FinetuneConfig(TrainingConfig):
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
     batch_size: int = option("slices in a batch", 5)
     recipe: str | None = option(
-        "paper: that of the JCL paper, or strong; each sets all settings below that are not given (else paper)",
+        "strong, or paper: that of the JCL paper; each sets all settings below that are not given (else strong)",
         None,
-        choices=("paper", "strong"),
+        choices=("strong", "paper"),
     )
     loss: str | None = option(
         "cross_entropy, or dice_cross_entropy (else the recipe's)",
@@ -167,22 +167,18 @@ class FinetuneConfig(TrainingConfig):
         choices=("cross_entropy", "dice_cross_entropy"),
     )
     learning_rate: float | None = option(
-        "highest learning rate of Adam; it falls to a hundredth of it (else the recipe's: 5e-4, strong 1e-3)", None
+        "highest learning rate of Adam; it falls to a hundredth of it (else the recipe's: 1e-3, paper 5e-4)", None
     )
-    warmup: float | None = option(
-        "share of the steps in which the rate rises (else the recipe's: 0, strong 0.05)", None
-    )
+    warmup: float | None = option("share of the steps in which the rate rises (else the recipe's: 0.05, paper 0)", None)
     rotation: float | None = option("augmentation: degrees to either side (else the recipe's: 30)", None)
     scale: float | None = option("augmentation: 0.3 is a factor from 0.7 to 1.3 (else the recipe's: 0.3)", None)
     translation: float | None = option("augmentation: shift as a share of the side (else the recipe's: 0.1)", None)
-    elastic: float | None = option(
-        "augmentation: elastic shift as a share of the side (else the recipe's: 0, strong 0.05)", None
-    )
+    elastic: float | None = option("augmentation: elastic shift as a share of the side (else the recipe's: 0)", None)
     intensity: float | None = option(
-        "augmentation: strength of contrast, noise, blur, low resolution (else the recipe's: 0, strong 1)", None
+        "augmentation: strength of contrast, noise, blur, low resolution (else the recipe's: 1, paper 0)", None
     )
     average: float | None = option(
-        "decay of the average of the weights, which is kept; 0 keeps the last (else the recipe's: 0, strong 0.99)", None
+        "decay of the average of the weights, which is kept; 0 keeps the last (else the recipe's: 0.99, paper 0)", None
     )
     label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
     semi: str | None = option(

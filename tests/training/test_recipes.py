@@ -14,8 +14,8 @@ def config(**settings: Any) -> FinetuneConfig:
     return FinetuneConfig(store=Path("store"), out=Path("out"), init="none", **settings)
 
 
-def test_a_recipe_leaves_nothing_open_and_the_papers_is_the_default() -> None:
-    assert settle(config(), None) == settle(config(recipe="paper"), None)
+def test_a_recipe_leaves_nothing_open_and_strong_is_the_default() -> None:
+    assert settle(config(), None) == settle(config(recipe="strong"), None)
     settled = settle(config(recipe="strong"), None)
     assert {name: getattr(settled, name) for name in RECIPES["strong"]} == RECIPES["strong"]
     assert RECIPES["strong"].keys() == RECIPES["paper"].keys()
