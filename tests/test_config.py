@@ -18,12 +18,14 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_defaults_are_those_of_the_paper():
+def test_defaults_are_those_of_the_paper_but_for_the_recipe_of_fine_tuning():
     config = load(PretrainConfig, None, GIVEN)
     assert (config.method, config.batch_size, config.backbone) == ("jcl", 16, "unet")
     assert default_width("unet") == 32
     fine = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o"})
-    assert (fine.batch_size, settle(fine, None).learning_rate) == (5, 5e-4)
+    paper = load(FinetuneConfig, None, {"store": "s", "init": "none", "out": "o", "recipe": "paper"})
+    assert (fine.batch_size, settle(paper, None).learning_rate) == (5, 5e-4)
+    assert settle(fine, None).recipe == "strong"
 
 
 def test_values_are_converted_to_their_types():

@@ -78,7 +78,7 @@ def test_a_methods_own_settings_go_to_both_stages(tmp_path: Path):
     ("old", "new", "same"),
     [
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nworkers = 2\ncheckpoint_minutes = 1.0", True),
-        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nlearning_rate = 5e-4", True),  # the default, said
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nlearning_rate = 1e-3", True),  # the default, said
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 4", False),
         ("[pretrain]\nwidth = 2", "[pretrain]\nwidth = 4", False),
         ("run_folds = [0, 1]", "run_folds = [0, 1]\nseeds = [1]", False),

@@ -217,8 +217,10 @@ KEYS = {
 
 @pytest.mark.parametrize("noise", [None, 0, 0.0, 0.1])
 def test_a_setting_that_is_new_leaves_old_digests_as_they_were(noise, tmp_path):
+    """Once the recipe is named that was the only one then."""
     path = tmp_path / "before.toml"
-    path.write_text(BEFORE if noise is None else BEFORE.replace("[finetune]", f"[finetune]\nlabel_noise = {noise}"))
+    before = BEFORE.replace("[finetune]", '[finetune]\nrecipe = "paper"')
+    path.write_text(before if noise is None else before.replace("[finetune]", f"[finetune]\nlabel_noise = {noise}"))
     store = StoreInfo(name="la2018", path="", digest=DIGEST, class_names=())
     found = {
         task.label: task.key for task in make_plan(read_recipe(path), {"la2018": store}).tasks if task.label in KEYS

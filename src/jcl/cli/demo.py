@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,6 @@ With your own scans (a folder with images/ and, for some of them, labels/ of the
 Look at a test patient as both segment him: {picture}"""
 
 
-MILD = {"rotation": 12.0, "scale": 0.12, "translation": 0.05, "elastic": 0.0, "intensity": 0.5}
-"""Less augmentation than the default, which needs more steps than there is time for."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How large the demo is; the defaults take about five minutes on two cores (docs/results.md)."""
@@ -79,8 +75,11 @@ class Plan:
     width: int = 16
     pretrain_steps: int = 1200
     finetune_steps: int = 600
-    settings: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(MILD))
-    """Of fine-tuning."""
+    rotation: float = 12.0
+    scale: float = 0.12
+    translation: float = 0.05
+    intensity: float = 0.5
+    """Less augmentation than the default, which needs more steps than there is time for."""
 
     def patients(self) -> tuple[list[int], list[list[int]], list[int]]:
         """Numbers of the patients without labels, of those of each draw, and of those tested."""
@@ -174,7 +173,8 @@ def _finetune_all(config: DemoConfig, plan: Plan) -> None:
             settings = FinetuneConfig(
                 store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
                 out=config.out / "finetune" / f"{way}-{draw}", split=split, width=plan.width,
-                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", resume=True, **plan.settings,
+                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", resume=True,
+                rotation=plan.rotation, scale=plan.scale, translation=plan.translation, intensity=plan.intensity,
             )  # fmt: skip
             tunings.append(FineTuning(settings, _results(config, way, draw)))
     for folder in ("finetune", "results"):

@@ -38,7 +38,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""`paper` is that of the JCL paper (section 4.1); `strong` follows nnU-Net's, in little, without what showed no gain."""
+"""`paper` is that of the JCL paper (section 4.1); `strong` follows nnU-Net's, in little, less what showed no gain."""
 
 
 def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> FinetuneConfig:

@@ -80,7 +80,7 @@ def _between(mean: Patient, drawn: Patient, share: float) -> Patient:
     def at(start: float, end: float) -> float:
         return start + share * (end - start)
 
-    turn = tuple(at(start, end) for start, end in zip(mean.turn, drawn.turn, strict=True))
+    x, y, z = (at(start, end) for start, end in zip(mean.turn, drawn.turn, strict=True))
     chambers = {name: at(mean.chambers[name], ratio) for name, ratio in drawn.chambers.items()}
     numbers = {name: at(value, getattr(drawn, name)) for name, value in vars(mean).items() if isinstance(value, float)}
-    return Patient(number=drawn.number, turn=turn, chambers=chambers, **numbers)
+    return Patient(number=drawn.number, turn=(x, y, z), chambers=chambers, **numbers)
