@@ -218,6 +218,19 @@ def test_nothing_can_start_processes(two: ProcessPool, monkeypatch: pytest.Monke
         list(run_all(two, square_or_die, [1], lost))
 
 
+def die_once(marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def test_an_item_whose_process_was_killed_once_is_done_by_another(two: ProcessPool, tmp_path: Path):
+    """Whatever killed it: only what dies twice is given up."""
+    markers = [tmp_path / name for name in "abc"]
+    assert sorted(run_all(two, die_once, markers, lambda marker: "lost")) == [(each, "done") for each in markers]
+
+
 def test_a_process_that_is_slow_to_begin_can_be_waited_for(monkeypatch: pytest.MonkeyPatch):
     with contextlib.closing(ProcessPool([partial(time.sleep, 1000)], [__name__])) as pool:
         pool.start("x", nothing)

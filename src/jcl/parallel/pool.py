@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Sized
 from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -35,6 +34,9 @@ MOST = 30 if os.name == "nt" else None
 
 GRACE_SECONDS = 10.0
 """Between asking a call to end, so that a training can save, and killing its process."""
+
+DEATHS = 2
+"""Of processes that had an item, after which it counts as what they died of."""
 
 STARTS = 3
 START_SECONDS = 0.5
@@ -92,20 +94,26 @@ def run_all(
 ) -> Iterator[tuple[Item, Result]]:
     """Each item with its result in any order, or with what `lost` gives where the process that had it died.
 
-    What the function raises is raised here, and ends the rest.
+    That is believed when it dies `DEATHS` times: once may be anything that kills a process, which says nothing of the
+    item. What the function raises is raised here, and ends the rest.
     """
-    waiting = iter(items)
+    waiting, deaths = deque(range(len(items))), [0] * len(items)
     while True:
-        for item in islice(waiting, pool.slots - len(pool.running)):
-            pool.start(item, function, item)
+        while waiting and len(pool.running) < pool.slots:
+            number = waiting.popleft()
+            pool.start(number, function, items[number])
         if not pool.running:
             return
-        for item, future in pool.wait():
+        for number, future in pool.wait():
             try:
                 result = future.result()
             except Lost:
-                result = lost(item)
-            yield item, result
+                deaths[number] += 1
+                if deaths[number] < DEATHS:
+                    waiting.appendleft(number)
+                    continue
+                result = lost(items[number])
+            yield items[number], result
 
 
 class InProcessPool:
