@@ -132,3 +132,30 @@ def test_a_spacing_that_would_fill_the_memory(
     said = capsys.readouterr().err
     assert "p0.nii.gz: 2 of" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (10**18, "larger than any can be"),
+        (10**6, "values, and its weights"),
+        (3, "tensors differ"),
+        (0, "tensors differ"),
+    ],
+)
+def test_an_initial_run_whose_network_is_not_that_of_its_weights(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], width: int, said: str
+):
+    """Before memory is taken for a network of whatever size."""
+    small = ["--width", "2", "--method.projection", "8", "--batch-size", "2", "--steps", "1", "--workers", "1"]
+    assert main(["pretrain", str(store), "--out", str(tmp_path / "pre"), *small]) == 0
+    path = tmp_path / "pre" / "run.json"
+    content = json.loads(path.read_text())
+    del content["seal"]
+    content["backbone"]["width"] = width
+    path.write_text(json.dumps(content))
+    out = ["--init", str(tmp_path / "pre"), "--out", str(tmp_path / "fine"), "--fold", "none", "--steps", "1"]
+    assert main(["finetune", str(store), *out]) == 3
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told

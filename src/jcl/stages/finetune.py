@@ -43,6 +43,9 @@ _LossOf = partial[Tensor]
 APART = 500_009
 """Between the seeds of labelled and unlabelled batches, so that neighbouring seeds of a user's have none in common."""
 
+SPARE = 10_000_000
+"""Values that a first layer for many channels, and a last one for many classes, may have."""
+
 LEAST_STEPS = 1000
 """Default floor of the number of steps: with one or two patients 100 epochs are too few to converge."""
 
@@ -257,10 +260,34 @@ def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
 
 
 def _build(config: FinetuneConfig, backbone: dict[str, Any]) -> backbones.Backbone:
-    """What the user typed is imported; what only the initial run's file says, as `rebuild` allows."""
+    """What the user typed is imported; what only the initial run's file says, as `rebuild` allows.
+
+    Raises:
+        DataError: the file's network is not that of its weights.
+    """
     if config.backbone is None:
+        _check_described(config, backbone)
         return backbones.rebuild(backbone, Path(config.init, "run.json"), trust_code=config.trust_code)
     return backbones.load(config.backbone)(**{key: value for key, value in backbone.items() if key != "name"})
+
+
+def _check_described(config: FinetuneConfig, backbone: dict[str, Any]) -> None:
+    """See that the initial run's file describes a network about as large as its weights, before memory is taken for it.
+
+    That all of them fit is seen when they are taken over; the first and the last layer may be others.
+    """
+    if config.init == "none" or _is_weights_file(Path(config.init)) or ":" in backbone["name"]:
+        return
+    file = Path(config.init, "run.json")
+    try:
+        with torch.device("meta"):  # of the shapes alone, which may be of any size
+            described = backbones.rebuild(backbone, file)
+    except RuntimeError as error:
+        raise DataError(f"{file}: its network is larger than any can be; restore it") from error
+    said = sum(tensor.numel() for tensor in described.state_dict().values())
+    found = sum(tensor.numel() for tensor in read_model(Path(config.init)).values())
+    if said > 2 * found + SPARE:
+        raise DataError(f"{file}: its network has {said} values, and its weights {found}; restore it")
 
 
 def _initialise(config: FinetuneConfig, network: backbones.Backbone) -> dict[str, Any]:
