@@ -253,7 +253,9 @@ def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
         "digest.stores": [each["digest"] for each in info.get("stores", ())],
         "digest.init": info.get("init", {}).get("digest"),
     }
-    settings = {name: value for name, value in _flat(info["settings"]).items() if name.rsplit(".")[-1] not in FREE}
+    settings = {
+        name: value for name, value in _flat(info.get("settings", {})).items() if name.rsplit(".")[-1] not in FREE
+    }
     kept = {name: value for name, value in settings.items() if name not in ("store", "stores", "init", "split")}
     return sorted({**kept, **digests}.items())
 
