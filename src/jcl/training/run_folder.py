@@ -251,12 +251,11 @@ def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
     digests = {
         "digest.store": info.get("store_digest"),
         "digest.stores": [each["digest"] for each in info.get("stores", ())],
+        "digest.unlabelled": [each["digest"] for each in info.get("unlabelled", ())],
         "digest.init": info.get("init", {}).get("digest"),
     }
-    settings = {
-        name: value for name, value in _flat(info.get("settings", {})).items() if name.rsplit(".")[-1] not in FREE
-    }
-    kept = {name: value for name, value in settings.items() if name not in ("store", "stores", "init", "split")}
+    places = ("store", "stores", "unlabelled", "init", "split", *FREE)
+    kept = {n: v for n, v in _flat(info.get("settings", {})).items() if n.rsplit(".")[-1] not in places}
     return sorted({**kept, **digests}.items())
 
 
