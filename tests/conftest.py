@@ -9,10 +9,11 @@ SOURCES = Path(__file__).parents[1] / "src"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; before PyTorch is imported
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SOURCES), os.environ.get("PYTHONPATH")]))  # of children
 os.environ.setdefault("MPLBACKEND", "Agg")
+# `nohup make test &` is no other test: programs are begun as at a terminal, with signals that are not ignored
 if hasattr(signal, "SIGHUP"):
-    signal.signal(
-        signal.SIGHUP, signal.SIG_DFL
-    )  # `nohup make test` is no other test: programs are begun as at a terminal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook
 
