@@ -61,10 +61,11 @@ def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) ->
     return math.sqrt(sum(float((value.double() - second[name]).square().sum()) for name, value in first.items()))
 
 
-def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path):
+@pytest.mark.parametrize("recipe", ["paper", "strong"])
+def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path, recipe):
     """As for pre-training, and as a whole: Adam divides by the size of gradients that are nearly 0."""
     still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "steps": 2, "precision": "float32", "width": 2}
-    settings = {"store": store_path, "init": "none", **still}
+    settings = {"store": store_path, "init": "none", "recipe": recipe, "intensity": 0.0, **still}
     two = finetune(FinetuneConfig(**settings, out=tmp_path / "two", batch_size=2, devices="cpu:2"))
     one = finetune(FinetuneConfig(**settings, out=tmp_path / "one", batch_size=4))
     halved = finetune(FinetuneConfig(**settings, out=tmp_path / "halved", batch_size=2))
