@@ -45,6 +45,18 @@ def test_a_task_that_is_done_is_not_done_again(bench):
     assert (task_folder(bench.out, task.id) / DONE).read_bytes() == before
 
 
+def test_what_a_killed_process_was_writing_is_in_nobodys_way(bench):
+    """Of its run folder, too, in which there may be nothing else yet."""
+    task = bench.task("ball-random-m1-f1-s0")
+    folder = task_folder(bench.out, task.id)
+    (folder / RUN).mkdir(parents=True)
+    left = [folder / f".{TASK}.4711.tmp", folder / RUN / ".run.json.4711.tmp", folder / RUN / ".lock.json"]
+    for path in left:
+        path.write_text('{"pid": 4711')
+    assert run_task(bench.out, task, bench.stores, 1).status == "done"
+    assert not any(path.exists() for path in left)
+
+
 def test_a_task_that_another_process_works_on_is_left_to_it(bench):
     task = bench.task("ball-random-m1-f0-s0")
     folder = task_folder(bench.out, task.id)

@@ -15,6 +15,7 @@ from jcl.report.stats.results import Benchmark, Cell, Column, Grid, Pretraining
 from jcl.stages.evaluate import evaluate
 from jcl.training.run_folder import save_model
 from support import grids
+from support.thresholds import make_recipe_of
 
 CLASSES = ("ventricle", "atrium")
 SHAPE = (4, 20, 28)
@@ -46,6 +47,7 @@ def write_finetuning(folder: Path, store: Store, seed: int, test: tuple[str, ...
     info = {
         "format": 1, "kind": "finetune", "backbone": settings, "precision": "float32", "store": str(store.path),
         "store_digest": store.digest, "class_names": list(CLASSES), "versions": {},
+        "recipe": make_recipe_of({1: CLASSES[0], 2: CLASSES[1]}, padded=(32, 32)),
     }  # fmt: skip
     (folder / "run").mkdir(parents=True)
     write_json(folder / "run" / "run.json", info)

@@ -52,7 +52,8 @@ def run_task(out: Path, task: Task, stores: dict[str, StoreInfo], attempt: int) 
         with FileLock(folder / LOCK, timeout=0):
             if (folder / DONE).is_file():
                 return Outcome("done")
-            clear_left(folder)
+            for place in (folder, folder / RUN):
+                clear_left(place)
             forget_holder(folder / RUN)  # a machine that had the task and is gone
             return _attempt(out, task, stores, attempt)
     except Timeout:

@@ -128,12 +128,16 @@ def _spawn(work: _Work) -> Any:
             "(of a container: --shm-size 1g), or train in one process"
         ) from error
     threads = max(1, torch.get_num_threads() // work.count)
-    with deaf_to_ctrl_c():
-        group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
-    assert group is not None
-    started: list[Any] = list(group.processes)
+    started: list[Any] = []
     failure: Exception | None = None
-    with _forwarded(started) as asked:
+    with _forwarded(started) as asked:  # from before there are any: who is interrupted may not leave them alone
+        with deaf_to_ctrl_c():
+            group = start_processes(work, (threads, outcomes), nprocs=work.count, join=False, start_method="spawn")
+        assert group is not None
+        started += group.processes
+        if asked:
+            for process in started:
+                process.terminate()
         try:
             while not group.join(grace_period=GRACE_SECONDS):
                 pass
