@@ -49,7 +49,7 @@ def test_stopped_by_one_signal_then_gone_on_with(store: Path, tmp_path: Path):
 
     def stop_when_begun() -> None:
         limit = time.monotonic() + 120
-        while time.monotonic() < limit and not all((each.settings.out / "run.log").exists() for each in both):
+        while time.monotonic() < limit and not all((each.settings.out / "run.json").exists() for each in both):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
