@@ -118,6 +118,18 @@ def test_a_preparation_that_cannot_be_meant(tmp_path: Path, changes: dict[str, A
     assert said in str(caught.value)
 
 
+def test_a_preparation_that_cannot_be_meant_in_a_folder_for_the_hub(tmp_path: Path):
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "ball"}))
+    assert main(["export", str(run), "--to", "hub", "--out", str(tmp_path / "hub")]) == 0
+    path = tmp_path / "hub" / "config.json"
+    content = json.loads(path.read_text())
+    content.pop("seal", None)
+    content["recipe"]["padded"] = [10**6, 10**6]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"config\.json: its slices of 1000000 x 1000000 pixels need"):
+        jcl.load(tmp_path / "hub")
+
+
 def test_a_spacing_that_would_fill_the_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
