@@ -48,6 +48,9 @@ FREE = (
 )
 """Settings that may differ when a run goes on: they do not change its result."""
 
+PLACES = ("store", "stores", "unlabelled", "init", "split")
+"""Settings that say where something lies that is known by its digest, or is in the run folder."""
+
 TOGETHER = 10
 """Steps after which several processes ask each other whether to save or to stop."""
 
@@ -254,22 +257,16 @@ def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
         "digest.unlabelled": [each["digest"] for each in info.get("unlabelled", ())],
         "digest.init": info.get("init", {}).get("digest"),
     }
-    places = ("store", "stores", "unlabelled", "init", "split", *FREE)
-    kept = {n: v for n, v in _flat(info.get("settings", {})).items() if n.rsplit(".")[-1] not in places}
+    settings = _flat(info.get("settings", {}))
+    kept = {name: value for name, value in settings.items() if name.rsplit(".")[-1] not in (*PLACES, *FREE)}
     return sorted({**kept, **digests}.items())
 
 
 def _with_places(recorded: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """What is recorded, with the places where the data and the initial run are now."""
     before, now = recorded["settings"], info["settings"]
-    settings = {
-        key: now[key] for key in ("store", "stores", "unlabelled", "init", "split") if key in before and key in now
-    }
-    places = {
-        key: info[key]
-        for key in ("store", "stores", "unlabelled", "left_out", "init")
-        if key in recorded and key in info
-    }
+    settings = {key: now[key] for key in PLACES if key in before and key in now}
+    places = {key: info[key] for key in (*PLACES, "left_out") if key in recorded and key in info}
     return {**recorded, **places, "settings": {**before, **settings}}
 
 
