@@ -89,7 +89,7 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
 def score(out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any]) -> float:
     """Mean Dice in percent of one fine-tuning; the name is that of its settings."""
     run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
-    results = run.with_suffix(".json")
+    results = run.with_name(f"{run.name}.json")  # the name may have a point in it, as in weight=0.5
     if not results.exists():
         start = {"init": str(out / "jcl")} if init == "jcl" else {"init": "none", "width": 16}
         split = out / f"split-{seed}.json"
