@@ -60,9 +60,12 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["la2018", "mscmr"], choices=list(SETS))
     parser.add_argument("--inits", nargs="+", default=["none", "jcl"], choices=("none", "jcl"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--labelled", type=int, help="patients with labels (else as recipe_trial.py)")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--pretrain-steps", type=int, default=1500)
     given = parser.parse_args()
+    if given.labelled:
+        SETS.update({name: (spacing, given.labelled) for name, (spacing, _) in SETS.items()})
     with tempfile.TemporaryDirectory() as temporary:
         if given.smoke:
             given.data = Path(temporary)
