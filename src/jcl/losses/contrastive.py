@@ -14,7 +14,6 @@ from torch import Tensor
 from jcl.losses.dense import dense_info_nce
 from jcl.losses.similarity import cosine, cosines
 
-
 FINEST = 10**6
 """Largest denominator that a threshold is taken to have: with it, integers hold volumes of a million slices."""
 
