@@ -207,3 +207,32 @@ def test_both_pairs_are_made_of_the_jittered_slices():
     torch.testing.assert_close(small[:4], small[4:], rtol=0, atol=1e-5)
     assert (full[:4] - b.images).abs().mean() > 0.01
     assert (small[:4] - shrink(full[:4], 4)).abs().mean() > 0.01, "each branch has a draw of its own"
+
+
+def test_views_are_shrunk_as_it_is_set():
+    b = SliceBatch(torch.rand(4, 1, 64, 64), torch.linspace(0.1, 1, 4), torch.zeros(4, dtype=torch.long))
+    for resample in ("area", "align_corners"):
+        full, small = JCL(MACLUNet(width=4), resample=resample).views(b, torch.Generator().manual_seed(0))
+        assert torch.equal(small[:4], shrink(full[:4], 4, align_corners=resample == "align_corners"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"pairing": "cross"}, {"views": "paper"}, {"blocks": 0}])
+def test_each_view_is_normalised_by_itself(settings):
+    b = SliceBatch(torch.rand(4, 1, 64, 64), torch.linspace(0.1, 1, 4), torch.zeros(4, dtype=torch.long))
+    rows = {}
+    for statistics in ("view", "joint"):
+        method = JCL(MACLUNet(width=4), batch_statistics=statistics, **settings)
+        found = rows.setdefault(statistics, set())
+        for layer in method.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.register_forward_pre_hook(lambda _, inputs, found=found: found.add(len(inputs[0])))
+        method(method.views(b, torch.Generator().manual_seed(0)), b)
+    assert rows["view"] == {4}
+    assert max(rows["joint"]) > 4
+
+
+def test_hidden_units_of_both_image_projectors():
+    for units, wanted in (("input", [64, 64]), ("decoder", [16, 16])):
+        method = JCL(MACLUNet(width=4), hidden_units=units, global_source="encoder")
+        heads = (method.auxiliary_instance, method.dominant_instance)
+        assert [head[2].out_features for head in heads] == wanted

@@ -44,7 +44,9 @@ def test_the_run_has_the_network_of_the_checkpoint(network, program, decoder, tr
     assert info["backbone"] == {"name": "macl_unet", "in_channels": 2, "classes": 2, "width": 4}
     assert info["imported"] == {"program": program, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     assert is_sealed(tmp_path / "pre" / "run.json")
-    assert not verify(VerifyConfig(path=tmp_path / "pre")).findings
+    checked = verify(VerifyConfig(path=tmp_path / "pre"))
+    assert not checked.findings
+    assert checked.facts["split.json"] == "none: of whom it has seen nothing is known"
 
     weights = {name.removeprefix("backbone."): tensor for name, tensor in read_model(tmp_path / "pre").items()}
     fresh = MACLUNet(in_channels=2, width=4).eval()
