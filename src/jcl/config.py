@@ -259,6 +259,17 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Take weights that the authors' programs of MACL or PCL saved as a run to start from."""
+
+    file: Path = positional("checkpoint (.pth, .pkl); its tensors are read, and no code that it may hold is run")
+    out: Path = option("run folder to write, for `jcl finetune --init`")
+    origin: str | None = option(
+        "the program that saved it (else as its tensors are named)", None, choices=("macl", "pcl"), flag="--from"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
     """Run the tables of a recipe: methods, data, labelled patients and folds."""
 

@@ -116,6 +116,7 @@ def test_a_batch_holds_what_the_store_has(store: Store):
         assert batch.labels is not None
         assert np.array_equal(batch.labels[row].numpy(), store.label(where.case, where.slice))
         assert batch.positions[row] == pytest.approx((where.slice + 1) / 5)
+        assert batch.depths[row] == 5
         assert batch.volumes[row] == where.case
 
 

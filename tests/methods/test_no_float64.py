@@ -5,6 +5,7 @@ Others have met it in a transform (https://github.com/facebookresearch/segment-a
 (https://github.com/CAREamics/MicroSplit-reproducibility/issues/22).
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Float64Refused(TorchDispatchMode):
 def test_a_step_of_pre_training(name: str) -> None:
     torch.manual_seed(0)
     method = methods.build(name, backbones.load("unet")(in_channels=1, classes=2, width=2), {})
-    batch, optimizer = slices(), sgd(method.parameters(), weight_decay=1e-5)
+    batch, optimizer = replace(slices(), depths=torch.full((6,), 10)), sgd(method.parameters(), weight_decay=1e-5)
     with Float64Refused():
         method(method.views(batch, Generator().manual_seed(0)), batch)["loss"].backward()
         optimizer.step()

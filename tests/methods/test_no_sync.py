@@ -36,7 +36,9 @@ VARIANTS = {
         {"views": "paper", "pairing": "cross", "connection": "ema"},
         {"invariant": "intensity", "dense_form": "byol", "elastic": 0.05},
         {"stages": "two"},
+        {"batch_statistics": "view", "resample": "align_corners", "hidden_units": "decoder"},
     ],
+    "pcl": [{}, {"batch_statistics": "view"}],
     "moco": [{"queue": 24}],
     "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
     "desd": [{"prototypes": 64}],
@@ -69,7 +71,10 @@ def test_a_step_waits_for_nothing(name, settings):
     torch.manual_seed(0)
     method = methods.load(name)(backbones.load("unet")(in_channels=1, classes=2, width=4), **settings)
     batch = SliceBatch(
-        images=torch.rand(6, 1, 64, 64), positions=torch.linspace(0.1, 1, 6), volumes=torch.arange(6) // 2
+        images=torch.rand(6, 1, 64, 64),
+        positions=torch.linspace(0.1, 1, 6),
+        volumes=torch.arange(6) // 2,
+        depths=torch.full((6,), 10),
     )
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)

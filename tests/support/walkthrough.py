@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
+from jcl.backbones.macl_unet import MACLUNet
 from jcl.backbones.plain_conv_unet import PlainConvUNet
+from support.checkpoints import authors_state, save
 from support.documents import Block, Command, commands
 from support.scans import write_volumes
 from support.sets import WRITERS
@@ -76,6 +78,7 @@ def prepare_folder(folder: Path) -> Path:
     shutil.copy(folder / "scans" / "images" / "p0.nii.gz", folder / "scan.nii.gz")
     network = PlainConvUNet(width=32, classes=4)
     torch.save({"network_weights": network.state_dict()}, folder / "checkpoint_final.pth")
+    save(folder / "latest.pth", authors_state(MACLUNet(width=4), "macl"))
     lines = (
         "prepare scans --out store",
         "pretrain store --fold 0 --out pre",

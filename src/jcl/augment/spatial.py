@@ -145,9 +145,18 @@ def warp_with_labels(
     return warp(images, matrices, shifts=shifts), warped[:, 0].round().to(labels.dtype)
 
 
-def shrink(images: Float[Tensor, "b c h w"], factor: int) -> Float[Tensor, "b c H W"]:
-    """Down-sampling by a whole factor with area averaging: what the dominant branch sees."""
-    return images if factor == 1 else F.avg_pool2d(images, factor)
+def shrink(images: Float[Tensor, "b c h w"], factor: int, *, align_corners: bool = False) -> Float[Tensor, "b c H W"]:
+    """Down-sampling by a whole factor: what the dominant branch sees.
+
+    By area averaging or, with `align_corners`, as the authors' program does: bilinear between four pixels, none of them
+    averaged, with corner pixels on corner pixels.
+    """
+    if factor == 1:
+        return images
+    if not align_corners:
+        return F.avg_pool2d(images, factor)
+    size = (images.shape[2] // factor, images.shape[3] // factor)
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
 
 
 def concatenate(views: Sequence[Tensor]) -> Tensor:

@@ -1,11 +1,12 @@
-"""Convolution units and the encoder that several networks have in common."""
+"""Convolution units, encoder, decoder block and first weights that several networks have in common."""
 
 from collections.abc import Iterable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["ConvUnits", "PooledEncoder", "conv_unit", "run_levels"]
+__all__ = ["ConvUnits", "DecoderBlock", "PooledEncoder", "conv_unit", "draw_he", "run_levels"]
 
 Activation = type[nn.ReLU] | type[nn.LeakyReLU]
 
@@ -48,6 +49,26 @@ class PooledEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         return run_levels(self.blocks, x, self.pool)
+
+
+class DecoderBlock(nn.Module):
+    """ConvTranspose2x2 (stride 2), concatenation with the skip behind it, two conv units."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.units = ConvUnits(2 * out_channels, out_channels, activation=nn.LeakyReLU)
+
+    def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b s H W"]) -> Tensor:
+        return self.units(torch.cat([self.up(x), skip], dim=1))
+
+
+def draw_he(module: nn.Module) -> None:
+    """First weights of a convolution by He et al. (2015) for the slope 0.01, biases 0; to be given to `apply`."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def run_levels(levels: Iterable[nn.Module], x: Tensor, pool: nn.Module | None = None) -> list[Tensor]:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jcl.backbones._base import Backbone, crop_like, encode_padded
-from jcl.backbones._layers import run_levels
+from jcl.backbones._layers import draw_he, run_levels
 
 __all__ = ["PlainConvUNet"]
 
@@ -91,7 +91,7 @@ class PlainConvUNet(Backbone):
         self.feature_channels = tuple(width * 2**level for level in range(LEVELS))
         self.encoder = Encoder(in_channels, self.feature_channels)
         self.decoder = Decoder(classes, self.feature_channels)
-        self.apply(_draw)
+        self.apply(draw_he)  # as nnU-Net does
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """As in `Backbone`; a bottleneck of a single pixel is normalised with zeros beside it."""
@@ -110,11 +110,3 @@ class PlainConvUNet(Backbone):
     def _decode_block(self, index: int, x: Tensor, skip: Tensor | None) -> Tensor:
         assert skip is not None
         return self.decoder.stages[index](torch.cat([self.decoder.transpconvs[index](x), skip], dim=1))
-
-
-def _draw(module: nn.Module) -> None:
-    """First weights as nnU-Net draws them: He et al. (2015) for the slope 0.01, biases 0."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        nn.init.kaiming_normal_(module.weight, a=0.01)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -1,27 +1,13 @@
 """The U-Net of the JCL paper (appendix A; Ronneberger et al., 2015, arXiv:1505.04597)."""
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from jcl.backbones._base import Backbone
-from jcl.backbones._layers import ConvUnits, PooledEncoder
+from jcl.backbones._layers import DecoderBlock, PooledEncoder
 
 __all__ = ["UNet"]
 
 LEVELS = 4
-
-
-class DecoderBlock(nn.Module):
-    """ConvTranspose2x2 (stride 2), concatenation with the skip, two conv units."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
-        self.units = ConvUnits(2 * out_channels, out_channels, activation=nn.LeakyReLU)
-
-    def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b s H W"]) -> Tensor:
-        return self.units(torch.cat([self.up(x), skip], dim=1))
 
 
 class UNet(Backbone):
@@ -32,6 +18,7 @@ class UNet(Backbone):
     of 16, and `forward` crops its output back.
 
     Example:
+        >>> import torch
         >>> net = UNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

@@ -210,7 +210,8 @@ def _check_split(check: RunCheck, info: dict[str, Any], store: Store | None) -> 
             text = f"{path}: missing, so that the test patients are not known; restore it or train again"
             check.add(path.name, "missing", Finding(ERROR, "missing", text))
         else:
-            check.add(path.name, "none: all patients were used")
+            used = "of whom it has seen nothing is known" if info.get("imported") else "all patients were used"
+            check.add(path.name, f"none: {used}")
         return None
     try:
         split = read_split(path)

@@ -59,6 +59,11 @@ COMMANDS = {
         "jcl.stages.pretrain",
         ("jcl pretrain store --fold 0 --out pre", "jcl pretrain store --method jcl --method.temperature 0.2 --out pre"),
     ),
+    "import": Command(
+        config.ImportConfig,
+        "jcl.stages.import_weights",
+        ("jcl import latest.pth --out pre", "jcl import checkpoint.pth --from pcl --out pre"),
+    ),
     "finetune": Command(
         config.FinetuneConfig,
         "jcl.stages.finetune",
@@ -235,7 +240,7 @@ def _conclude(name: str, settings: Any, result: Any) -> None:
         print_scores(settings.out)
     elif name == "predict":
         print(printable(f"{len(result)} segmented: {settings.out}"))
-    elif name == "export":
+    elif name in ("export", "import"):
         print(printable(f"written: {result}"))
     elif name == "doctor":
         from jcl.cli.health import conclude

@@ -75,7 +75,7 @@ def usage(prog: str, kind: type[Any]) -> str:
     fields = [field for field in dataclasses.fields(kind) if schema.is_required(field)]
     hints = typing.get_type_hints(kind)
     places = [_metavar(f, hints[f.name]) + " …" * _is_list(hints[f.name]) for f in fields if "positional" in f.metadata]
-    flags = [f"{_flag(f.name)} {_metavar(f, hints[f.name])}" for f in fields if "positional" not in f.metadata]
+    flags = [f"{_flag(f)} {_metavar(f, hints[f.name])}" for f in fields if "positional" not in f.metadata]
     return " ".join([prog, *places, *flags, "[options]"])
 
 
@@ -127,20 +127,21 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     common = {"help": _help(field), "default": argparse.SUPPRESS}
     plain = schema.without_none(hint)
     if plain is bool:
-        group.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, **common)
+        group.add_argument(_flag(field), action=argparse.BooleanOptionalAction, **common)
         return
     kind = schema.reader(typing.get_args(plain)[0] if _is_list(plain) else plain)
     common |= {"type": kind, "choices": field.metadata.get("choices"), "metavar": _metavar(field, hint)}
     if "positional" not in field.metadata:
         several = {"nargs": "+", "action": "extend"} if _is_list(plain) else {}
-        group.add_argument(_flag(field.name), dest=field.name, **several, **common)
+        group.add_argument(_flag(field), dest=field.name, **several, **common)
     else:
         # not insisted on here: --config may give them
         group.add_argument(field.name, nargs="*" if _is_list(plain) else "?", **common)
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _flag(field: dataclasses.Field[Any]) -> str:
+    """That of its name, unless its flag is a word that Python has for itself."""
+    return str(field.metadata.get("flag", "--" + field.name.replace("_", "-")))
 
 
 def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:

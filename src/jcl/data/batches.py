@@ -36,6 +36,8 @@ class SliceBatch:
     volumes: Int[Tensor, " b"]
     """Number of each slice's case in the store."""
     labels: Int[Tensor, "b h w"] | None = None
+    depths: Int[Tensor, " b"] | None = None
+    """D, the slices of each slice's volume; None where the positions are of no volumes."""
 
     def to(self, device: torch.device | str) -> "SliceBatch":
         """The same batch on another device."""
@@ -251,6 +253,7 @@ class SliceDataset:
             positions=torch.tensor([(where.slice + 1) / store.cases[where.case].slices for where in chosen]),
             volumes=torch.tensor([where.case for where in chosen]),
             labels=labels,
+            depths=torch.tensor([store.cases[where.case].slices for where in chosen]),
         )
 
 

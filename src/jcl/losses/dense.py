@@ -76,13 +76,16 @@ def dense_info_nce(
         return _CrossContrast.apply(rows, columns, weights, temperature)  # pyright: ignore[reportReturnType]
 
 
-def equivariance(dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"]) -> Float[Tensor, ""]:
+def equivariance(
+    dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"], *, align_corners: bool = False
+) -> Float[Tensor, ""]:
     """Equivariant regularisation L_ER = mean | Y - down(Y~) | (JCL paper, equation 12).
 
-    `auxiliary` is brought to the size of `dominant` by bilinear interpolation; both get a gradient.
+    `auxiliary` is brought to the size of `dominant` by bilinear interpolation, in the authors' program with
+    `align_corners` (corner pixels on corner pixels); both get a gradient.
     """
     dominant, auxiliary = at_least_float32(dominant), at_least_float32(auxiliary)
-    down = F.interpolate(auxiliary, size=dominant.shape[-2:], mode="bilinear", align_corners=False)
+    down = F.interpolate(auxiliary, size=dominant.shape[-2:], mode="bilinear", align_corners=align_corners)
     return (dominant - down).abs().mean()
 
 

@@ -9,12 +9,12 @@ from jcl.augment.spatial import shrink
 from jcl.backbones import Backbone, pad_to_multiple
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
-from jcl.losses.contrastive import info_nce
+from jcl.losses.contrastive import info_nce, position_mask
 from jcl.losses.dense import dense_info_nce, equivariance
 from jcl.methods._base import Method
 from jcl.methods._jcl.ablations import Ablations, check_numbers
 from jcl.methods._jcl.losses import SAME_PIXEL, Contrast
-from jcl.methods._jcl.phases import Phase, auxiliary_encoder, encode_both, phases_of
+from jcl.methods._jcl.phases import Phase, auxiliary_encoder, by_view, encode_both, phases_of
 from jcl.methods._jcl.views import Pair, view_pairs
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector, PixelProjector
@@ -34,7 +34,7 @@ class JCL(Method):
         L = global_weight L_g + dense_weight L_d + equivariance_weight L_ER        (equation 9)
 
     A loss of weight 0 is off: nothing is built, drawn or computed for it alone, nor a decoder that no loss reaches.
-    Which settings give which row of the paper's tables is in docs/methods.md.
+    Which settings give which row of the paper's tables, and which the authors' program, is in docs/methods.md.
 
     The authors' program multiplies L_g and L_d by temperature / 0.07 besides; scale the weights to get that.
     """
@@ -82,9 +82,9 @@ class JCL(Method):
         self.plan = phases_of(ablations, self.weights, blocks)
         self.phases = len(self.plan)
         self.pairs = view_pairs(ablations, self.affine)
-        crossed = ablations.pairing == "cross"
-        self.global_loss = Contrast(info_nce, crossed, threshold, temperature)
-        dense_contrast = Contrast(dense_info_nce, crossed, threshold, temperature)
+        self.crossed = ablations.pairing == "cross"
+        self.global_loss = Contrast(info_nce, self.crossed, temperature)
+        dense_contrast = Contrast(dense_info_nce, self.crossed, temperature)
         self.dense_loss = SAME_PIXEL.get(ablations.dense_form, dense_contrast)
         self._build_projectors(projection)
         self.auxiliary_encoder = auxiliary_encoder(backbone, ablations.connection)
@@ -101,9 +101,10 @@ class JCL(Method):
         source = decoded if self.ablations.global_source == "decoder" else deepest
         pixel_channels = projection if self.ablations.dominant_pixel_projector else decoded
         off = nn.Identity()
-        self.auxiliary_instance = InstanceProjector(deepest, projection) if images else off
+        hidden = decoded if self.ablations.hidden_units == "decoder" else None
+        self.auxiliary_instance = InstanceProjector(deepest, projection, hidden=hidden) if images else off
         self.auxiliary_pixel = PixelProjector(deepest, pixel_channels) if pixels else off
-        self.dominant_instance = InstanceProjector(source, projection) if two_images else off
+        self.dominant_instance = InstanceProjector(source, projection, hidden=hidden) if two_images else off
         self.dominant_pixel = PixelProjector(decoded, pixel_channels) if two_pixels else off
 
     def views(self, batch: SliceBatch, generator: Generator) -> Pair:
@@ -117,7 +118,8 @@ class JCL(Method):
         auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator)
         factor = 2**self.blocks if self.current.shrinks else 1
         multiple = self.backbone.stride * factor
-        return pad_to_multiple(auxiliary, multiple), shrink(pad_to_multiple(dominant, multiple), factor)
+        small = shrink(pad_to_multiple(dominant, multiple), factor, align_corners=self.aligned)
+        return pad_to_multiple(auxiliary, multiple), small
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The losses that are on, their weighted sum, and the collapse monitor (see `Method`).
@@ -127,12 +129,14 @@ class JCL(Method):
         """
         phase = self.current
         encoder = self.auxiliary_encoder
-        bottleneck, features = encode_both(self.backbone, encoder, *views, freeze=not phase.encoder_trained)
+        apart = len(batch.positions) if self.ablations.batch_statistics == "view" else None
+        bottleneck, features = encode_both(self.backbone, encoder, *views, rows=apart, freeze=not phase.encoder_trained)
+        rows = apart or len(bottleneck)
         deepest = decoded = features[-1]
         if phase.decodes:
-            decoded = self.backbone.decode(features, blocks=self.blocks)
+            decoded = by_view(self._decode, features, rows)
         images, pixels = self.pairs.rows(len(bottleneck), phase.losses)
-        positions = gather(batch.positions.repeat(2 if self.pairs.crossed else 1))
+        positives = self._positives(batch)
 
         compared: dict[str, Pair] = {}
         losses: dict[str, Tensor] = {}
@@ -140,17 +144,34 @@ class JCL(Method):
             source = decoded if self.ablations.global_source == "decoder" else deepest
             project = self.auxiliary_instance if phase.one_projector else self.dominant_instance
             z = self.global_loss.rows(self.auxiliary_instance(bottleneck[images]), project(source[images]))
-            compared["global"], losses["global"] = z, self.global_loss(*z, positions)
+            compared["global"], losses["global"] = z, self.global_loss(*z, positives)
         if "dense" in phase.losses:  # equation 11
-            d = self.dense_loss.rows(self.auxiliary_pixel(bottleneck[pixels]), self.dominant_pixel(decoded[pixels]))
-            compared["dense"], losses["dense"] = d, self.dense_loss(*d, positions)
+            d = self.dense_loss.rows(
+                by_view(self.auxiliary_pixel, [bottleneck[pixels]], rows),
+                by_view(self.dominant_pixel, [decoded[pixels]], rows),
+            )
+            compared["dense"], losses["dense"] = d, self.dense_loss(*d, positives)
         if "equivariance" in phase.losses:  # equation 12
             y = bottleneck[pixels], deepest[pixels]
-            compared["equivariance"], losses["equivariance"] = y, equivariance(auxiliary=y[0], dominant=y[1])
+            loss = equivariance(auxiliary=y[0], dominant=y[1], align_corners=self.aligned)
+            compared["equivariance"], losses["equivariance"] = y, loss
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()  # equation 9
 
         first, second = (x.flatten(2).mean(2) if x.ndim == 4 else x for x in next(iter(compared.values())))
         return {"loss": total, **losses, **collapse_monitor(first, second)}
+
+    def _decode(self, *features: Tensor) -> Tensor:
+        return self.backbone.decode(list(features), blocks=self.blocks)
+
+    def _positives(self, batch: SliceBatch) -> Tensor:
+        """Which rows are positives of which: of both branches' one after the other, or, crossed, of each."""
+        views, branches = 2 if self.pairs.crossed else 1, 1 if self.crossed else 2
+
+        def of_rows(values: Tensor) -> Tensor:
+            return gather(values.repeat(views)).repeat(branches)
+
+        depths = None if batch.depths is None else of_rows(batch.depths)
+        return position_mask(of_rows(batch.positions), self.threshold, depths)
 
     def after_step(self, progress: float) -> None:
         """The EMA encoder follows the dominant one; half-way the second of two phases begins."""
@@ -160,6 +181,11 @@ class JCL(Method):
                 update_ema(part, self.backbone.get_submodule(name), self.ablations.momentum)
         if self.phases > 1:
             set_host_scalar(self, "phase", min(int(progress * 2), 1))
+
+    @property
+    def aligned(self) -> bool:
+        """Whether corner pixels stay on corner pixels where a size changes."""
+        return self.ablations.resample == "align_corners"
 
     @property
     def current(self) -> Phase:

@@ -3,12 +3,13 @@
 from typing import Unpack
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
+from jcl.errors import UsageError
 from jcl.losses.contrastive import info_nce, position_mask
 from jcl.methods._base import Method, ViewRanges
 from jcl.ssl.collapse import collapse_monitor
@@ -43,6 +44,7 @@ class PCL(Method):
         temperature: float = 0.1,
         threshold: float = 0.1,
         projection: int = 128,
+        batch_statistics: str = "joint",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the projector behind the encoder of `backbone`.
@@ -51,23 +53,35 @@ class PCL(Method):
             temperature: t (paper: 0.1).
             threshold: slices nearer than this in relative position are positives (paper, CHD: 0.1); 0 is SimCLR.
             projection: channels of the projections (paper: 128).
+            batch_statistics: batch normalisation over both views together (`joint`), or over each by itself
+                (`view`, authors' program).
+
+        Raises:
+            UsageError: `batch_statistics` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        if batch_statistics not in ("joint", "view"):
+            raise UsageError(f"batch_statistics is {batch_statistics!r}; it can be joint or view")
         self.temperature, self.threshold = temperature, threshold
+        self.together = batch_statistics == "joint"
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""
-        z = self.projector(self.backbone.encode(views[0])[-1])
+        passes = [views[0]] if self.together else views[0].chunk(2)
+        z = self.projector(torch.cat([self.backbone.encode(each)[-1] for each in passes]))
         first, second = (gather(block) for block in z.chunk(2))
         rows = torch.cat([first, second])
-        positives = positive_pairs(gather(batch.positions), self.threshold)
+        depths = None if batch.depths is None else gather(batch.depths)
+        positives = positive_pairs(gather(batch.positions), self.threshold, depths)
         loss = info_nce(rows, rows, positives, temperature=self.temperature)
         return {"loss": loss, **collapse_monitor(first, second)}
 
 
-def positive_pairs(positions: Float[Tensor, " n"], threshold: float) -> Bool[Tensor, "two_n two_n"]:
-    """Positives of 2n rows, the first views of n slices and then the second ones.
+def positive_pairs(
+    positions: Float[Tensor, " n"], threshold: float, depths: Int[Tensor, " n"] | None = None
+) -> Bool[Tensor, "two_n two_n"]:
+    """Positives of 2n rows, the first views of n slices and then the second ones (see `position_mask`).
 
     The other view of the slice is one at any threshold; at 0 `position_mask` finds nothing near, not even that.
 
@@ -76,4 +90,5 @@ def positive_pairs(positions: Float[Tensor, " n"], threshold: float) -> Bool[Ten
         [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
     """
     same_slice = torch.eye(len(positions), dtype=torch.bool, device=positions.device).repeat(2, 2)
-    return (position_mask(positions.repeat(2), threshold) | same_slice).fill_diagonal_(False)
+    near = position_mask(positions, threshold, depths).repeat(2, 2)
+    return (near | same_slice).fill_diagonal_(False)

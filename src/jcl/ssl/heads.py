@@ -9,17 +9,18 @@ from torch import Tensor, nn
 class InstanceProjector(nn.Sequential):
     """AdaptiveAvgPool -> Flatten -> Linear -> ReLU -> Linear (JCL paper, appendix A).
 
-    Input (b, in_channels, h, w), output (b, out_channels). The hidden layer has `in_channels`
-    units, which the paper leaves open.
+    Input (b, in_channels, h, w), output (b, out_channels). The hidden layer has `hidden` units (None:
+    `in_channels`), which the paper leaves open.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 128) -> None:
+    def __init__(self, in_channels: int, out_channels: int = 128, *, hidden: int | None = None) -> None:
+        hidden = hidden or in_channels
         super().__init__(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(in_channels, in_channels),
+            nn.Linear(in_channels, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(in_channels, out_channels),
+            nn.Linear(hidden, out_channels),
         )
 
 

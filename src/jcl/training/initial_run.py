@@ -25,7 +25,8 @@ class Seen:
     Attributes:
         patients: those of whom it saw an image.
         namesakes: those of whom it saw no image, but others under their name.
-        unknown: stores that it was trained on and that are not there any more, so that nobody can tell.
+        unknown: stores that it was trained on and that are not there any more, or, of weights that were imported, the
+            data of the other program, so that nobody can tell.
     """
 
     patients: frozenset[str] = frozenset()
@@ -91,7 +92,8 @@ def patients_seen(run: Path, images: Images, digest: str, *, before: bool = True
 
 def _seen(run: Path, info: dict[str, Any], images: Images, digest: str) -> Seen:
     left_out = info.get("left_out", {})
-    found = Seen()
+    imported = info.get("imported")
+    found = Seen() if imported is None else Seen(unknown=(f"the data of the program {imported['program']}",))
     for path, of_store, used in _stores(info, split_of(run)):
         without = frozenset(left_out.get(path, ()))
         if of_store == digest:

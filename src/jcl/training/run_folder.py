@@ -143,9 +143,13 @@ def save_or_stop(checkpointer: Checkpointer, stop: StopRequest, step: int) -> No
 
 def save_model(run: Path, model: nn.Module) -> None:
     """Write the final weights of a run, and the mark that it is finished; only the first process does."""
-    if not is_main_process():
-        return
-    digest = write_weights(run / "model.safetensors", model.state_dict())
+    if is_main_process():
+        save_weights(run, model.state_dict())
+
+
+def save_weights(run: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write these tensors as the final weights of a run, and the mark that it is finished."""
+    digest = write_weights(run / "model.safetensors", weights)
     write_json(run / "model.json", {"sha256": digest}, seal=True)
 
 

@@ -24,7 +24,8 @@ class Ablations:
             loss a pair with spatial augmentation (journal version); `paper` gives both losses two
             augmented views, each through both branches (equations 5-12 read literally).
         invariant: the pair of `split` in which pixels keep their place: `identity` (journal text), or
-            `intensity`, random gamma, contrast, brightness and noise.
+            `intensity`, random gamma, contrast, brightness and noise, of which the other pair is then made
+            too (journal, equation 5; authors' program).
         pairing: `joint` contrasts all projections of both branches with all (authors' program), `cross`
             dominant rows with auxiliary columns, without the diagonal (equations 10 and 11).
         dense_form: L_d as `supcon`, contrasts at each pixel (equation 11), or, in the rows of table 9, as `mse`
@@ -33,6 +34,12 @@ class Ablations:
         global_source: the dominant image projection is taken from the `decoder` (equation 8) or from the
             `encoder` (journal text).
         dominant_pixel_projector: off, the decoder's output itself is contrasted (authors' program).
+        hidden_units: of the image projectors, in the layer that the paper leaves open: as many as come in
+            (`input`), or as the decoder's output has channels (`decoder`, authors' program).
+        batch_statistics: batch normalisation over all views of one size together (`joint`), or over each
+            view of the slices by itself (`view`, authors' program).
+        resample: `area` shrinks views by means over areas, and features bilinearly; `align_corners` both
+            bilinearly with corner pixels on corner pixels, without averaging (authors' program).
         connection: the auxiliary branch's encoder is the dominant one's (`shared`), one of its own that starts
             from other weights and is trained too (`independent`), or a moving average of it (`ema`); only the
             dominant branch's goes on to fine-tuning (table 7).
@@ -55,6 +62,9 @@ class Ablations:
     dense_form: str = _one_of("supcon", "mse", "byol")
     global_source: str = _one_of("decoder", "encoder")
     dominant_pixel_projector: bool = True
+    hidden_units: str = _one_of("input", "decoder")
+    batch_statistics: str = _one_of("joint", "view")
+    resample: str = _one_of("area", "align_corners")
     connection: str = _one_of("shared", "independent", "ema")
     momentum: float = 0.999
     stages: str = _one_of("one", "two", "two-full-size")

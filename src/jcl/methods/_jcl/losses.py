@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from jcl.distributed.comm import gather
-from jcl.losses.contrastive import position_mask
 from jcl.losses.dense import dense_byol, dense_mse
 
 __all__ = ["SAME_PIXEL", "Contrast", "SamePixel"]
@@ -20,20 +19,18 @@ class Contrast:
     loss: Callable[..., Tensor]
     crossed: bool
     """Dominant rows with auxiliary ones, in place of the rows of both branches with all others."""
-    threshold: float
     temperature: float
 
     def rows(self, auxiliary: Tensor, dominant: Tensor) -> tuple[Tensor, Tensor]:
         """What is compared."""
         return gather(auxiliary), gather(dominant)
 
-    def __call__(self, auxiliary: Tensor, dominant: Tensor, positions: Tensor) -> Tensor:
-        """The loss, given the position of each row of a branch."""
+    def __call__(self, auxiliary: Tensor, dominant: Tensor, positives: Tensor) -> Tensor:
+        """The loss, given which rows of both branches, or with `crossed` of either, are positives."""
         if self.crossed:
-            near = position_mask(positions, self.threshold)
-            return self.loss(dominant, auxiliary, near, temperature=self.temperature)
-        rows, near = torch.cat([auxiliary, dominant]), position_mask(positions.repeat(2), self.threshold)
-        return self.loss(rows, rows, near, temperature=self.temperature)
+            return self.loss(dominant, auxiliary, positives, temperature=self.temperature)
+        rows = torch.cat([auxiliary, dominant])
+        return self.loss(rows, rows, positives, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class SamePixel:
         """What is compared."""
         return auxiliary, dominant
 
-    def __call__(self, auxiliary: Tensor, dominant: Tensor, positions: Tensor) -> Tensor:
-        """The loss; positions play no part."""
+    def __call__(self, auxiliary: Tensor, dominant: Tensor, positives: Tensor) -> Tensor:
+        """The loss; positives play no part."""
         return self.loss(dominant, auxiliary)
 
 

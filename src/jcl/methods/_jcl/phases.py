@@ -1,18 +1,19 @@
 """What JCL trains together or one after the other, and how its two encoders are connected (table 7)."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from jcl.augment.spatial import concatenate
 from jcl.backbones import Backbone
 from jcl.backbones._surgery import copy_submodules, frozen, reset_parameters
 from jcl.errors import UsageError
 from jcl.methods._jcl.ablations import Ablations
 from jcl.ssl.momentum import make_teacher
 
-__all__ = ["Phase", "auxiliary_encoder", "encode_both", "phases_of"]
+__all__ = ["Phase", "auxiliary_encoder", "by_view", "encode_both", "phases_of"]
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,34 @@ def auxiliary_encoder(backbone: Backbone, connection: str) -> Backbone | None:
 
 
 def encode_both(
-    backbone: Backbone, auxiliary: Backbone | None, full: Tensor, small: Tensor, *, freeze: bool = False
+    backbone: Backbone,
+    auxiliary: Backbone | None,
+    full: Tensor,
+    small: Tensor,
+    *,
+    rows: int | None = None,
+    freeze: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """The auxiliary branch's bottleneck, and the features of the dominant one.
 
-    Views of one size go through a shared encoder together, so that its batch statistics are those of both, as in PCL.
-    An encoder that is frozen is shared.
+    Views of one size go through a shared encoder together, so that its batch statistics are those of both; with `rows`
+    each view, of so many rows, by itself, in the order of the authors' program. An encoder that is frozen is shared.
     """
     if freeze:
         with frozen(backbone, backbone.submodule_names(0)):
             return encode_both(backbone, None, full, small)
+    other = backbone if auxiliary is None else auxiliary
+    if rows is not None:
+        pairs = zip(full.split(rows), small.split(rows), strict=True)
+        found = [(other.encode(first)[-1], backbone.encode(second)) for first, second in pairs]
+        levels = zip(*(features for _, features in found), strict=True)
+        return torch.cat([bottleneck for bottleneck, _ in found]), [torch.cat(level) for level in levels]
     if auxiliary is not None or full.shape != small.shape:
-        return (backbone if auxiliary is None else auxiliary).encode(full)[-1], backbone.encode(small)
+        return other.encode(full)[-1], backbone.encode(small)
     features = backbone.encode(torch.cat([full, small]))
     return features[-1][: len(full)], [level[len(full) :] for level in features]
+
+
+def by_view(part: Callable[..., Tensor], levels: Sequence[Tensor], rows: int) -> Tensor:
+    """What a part of the network makes of these tensors, called for `rows` of their rows at a time."""
+    return concatenate([part(*each) for each in zip(*(level.split(rows) for level in levels), strict=True)])

@@ -19,10 +19,11 @@ Pair = tuple[Tensor, Tensor]
 class ViewPairs:
     """An invariant pair, in which pixels keep their place, for pixel and feature losses; a variant one for images.
 
-    In rows the invariant pair comes first, and each only if a loss asks for it.
+    The variant pair is made of the invariant one (journal, equation 5). In rows the invariant pair comes first, and
+    each only if a loss asks for it.
     """
 
-    variant: Callable[[Tensor, Generator], Pair]
+    variant: Callable[[Pair, Generator], Pair]
     invariant: Callable[[Tensor, Generator], Pair] | None
     """None: all losses take the variant pair (equations 5-12 read literally)."""
     crossed: bool
@@ -31,9 +32,10 @@ class ViewPairs:
 
     def draw(self, images: Tensor, losses: Collection[str], generator: Generator) -> Pair:
         """Views of the auxiliary and of the dominant branch, at full size, as many as the losses ask for."""
-        pairs = [self.variant(images, generator)] if self.invariant is None or "global" in losses else []
+        still = (images, images) if self.invariant is None else self.invariant(images, generator)
+        pairs = [self.variant(still, generator)] if self.invariant is None or "global" in losses else []
         if self.invariant is not None and set(losses) != {"global"}:
-            pairs.insert(0, self.invariant(images, generator))
+            pairs.insert(0, still)
         if self.crossed:
             both = torch.cat([view for pair in pairs for view in pair])
             return both, both
@@ -50,8 +52,8 @@ class ViewPairs:
 def view_pairs(ablations: Ablations, affine: AffineRanges) -> ViewPairs:
     """As `views`, `invariant`, `pairing` and `elastic` say."""
 
-    def spatial(images: Tensor, generator: Generator) -> Pair:
-        first, second = (random_view(images, affine, generator=generator, elastic=ablations.elastic) for _ in range(2))
+    def spatial(still: Pair, generator: Generator) -> Pair:
+        first, second = (random_view(each, affine, generator=generator, elastic=ablations.elastic) for each in still)
         return first, second
 
     def intensity(images: Tensor, generator: Generator) -> Pair:
