@@ -80,7 +80,7 @@ def _wrong(values: _Values) -> str | None:
         "spacing": (values.spacing, values.spacing is None or 0 < values.spacing < math.inf, "in mm, above 0"),
         "size": (values.size, (values.size or 1) >= 1 and not (values.fit and values.size is None), "at least 1"),
         "clip": (values.clip, 0 <= low < high <= 100, "two percentiles, the lower one first"),
-        "context": (values.context, STAGES["context"].allows(values.context), "neighbours of a slice"),
+        "context": (values.context, STAGES["context"].allows(values.context), str(STAGES["context"])),
         "padded": (values.padded, min(values.padded) >= 1, "at least 1 pixel a side"),
         "classes": (values.classes, 1 <= len(values.classes) <= 254, "1 to 254 names"),
         "class_values": (
