@@ -65,9 +65,9 @@ def test_a_preparation_says_it_only_where_there_are_neighbours():
 
 
 def test_what_a_run_has_recorded():
-    assert recorded_context({"settings": {"context": 2}}) == 2
+    assert recorded_context({"settings": {"context": 2}}, "run.json") == 2
     for before in ({}, {"settings": {}}, {"settings": {"context": None}}, [], {"settings": 3}):
-        assert recorded_context(before) == 0
+        assert recorded_context(before, "run.json") == 0
     for wrong in (-1, 33, 10**9, 1.5, True, "1"):
-        with pytest.raises(DataError, match=r"context is .*; 0 to 32 is needed"):
-            recorded_context({"settings": {"context": wrong}})
+        with pytest.raises(DataError, match=r"^run.json: context is .*; 0 to 32 is needed"):
+            recorded_context({"settings": {"context": wrong}}, "run.json")

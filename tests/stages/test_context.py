@@ -173,5 +173,5 @@ def test_an_initial_run_that_says_what_cannot_be(store_path, pretrained, tmp_pat
     info = read_json(run / "run.json")
     info["settings"]["context"] = value
     write_json(run / "run.json", info, seal=True)
-    with pytest.raises(DataError, match=r"pre: context is .* is needed; restore its run.json"):
+    with pytest.raises(DataError, match=r"pre/run.json: context is .* is needed; restore it"):
         finetune(finetuning(store_path, tmp_path / "run", run))

@@ -60,7 +60,7 @@ def check_run(run: Path, *, step: Callable[[str], None] = lambda part: None) -> 
         return _check_model(run)
     info = _read_info(run)
     check = RunCheck(run)
-    context = recorded_context(info)
+    context = recorded_context(info, run / "run.json")
     seen = f", slices with {context} on either side" if context else ""
     version = info["versions"].get("jcl", "?")
     check.add("run.json", f"{info['kind']}, {info.get('steps', '?')} steps{seen}, jcl {version}")

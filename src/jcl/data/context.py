@@ -7,6 +7,7 @@ is seen by itself.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -66,8 +67,12 @@ def context_of(preparation: Mapping[str, Any]) -> int:
     return int(preparation.get(KEY) or 0)
 
 
-def recorded_context(info: object) -> int:
+def recorded_context(info: object, file: Path | str) -> int:
     """Neighbours on each side that a training saw, by its `run.json`; those of before there were any say nothing of it.
+
+    Args:
+        info: what the file has.
+        file: for messages.
 
     Raises:
         DataError: a number that cannot be meant.
@@ -75,7 +80,7 @@ def recorded_context(info: object) -> int:
     settings: object = cast("dict[str, Any]", info).get("settings") if isinstance(info, dict) else None
     found: object = cast("dict[str, Any]", settings).get(KEY) if isinstance(settings, dict) else None
     if found is not None and not (type(found) is int and STAGES[KEY].allows(found)):
-        raise DataError(f"context is {found!r:.40}; {STAGES[KEY]}")
+        raise DataError(f"{file}: context is {found!r:.40}; {STAGES[KEY]}; restore it")
     return found or 0
 
 

@@ -60,10 +60,7 @@ def context_taken(init: str, asked: int | None) -> int:
         DataError: what the run has recorded cannot be read.
     """
     run = run_of(init)
-    try:
-        before = 0 if run is None else recorded_context(read_json(run / "run.json"))
-    except DataError as error:
-        raise DataError(f"{run}: {error}; restore its run.json") from error
+    before = 0 if run is None else recorded_context(read_json(run / "run.json"), run / "run.json")
     if before and asked not in (None, before):
         raise UsageError(
             f"--context {asked} does not fit {init}, which was trained with context {before}; leave it out, or "

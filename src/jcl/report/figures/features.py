@@ -41,13 +41,13 @@ def load_pretrained(run: Path, *, trust_code: bool = False) -> Pretrained:
     inner = {name.removeprefix("backbone."): t for name, t in read_model(run).items() if name.startswith("backbone.")}
     transfer(network, inner, info["transfers"])
     trained = [k for k in range(network.blocks + 1) if set(network.submodule_names(k)) <= set(info["transfers"])]
-    return Pretrained(network, max(trained, default=0), recorded_context(info))
+    return Pretrained(network, max(trained, default=0), recorded_context(info, run / "run.json"))
 
 
 def untrained(run: Path, blocks: int, *, trust_code: bool = False) -> Pretrained:
     """The same network with random weights (seed 0), to compare with."""
     info = read_run(run, "pretrain")
-    return Pretrained(_fresh(info, run, trust_code=trust_code), blocks, recorded_context(info))
+    return Pretrained(_fresh(info, run, trust_code=trust_code), blocks, recorded_context(info, run / "run.json"))
 
 
 def _fresh(info: dict[str, Any], run: Path, *, trust_code: bool) -> Backbone:
