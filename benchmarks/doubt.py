@@ -24,6 +24,7 @@ import torch
 
 from jcl.config import FinetuneConfig, PrepareConfig
 from jcl.data import phantom
+from jcl.data.context import context_of
 from jcl.data.splits import read_split
 from jcl.data.store import Store
 from jcl.inference.calibration import Calibration, rank_correlation
@@ -56,9 +57,10 @@ def look_at(store: Store, runs: Sequence[Path], chosen: Sequence[int], way: str,
     infos = [{**m.info, **shapes_of(store, read_split(m.run / "split.json").train)} for m in members]
     rules = rules_of(infos) if way == "postprocess" else Rules()
     (group,) = make_groups(members, CPU, torch.float32, tta="tta" in way, mirror=way == "mirror")
+    context = context_of(group.preparation)
     for case in chosen:
         record, content = store.cases[case], store.content(case)
-        images = np.stack([store.image(case, number) for number in range(record.slices)])
+        images = np.stack([store.image(case, number, context=context) for number in range(record.slices)])
         truth = np.stack([store.label(case, number)[content] for number in range(record.slices)])
         tally, labels = DoubtTally(len(store.class_names)), []
         for batch in class_scores(group.network, images, batch_size=16, device=CPU, precision=torch.float32):

@@ -109,6 +109,7 @@ class PretrainConfig(TrainingConfig):
     )
     backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int | None = option("channels of the network's first level (else those of its paper)", None)
+    context: int = option("neighbouring slices on each side that a slice is seen with, as channels (2.5-D)", 0)
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     batch_size: int = option("slices in a batch of each process", 16)
     accumulate: int = option("batches whose gradients make one step; each has its own contrasts", 1)
@@ -154,6 +155,10 @@ class FinetuneConfig(TrainingConfig):
         "network, or one of your own as package.module:factory (else that of the initial run, or unet)", None
     )
     width: int | None = option("channels of the first level (else of the initial run, or of the paper)", None)
+    context: int | None = option(
+        "neighbouring slices on each side that a slice is seen with, as channels (else those of the initial run, or 0)",
+        None,
+    )
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
     batch_size: int = option("slices in a batch", 5)
     recipe: str | None = option(

@@ -42,6 +42,7 @@ STAGES: Mapping[str, Limit] = {
     **dict.fromkeys(("elastic", "intensity"), NUMBER),
     "average": Limit(0, 0.99999),
     "ignore": Limit(-(2**53), 2**53),
+    "context": Limit(0, 32),
 }
 """Of the settings of the stages (`jcl.config`), in whichever of them they are."""
 

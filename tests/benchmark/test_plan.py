@@ -140,6 +140,32 @@ def test_a_folders_name_is_readable_and_safe(tmp_path: Path):
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._") for name in names)
 
 
+def test_rows_see_slices_with_as_many_neighbours_as_their_pre_training(tmp_path: Path):
+    """Random weights too, unless their fine-tuning says otherwise; and 0, said, is what was done before."""
+    one = ("[pretrain]", "[pretrain]\ncontext = 1")
+    before, said, tasks, apart = (
+        by_label(plan_of(tmp_path, *changes).tasks)
+        for changes in (
+            (),
+            [("[pretrain]", "[pretrain]\ncontext = 0")],
+            [one],
+            [one, ('method = "none"', 'method = "none"\nfinetune = { context = 0 }')],
+        )
+    )
+    for name in ("ball-jcl", "ball-jcl-m1-f0-s0", "ball-random-m1-f0-s0"):
+        assert before[name].key == said[name].key != tasks[name].key
+        effective = [key for key, value in before[name].settings.items() if not unchanged(before[name], key, value)]
+        assert "context" not in effective
+    assert tasks["ball-jcl"].settings["context"] == 1
+    assert tasks["ball-jcl-m1-f0-s0"].settings["context"] is None  # that of its pre-training
+    assert tasks["ball-random-m1-f0-s0"].settings["context"] == 1
+    assert apart["ball-random-m1-f0-s0"].settings["context"] == 0
+
+
+def unchanged(task: Task, name: str, value: object) -> bool:
+    return planning._changes_nothing(task.kind, name, value)
+
+
 def test_techniques_are_settings_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """They make other tasks of the fine-tunings alone; without one nothing of a task is new."""
     row = '[methods.JCL]\nmethod = "jcl"\n\n[methods.Semi]\nmethod = "jcl"\n'

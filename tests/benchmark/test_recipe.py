@@ -135,6 +135,11 @@ WRONG = {
         'learning_rate = 1\n[methods.JCL.finetune]\nsemi = "bcp"\nsemi_settings = { wait = 1.0 }',
         "methods.JCL: technique bcp has no setting 'wait'; it has: weight, box",
     ),
+    "another context": (
+        "learning_rate = 1",
+        "learning_rate = 1\ncontext = 1\n[methods.JCL.finetune]\ncontext = 2",
+        "methods.JCL: context is 1 in pretrain and 2 in finetune; leave it out of finetune, which takes that ",
+    ),
     "settings of no technique": (
         "learning_rate = 1",
         "learning_rate = 1\n[methods.JCL.finetune]\nsemi_settings = { wait = 1.0 }",

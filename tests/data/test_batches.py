@@ -120,6 +120,49 @@ def test_a_batch_holds_what_the_store_has(store: Store):
         assert batch.volumes[row] == where.case
 
 
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory) -> Store:
+    """Cases of one slice, of two and of six, of two channels, smaller than what they are padded to; some labels."""
+    path: Path = tmp_path_factory.mktemp("uneven") / "store"
+    (path / "cases").mkdir(parents=True)
+    records = []
+    for number, slices in enumerate((1, 2, 6)):
+        random = np.random.default_rng(number)
+        labels = np.full((slices, 5, 7), 255, np.uint8)
+        labels[slices // 2 :, 1:3] = 1
+        names = {"case": f"c{number}", "patient": f"p{number}", "source": {}, "classes": 1, "spacing": (4.0, 1.0, 1.0)}
+        records.append(write_case(path, random.random((2, slices, 5, 7)).astype(np.float32), labels, **names))
+    write_manifest(path, {"channels": 2, "padded": [8, 8], "classes": ["a"], "sparse": True}, records, [])
+    return Store.open(path)
+
+
+@pytest.mark.parametrize("context", [1, 2, 4])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_neighbours_come_along(uneven: Store, context: int, labelled: bool):
+    """From the whole volume, whichever slices are listed; position, case and labels are those of the slice itself."""
+    slices = list_slices([uneven], [None], labelled=labelled)
+    assert len(slices) == (1 + 1 + 3 if labelled else 9)
+    dataset = SliceDataset([uneven], slices, labels=labelled, context=context)
+    batch = dataset.read(range(len(slices)))
+    assert batch.images.shape[1] == 2 * (2 * context + 1)
+    alone = SliceDataset([uneven], slices, labels=labelled).read(range(len(slices)))
+    for name in ("positions", "volumes", "labels"):
+        one, other = getattr(batch, name), getattr(alone, name)
+        assert (one is other is None) or torch.equal(one, other)
+    for row, where in zip(batch.images.numpy(), slices, strict=True):
+        last = uneven.cases[where.case].slices - 1
+        for place, offset in enumerate(range(-context, context + 1)):
+            expected = uneven.image(where.case, min(max(where.slice + offset, 0), last))
+            assert np.array_equal(row[2 * place : 2 * place + 2], expected)
+
+
+def test_without_context_a_batch_is_what_it_was(uneven: Store):
+    slices = list_slices([uneven], [None], labelled=False)
+    batches = [SliceDataset([uneven], slices, labels=False, **given).read([3, 0, 8]) for given in ({}, {"context": 0})]
+    assert torch.equal(batches[0].images, batches[1].images)
+    assert batches[0].images.shape == (3, 2, 8, 8)
+
+
 def test_unlabelled_batches_read_no_labels(store: Store):
     slices = list_slices([store], [None], labelled=False)
     batch = next(load_batches(SliceDataset([store], slices, labels=False), BatchSampler([0] * 20, 4, seed=0)))

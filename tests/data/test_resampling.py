@@ -131,3 +131,23 @@ def test_parts_are_those_of_the_whole(tmp_path: Path, spacing: float | None, met
     parts = [part.copy() for part in prepare_parts(volume, recipe, 3)]
     assert [part.shape[1] for part in parts] == [3, 3, 1]
     np.testing.assert_array_equal(np.concatenate(parts, 1), whole)
+
+
+@pytest.mark.parametrize(("slices", "context"), [(1, 1), (2, 2), (7, 1), (7, 3)])
+@pytest.mark.parametrize("spacing", [None, 1.3])
+@pytest.mark.parametrize("at_a_time", [1, 3, 100])
+def test_parts_bring_their_neighbours(tmp_path, slices, context, spacing, at_a_time) -> None:
+    array = np.random.default_rng(0).normal(50, 30, (slices, 9, 8)).astype(np.float32)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.5, 6.0))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    recipe = {"clip": [2.0, 90.0], "normalisation": "minmax", "spacing": spacing}
+    whole, _ = prepare_volume(read_image([tmp_path / "a.nrrd"]), recipe)
+    volume = read_image([tmp_path / "a.nrrd"])
+    parts = [part.copy() for part in prepare_parts(volume, {**recipe, "context": context}, at_a_time)]
+    assert [part.shape[1] for part in parts] == [min(at_a_time, slices - s) for s in range(0, slices, at_a_time)]
+    seen = np.concatenate(parts, 1)
+    assert seen.shape[:2] == (2 * context + 1, slices)
+    for number in range(slices):
+        for place, offset in enumerate(range(-context, context + 1)):
+            np.testing.assert_array_equal(seen[place, number], whole[0, min(max(number + offset, 0), slices - 1)])

@@ -95,6 +95,32 @@ def test_a_slice_is_read_to_its_place(tmp_path: Path) -> None:
             store.image(0, 0, wrong)
 
 
+def test_a_slice_is_read_with_its_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its place too; and beyond an end of the volume nothing is read again."""
+    (tmp_path / "cases").mkdir()
+    image = np.random.default_rng(0).random((2, 4, 5, 6)).astype(np.float32)
+    names = {"case": "a", "patient": "a", "source": {}, "classes": 0, "spacing": (1.0, 1.0, 1.0)}
+    record = write_case(tmp_path, image, None, **names)
+    write_manifest(tmp_path, {"channels": 2, "padded": [8, 8], "classes": []}, [record], [])
+    store = Store.open(tmp_path)
+    alone = [store.image(0, number) for number in range(4)]
+    read: list[int] = []
+    plain = Store._read
+    monkeypatch.setattr(Store, "_read", lambda self, *which: (read.append(which[2]), plain(self, *which))[1])
+    for number, seen in enumerate(([0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3])):
+        read.clear()
+        out = np.full((10, 8, 8), np.nan, np.float32)
+        found = store.image(0, number, out, context=2)
+        assert found is out
+        assert np.array_equal(found, np.concatenate([alone[each] for each in seen]))
+        assert read == sorted(set(seen))
+    for number in (-1, 4):
+        with pytest.raises(IndexError, match=f"none with number {number}"):
+            store.image(0, number, context=1)
+    with pytest.raises(ValueError, match=r"\(2, 8, 8\) for slices that are float32 \(6, 8, 8\)"):
+        store.image(0, 0, np.empty((2, 8, 8), np.float32), context=1)
+
+
 def test_counts_of_labels(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     labels = make_arrays(1)[1]

@@ -6,6 +6,7 @@ import huggingface_hub
 import pytest
 import yaml
 
+import jcl
 from jcl.config import ExportConfig
 from jcl.errors import DataError
 from jcl.stages.export import export
@@ -39,6 +40,19 @@ def test_the_card_is_one_that_the_hub_reads(run, tmp_path):
     assert yaml.safe_load((out / "README.md").read_text().split("---")[1])["pipeline_tag"] == "image-segmentation"
     for line in ('jcl.load("heart")', "- 200: Myo", "- 500: LV", "- 600: RV"):
         assert line in card.text
+
+
+def test_the_card_says_what_it_sees(run, tmp_path):
+    ahead = write_random_run(tmp_path / "run", context=2)
+    folder = export(ExportConfig(run=ahead, to="hub", out=tmp_path / "hub"))
+    said = "It sees each slice together with the 2 slices on either side (2.5-D).\n"
+    assert said in (folder / "README.md").read_text()
+    segmenter = jcl.load(folder)
+    assert segmenter.preparation["context"] == 2
+    assert segmenter.network.in_channels == 5
+    assert jcl.load(ahead).preparation == segmenter.preparation
+    plain = export(ExportConfig(run=run, to="hub", out=tmp_path / "plain"))
+    assert "2.5-D" not in (plain / "README.md").read_text()
 
 
 def test_push(run, tmp_path, monkeypatch, capsys):

@@ -125,6 +125,35 @@ def test_the_rule_of_orientation_is_ours():
                 assert np.sign(direction[world]) == sign
 
 
+@pytest.mark.parametrize(("slices", "context"), [(1, 1), (2, 3), (6, 2)])
+def test_the_bundle_gathers_the_neighbours_that_the_loader_does(slices, context):
+    from monai.data.meta_tensor import MetaTensor
+
+    from jcl.data.context import stack_neighbours
+    from jcl.export.bundle_slices import AddNeighboursd
+
+    volume = torch.rand(2, 5, 4, slices)
+    image = MetaTensor(volume, affine=torch.diag(torch.tensor([2.0, 3.0, 5.0, 1.0])))
+    image.applied_operations = [{"class": "before"}]
+    found = AddNeighboursd("image", context)({"image": image, "other": 3})
+    expected = stack_neighbours(volume.numpy().transpose(0, 3, 1, 2), 0, range(slices), slices, context)
+    assert np.array_equal(found["image"].numpy(), expected.transpose(0, 2, 3, 1))
+    assert found["image"].applied_operations == [{"class": "before"}]  # what is undone before is undone now
+    assert torch.equal(found["image"].affine, image.affine)
+    assert found["other"] == 3
+
+
+def test_a_bundle_of_a_run_that_sees_neighbours(tmp_path):
+    run = write_random_run(tmp_path / "run", context=1)
+    bundle = export(ExportConfig(run=run, to="monai", out=tmp_path / "bundle"))
+    metadata = read_json(bundle / "configs" / "metadata.json")
+    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
+    image = metadata["network_data_format"]["inputs"]["image"]
+    assert (image["num_channels"], image["channel_def"]["0"]) == (3, "slice -1")
+    steps = read_json(bundle / "configs" / "inference.json")["preprocessing"]["transforms"]
+    assert steps[-1] == {"_target_": "scripts.slices.AddNeighboursd", "keys": "image", "context": 1}
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_monai_segments_as_predict_does(tmp_path):
@@ -133,6 +162,7 @@ def test_monai_segments_as_predict_does(tmp_path):
         "spacing": {"spacing": 1.5},
         "zscore": {"normalisation": "zscore"},
         "fit": {"fit": True, "size": 30},
+        "context": {"context": 1, "spacing": 1.5},
     }
     for name, recipe in recipes.items():
         run = write_random_run(tmp_path / name / "run", **recipe)

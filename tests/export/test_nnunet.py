@@ -8,9 +8,12 @@ import torch
 
 from jcl.backbones.plain_conv_unet import PlainConvUNet
 from jcl.config import ExportConfig
+from jcl.data.context import with_context
 from jcl.errors import UsageError
+from jcl.export.nnunet import write_nnunet
 from jcl.stages.export import export
 from jcl.training.run_folder import save_model, start_run
+from support.thresholds import make_recipe_of
 
 STATE = json.loads((Path(__file__).parents[1] / "oracles" / "plain_conv_unet.json").read_text())["state"]
 TRAINED = ("encoder", "decoder.transpconvs.0", "decoder.stages.0")
@@ -86,3 +89,14 @@ def test_other_backbones(tmp_path):
     save_model(tmp_path / "pre", torch.nn.Linear(2, 2))
     with pytest.raises(UsageError, match="pre-train with --backbone plain_conv_unet"):
         export(ExportConfig(run=tmp_path / "pre", to="nnunet", out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_neighbours_have_no_place_there(network, tmp_path, kind):
+    backbone = {"name": "plain_conv_unet", "in_channels": 3, "classes": 2, "width": 2}
+    info = {"kind": kind, "backbone": backbone, "settings": {"context": 1}, "versions": {}}
+    if kind == "finetune":
+        info["recipe"] = with_context(make_recipe_of({1: "ball"}), 1)
+    with pytest.raises(UsageError, match=r"pre: it sees each slice with its neighbours \(context 1\).*--context 0"):
+        write_nnunet(tmp_path, network.state_dict(), info, what="pre")
+    assert not [*tmp_path.iterdir()]

@@ -52,6 +52,18 @@ def test_file(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_neighbours_are_channels(tmp_path):
+    run = write_random_run(tmp_path / "run", context=1)
+    path = export(ExportConfig(run=run, to="onnx", out=tmp_path / "model.onnx"))
+    images = torch.rand(3, 3, 40, 56)
+    with torch.no_grad():
+        np.testing.assert_allclose(answers(path, images), random_network(channels=3)(images).numpy(), atol=1e-5)
+    found = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(found["channels"]) == ["slice -1", "slice", "slice +1"]
+    assert json.loads(found["recipe"])["context"] == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", backbones.available() if LONG else ["ukan"])
 def test_every_backbone(name, tmp_path, monkeypatch):
     """In what sizes it takes, the file gives what the network gives: the exporter's own check passed, and ours.

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import jcl
+from jcl.data.context import with_context
 from jcl.data.resampling import prepare_volume
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
-from jcl.inference.ensemble import load_members, make_groups, parts_of, slice_scores
+from jcl.inference.ensemble import check_prepared_alike, load_members, make_groups, parts_of, slice_scores
 from jcl.training.run_folder import load_network
 from stages.test_predict import save, scan
 from support.thresholds import make_recipe_of, threshold_network, write_run
@@ -107,3 +108,21 @@ def test_a_segmenter_of_several(tmp_path: Path):
     assert np.array_equal(jcl.load([runs[0]]).segment(source), jcl.load(runs[0]).segment(source))
     with pytest.raises(DataError, match="prepare their slices differently"):
         jcl.load([runs[0], run_of(tmp_path / "finer", 0.5, spacing=0.7)])
+
+
+def test_runs_that_see_other_neighbours_meet_on_the_scans_grid(tmp_path: Path):
+    """Each gathers its own: by itself a slice is dark or bright; with neighbours the network looks at the next one."""
+    recipe = make_recipe_of(LABELS, padded=(24, 24))
+    runs = [run_of(tmp_path / "alone", 0.5, padded=(24, 24))]
+    runs += [write_run(tmp_path / "with", threshold_network(0.5, channels=3), with_context(recipe, 1))]
+    source = save(tmp_path / "x.nii.gz", scan(7, 13, 18), spacing=(1.1, 1.4, 6.0))
+    found, groups = scores_of(runs, source)
+    assert len(groups) == 2
+    alone = by_hand(runs[0], source, (13, 18))
+    behind = alone[[1, 2, 3, 4, 5, 6, 6]]
+    np.testing.assert_allclose(found, (alone + behind) / 2, atol=2e-5)
+    members = load_members(runs, load_network)
+    with pytest.raises(DataError, match=r"alone and .*with see .* other neighbours \(context 0 and 1\); `jcl predict`"):
+        check_prepared_alike(members)
+    with pytest.raises(DataError, match="other neighbours"):
+        jcl.load(runs)

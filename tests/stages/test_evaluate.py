@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jcl.config import EvaluateConfig, PredictConfig, PrepareConfig
+from jcl.data.context import with_context
 from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.splits import Split
 from jcl.data.store import Store
@@ -321,3 +322,36 @@ def test_a_second_look_is_recorded(run, tmp_path):
     assert looked["second_look"] == {"tta": True, "mirror": True, "postprocess": True}
     assert looked["mean"]["dice"] == pytest.approx(plain["mean"]["dice"], abs=0.1)
     assert looked["mean"]["dice"] != plain["mean"]["dice"]
+
+
+@pytest.fixture
+def looking_ahead(store, tmp_path) -> Path:
+    """A run whose network looks at the slice behind each."""
+    recipe = with_context(store.preparation, 1)
+    where = {"store": str(store.path), "digest": store.digest, "split": SPLIT}
+    return write_run(tmp_path / "ahead", threshold_network(0.5, channels=3), recipe, **where)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_neighbours_are_those_of_the_store(looking_ahead, store, tmp_path, batch_size):
+    results = evaluate(settings(looking_ahead, tmp_path / "r.json", batch_size=batch_size))
+    info = looking_ahead / "run.json"
+    write_json(info, {**read_json(info), "precision": "float32"}, seal=True)
+    for entry in results["cases"]:
+        index = [record.case for record in store.cases].index(entry["case"])
+        images = np.stack([store.image(index, n)[0] for n in (1, 2, 3, 4, 5, 5)])
+        truth = np.stack([store.label(index, n) for n in range(6)])
+        expected = score_case((images > 0.5).astype(int), truth, classes=["ball"], spacing=(4.0, 1.0, 1.0))
+        assert entry["classes"]["ball"] == pytest.approx(expected["ball"])
+        chosen = [(index, n) for n in range(6)]
+        again = np.stack(segment_slices(looking_ahead, store, chosen))
+        assert np.array_equal(again, images[:, *store.content(index)] > 0.5)
+
+
+def test_prediction_with_neighbours_agrees_with_evaluation(looking_ahead, tmp_path):
+    test_prediction_agrees_with_evaluation(looking_ahead, None, tmp_path)
+
+
+def test_runs_of_other_contexts_are_not_scored_together(looking_ahead, run, tmp_path):
+    with pytest.raises(DataError, match=r"other neighbours \(context 0 and 1\)"):
+        evaluate(settings((run, looking_ahead), tmp_path / "r.json"))

@@ -10,7 +10,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+import jcl
 from jcl.config import PredictConfig
+from jcl.data.context import with_context
 from jcl.data.dicom.structures import read_structures
 from jcl.data.sources import SliceFiles
 from jcl.data.volumes import read_image
@@ -140,6 +142,21 @@ def test_slices_smaller_and_larger_than_the_store(run, tmp_path, shape):
 def test_batch_size_changes_nothing(run, tmp_path, batch_size):
     source = save(tmp_path / "x.nii.gz", scan(7, 10, 12), spacing=(1, 1, 5))
     check_result(*predict(settings(run, source, tmp_path / "out", batch_size=batch_size)), source)
+
+
+@pytest.mark.parametrize(("slices", "batch_size"), [(1, 4), (2, 1), (7, 3), (7, 100)])
+@pytest.mark.parametrize("more", [{}, {"mirror": True}, {"volumes": True}])
+def test_neighbours_are_gathered(tmp_path, slices, batch_size, more):
+    """The network looks at the next slice alone; behind the last that is the last itself."""
+    recipe = with_context(make_recipe_of(LABELS, padded=(16, 16)), 1)
+    run = write_run(tmp_path / "run", threshold_network(THRESHOLD, channels=3), recipe)
+    array = scan(slices, 10, 12)
+    source = save(tmp_path / "x.nii.gz", array, spacing=(1, 1, 5))
+    path, *_ = predict(settings(run, source, tmp_path / "out", batch_size=batch_size, **more))
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(path))) > 0
+    assert np.array_equal(found, (array > 50.5)[[*range(1, slices), slices - 1]])
+    labels = jcl.load(run).segment(source, batch_size=batch_size)
+    assert np.array_equal(labels > 0, found)
 
 
 def test_label_values_are_those_of_the_data_set(tmp_path):

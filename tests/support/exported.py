@@ -7,6 +7,7 @@ import torch
 from torch import Generator, nn
 
 from jcl.backbones.unet import UNet
+from jcl.data.context import span_of, with_context
 from support.thresholds import make_recipe_of, write_run
 
 LABELS = {200: "Myo", 500: "LV", 600: "RV"}
@@ -27,7 +28,6 @@ def random_network(classes: int = 4, channels: int = 1) -> UNet:
     return network
 
 
-def write_random_run(run: Path, **preparation: Any) -> Path:
-    return write_run(
-        run, random_network(), make_recipe_of(LABELS, **{"padded": (40, 56), "clip": (1.0, 99.0), **preparation})
-    )
+def write_random_run(run: Path, *, context: int = 0, **preparation: Any) -> Path:
+    recipe = make_recipe_of(LABELS, **{"padded": (40, 56), "clip": (1.0, 99.0), **preparation})
+    return write_run(run, random_network(channels=span_of(context)), with_context(recipe, context))

@@ -8,6 +8,7 @@ from torch import nn
 
 from jcl import config
 from jcl.backbones.unet import UNet
+from jcl.data.context import span_of
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store, write_case, write_manifest
 from jcl.files import write_json
@@ -59,25 +60,28 @@ def write_finetuning(folder: Path, store: Store, seed: int, test: tuple[str, ...
     return grids.cell(0, results["cases"], task=folder.name, folder=folder, start=None)
 
 
-def random_network(seed: int) -> nn.Module:
+def random_network(seed: int, channels: int = 1) -> nn.Module:
     torch.manual_seed(seed)
-    network = UNet(in_channels=1, classes=3, width=2)
+    network = UNet(in_channels=channels, classes=3, width=2)
     for part in network.modules():  # statistics as training leaves them, so that classes differ from pixel to pixel
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = None
     with torch.no_grad():
-        network.train()(torch.rand(8, 1, 32, 32))
+        network.train()(torch.rand(8, channels, 32, 32))
     return network.eval()
 
 
-def write_pretraining(folder: Path, row: str, transfers: tuple[str, ...], seed: int = 0) -> Pretraining:
-    settings = {"name": "unet", "in_channels": 1, "classes": 3, "width": 2}
+def write_pretraining(
+    folder: Path, row: str, transfers: tuple[str, ...], seed: int = 0, context: int = 0
+) -> Pretraining:
+    settings = {"name": "unet", "in_channels": span_of(context), "classes": 3, "width": 2}
+    saw = {"settings": {"context": context}} if context else {}
     (folder / "run").mkdir(parents=True)
     write_json(
         folder / "run" / "run.json",
-        {"format": 1, "kind": "pretrain", "backbone": settings, "transfers": list(transfers)},
+        {"format": 1, "kind": "pretrain", "backbone": settings, "transfers": list(transfers), **saw},
     )
-    save_model(folder / "run", nn.ModuleDict({"backbone": random_network(seed)}))
+    save_model(folder / "run", nn.ModuleDict({"backbone": random_network(seed, span_of(context))}))
     return Pretraining(
         task=folder.name, label=row, rows=(row,), pretrain_on=("heart",), folder=folder, status="done", seconds=60.0
     )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from jcl.backbones.unet import UNet
+from jcl.data.context import context_of, span_of
 from jcl.data.datasets import DatasetSpec
 from jcl.data.preparation import make_preparation
 from jcl.data.splits import Split, write_split
@@ -59,7 +60,7 @@ def write_run(
     """A finished run folder of a fine-tuning."""
     backbone = {
         "name": "unet",
-        "in_channels": preparation["channels"],
+        "in_channels": span_of(context_of(preparation)) * preparation["channels"],
         "classes": len(preparation["classes"]) + 1,
         "width": 2,
     }

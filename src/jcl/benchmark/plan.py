@@ -28,7 +28,7 @@ WITHOUT_EFFECT = (
 """Settings that change no result, so they are not part of what a task is."""
 
 ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
-    "pretrain": {"kernels": "auto"},
+    "pretrain": {"kernels": "auto", "context": 0},
     "finetune": {
         "kernels": "auto",
         "label_noise": 0.0,
@@ -38,6 +38,7 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
         "semi_settings": {},
         "unlabelled": [],
         "unlabelled_batch_size": None,
+        "context": None,
     },
 }
 """Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
@@ -199,6 +200,8 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         pretrain = {**recipe.pretrain, **method.pretrain}
         width = method.width or settings["width"] or pretrain.get("width")
         settings |= {"backbone": backbone, "width": width}
+        if settings["context"] is None:  # random weights see what the pre-trained ones do
+            settings["context"] = pretrain.get("context") or None
     else:
         settings |= {"backbone": None, "width": None}
     settings = filled(settings)

@@ -274,8 +274,22 @@ def _check(recipe: Recipe) -> None:
         known.check_method(where, method.method, method.method_settings, none=NONE)
         known.check_backbone(where, method.backbone)
         known.check_semi(where, {**recipe.finetune, **method.finetune})
+        _check_context(recipe, method, where)
         if method.paper is not None:
             known.check_paper_row(where, method.paper, papers)
+
+
+def _check_context(recipe: Recipe, method: Method, where: str) -> None:
+    """What was pre-trained with neighbours is fine-tuned with as many."""
+    before, asked = (
+        {**common, **own}.get("context")
+        for common, own in ((recipe.pretrain, method.pretrain), (recipe.finetune, method.finetune))
+    )
+    if method.method != NONE and before and asked not in (None, before):
+        raise UsageError(
+            f"{where}: context is {before} in pretrain and {asked} in finetune; leave it out of finetune, which takes "
+            "that of its pre-training"
+        )
 
 
 def _check_table(recipe: Recipe, table: TablePlan) -> None:

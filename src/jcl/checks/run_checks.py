@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from jcl.checks.findings import ERROR, NOTE, Finding, name_some
+from jcl.data.context import recorded_context
 from jcl.data.splits import PARTS, Split, read_split
 from jcl.data.store import Store
 from jcl.errors import DataError
@@ -59,7 +60,10 @@ def check_run(run: Path, *, step: Callable[[str], None] = lambda part: None) -> 
         return _check_model(run)
     info = _read_info(run)
     check = RunCheck(run)
-    check.add("run.json", f"{info['kind']}, {info.get('steps', '?')} steps, jcl {info['versions'].get('jcl', '?')}")
+    context = recorded_context(info, run / "run.json")
+    seen = f", slices with {context} on either side" if context else ""
+    version = info["versions"].get("jcl", "?")
+    check.add("run.json", f"{info['kind']}, {info.get('steps', '?')} steps{seen}, jcl {version}")
     _check_network(check, info, run / "run.json")
     _check_seals(check)
     step("weights")

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from jcl.data.context import span_of
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.errors import DataError
@@ -214,12 +215,21 @@ class _Memory:
 
 
 class SliceDataset:
-    """Slices of stores, read a batch at a time."""
+    """Slices of stores, read a batch at a time.
 
-    def __init__(self, stores: Sequence[Store], slices: SliceList, *, labels: bool) -> None:
+    Args:
+        stores: where they are.
+        slices: which there are.
+        labels: whether to read them too.
+        context: neighbours on each side that come as channels with each slice, of its whole volume, whichever slices of
+            it are listed (see `jcl.data.context`).
+    """
+
+    def __init__(self, stores: Sequence[Store], slices: SliceList, *, labels: bool, context: int = 0) -> None:
         self.stores = tuple(stores)
         self.slices = slices
         self.labels = labels
+        self.context = context
         self._memory = _Memory()
 
     def __len__(self) -> int:
@@ -238,13 +248,13 @@ class SliceDataset:
         chosen = [self.slices[index] for index in indices]
         store = self.stores[chosen[0].store]
         # Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes.
-        shape = (len(chosen), store.channels, *store.size)
+        shape = (len(chosen), span_of(self.context) * store.channels, *store.size)
         images = (
             torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(self._memory.take(shape, np.float32))
         )
         labels = torch.from_numpy(self._memory.take((len(chosen), *store.size), np.int64)) if self.labels else None
         for row, where in zip(images.numpy(), chosen, strict=True):
-            store.image(where.case, where.slice, row)
+            store.image(where.case, where.slice, row, context=self.context)
         if labels is not None:
             for row, where in zip(labels.numpy(), chosen, strict=True):
                 row[...] = store.label(where.case, where.slice)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from jcl import schema
+from jcl.data.context import span_of
 from jcl.data.imagefile.budget import scan_memory
 from jcl.errors import DataError, UsageError
+from jcl.limits import STAGES
 from jcl.parallel.machine import size
 
 __all__ = ["check_preparation"]
@@ -29,6 +31,7 @@ class _Values:
     class_values: tuple[int, ...]
     padded: tuple[int, int]
     fit: bool = False
+    context: int = 0
 
 
 def check_preparation(recorded: object, backbone: object, file: Path) -> None:
@@ -53,10 +56,11 @@ def check_preparation(recorded: object, backbone: object, file: Path) -> None:
     if wrong := _wrong(values):
         raise DataError(f"{file}: recipe: {wrong}; restore it")
     network = cast("dict[str, Any]", backbone) if isinstance(backbone, dict) else {}
-    for key, count in {"in_channels": values.channels, "classes": len(values.classes) + 1}.items():
+    channels = values.channels * span_of(values.context)
+    for key, count in {"in_channels": channels, "classes": len(values.classes) + 1}.items():
         if network.get(key, count) != count:
             raise DataError(f"{file}: {key} of its network is {network[key]!r:.40}, by its recipe {count}; restore it")
-    needed, allowed = BYTES * values.channels * math.prod(values.padded), scan_memory()
+    needed, allowed = BYTES * channels * math.prod(values.padded), scan_memory()
     if allowed is not None and needed > allowed:
         rows, columns = values.padded
         raise DataError(
@@ -76,6 +80,7 @@ def _wrong(values: _Values) -> str | None:
         "spacing": (values.spacing, values.spacing is None or 0 < values.spacing < math.inf, "in mm, above 0"),
         "size": (values.size, (values.size or 1) >= 1 and not (values.fit and values.size is None), "at least 1"),
         "clip": (values.clip, 0 <= low < high <= 100, "two percentiles, the lower one first"),
+        "context": (values.context, STAGES["context"].allows(values.context), str(STAGES["context"])),
         "padded": (values.padded, min(values.padded) >= 1, "at least 1 pixel a side"),
         "classes": (values.classes, 1 <= len(values.classes) <= 254, "1 to 254 names"),
         "class_values": (

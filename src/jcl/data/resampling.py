@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jcl.data.context import context_of, span_of, stack_neighbours
 from jcl.data.imagefile.budget import scan_memory
 from jcl.data.interpolation import Taps, interpolate, make_taps
 from jcl.data.percentiles import percentiles
@@ -83,7 +84,8 @@ def check_room(volume: Volume, preparation: Mapping[str, Any], slices: int) -> N
     """
     rows, columns = _plan(volume.array.shape[2:], volume.spacing, preparation["spacing"], fit_of(preparation))[0]
     count = min(slices, volume.array.shape[1])
-    needed, allowed = 4 * volume.array.shape[0] * count * rows * columns, scan_memory()
+    channels = span_of(context_of(preparation)) * volume.array.shape[0]
+    needed, allowed = 4 * channels * count * rows * columns, scan_memory()
     if allowed is not None and needed > allowed:
         raise DataError(
             f"{count} of its slices, resampled to {rows} x {columns} pixels, need {size(needed)} of memory, more than "
@@ -164,10 +166,11 @@ def prepare_volume(
 
 def prepare_parts(
     volume: Volume, preparation: Mapping[str, Any], slices: int
-) -> Iterator[Float32[np.ndarray, "c s H W"]]:
+) -> Iterator[Float32[np.ndarray, "k s H W"]]:
     """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
 
-    The volume's own array is overwritten.
+    Each comes with the neighbours that the preparation asks for as channels (see `jcl.data.context`). The volume's own
+    array is overwritten.
 
     Raises:
         DataError: see `check_room`.
@@ -176,9 +179,13 @@ def prepare_parts(
     low, high = preparation["clip"]
     scaled = normalise(volume.array, preparation["normalisation"], (low, high), in_place=True)
     limits = _limits(scaled)
-    for start in range(0, scaled.shape[1], slices):
-        part = scaled[:, start : start + slices]
-        yield resample_image(part, volume.spacing, preparation["spacing"], fit_of(preparation), limits=limits)[0]
+    context, count = context_of(preparation), scaled.shape[1]
+    for start in range(0, count, slices):
+        chosen = range(start, min(start + slices, count))
+        first = max(0, start - context)
+        part = scaled[:, first : chosen.stop + context]
+        resampled, _ = resample_image(part, volume.spacing, preparation["spacing"], fit_of(preparation), limits=limits)
+        yield stack_neighbours(resampled, first, chosen, count, context) if context else resampled
 
 
 def fit_of(preparation: Mapping[str, Any]) -> int | None:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
+from jcl.data.context import neighbours, span_of
 from jcl.data.manifest import (
     IGNORE,
     REPAIR_HINT,
@@ -132,26 +133,42 @@ class Store:
         self._start()
 
     def image(
-        self, case_index: int, slice_index: int, out: Float32[np.ndarray, "c H W"] | None = None
-    ) -> Float32[np.ndarray, "c H W"]:
+        self, case_index: int, slice_index: int, out: Float32[np.ndarray, "k H W"] | None = None, *, context: int = 0
+    ) -> Float32[np.ndarray, "k H W"]:
         """One slice, padded with zeros to the store's size, its content centred.
 
         Args:
             case_index: number of the case in `cases`.
             slice_index: number of the slice in the case.
             out: written to and returned, instead of a new array.
+            context: neighbours on each side that come with it as channels (see `jcl.data.context`).
 
         Raises:
             DataError: the case's file is damaged or missing; the message names it.
             IndexError: there is no such case or slice.
             ValueError: `out` is not float32, or has not the store's size.
         """
-        record = self.cases[case_index]
-        codes = self._read(record, IMAGES, slice_index)
+        record, shape = self.cases[case_index], (span_of(context) * self.channels, *self.size)
+        if not 0 <= slice_index < record.slices:
+            raise IndexError(f"case {record.case} has {record.slices} slices, none with number {slice_index}")
         if out is None:
-            out = np.empty((self.channels, *self.size), np.float32)
-        elif out.shape != (self.channels, *self.size) or out.dtype != np.float32:
-            raise ValueError(f"{out.dtype} {out.shape} for slices that are float32 {(self.channels, *self.size)}")
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise ValueError(f"{out.dtype} {out.shape} for slices that are float32 {shape}")
+        before = None
+        for place, number in enumerate(neighbours(slice_index, record.slices, context)):
+            part = out[place * self.channels : (place + 1) * self.channels]
+            if before is not None and before[0] == number:  # beyond an end of the volume
+                part[...] = before[1]
+            else:
+                self._unpack(case_index, number, part)
+            before = number, part
+        return out
+
+    def _unpack(self, case_index: int, number: int, out: Float32[np.ndarray, "c H W"]) -> None:
+        """Write a slice by itself to `out`."""
+        record = self.cases[case_index]
+        codes = self._read(record, IMAGES, number)
         if record.shape != self.size:
             out.fill(0)
         content = out[:, *self.content(case_index)]
@@ -159,7 +176,6 @@ class Store:
             channel[...] = codes_of_channel
             channel *= np.float32(scale)
             channel += np.float32(offset)
-        return out
 
     @property
     def ignores(self) -> bool:

@@ -14,7 +14,7 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch.nn import functional
 
-__all__ = ["ResampleSlicesd", "TurnSlicesd"]
+__all__ = ["AddNeighboursd", "ResampleSlicesd", "TurnSlicesd"]
 
 # The rule of jcl.data.geometry, in LPS.
 AXIAL = 0.8
@@ -101,6 +101,33 @@ class ResampleSlicesd(MapTransform, InvertibleTransform):
         else:
             return size
         return max(1, round(size[0] * factors[0])), max(1, round(size[1] * factors[1]))
+
+
+class AddNeighboursd(MapTransform):
+    """Adds the neighbouring slices of each slice as channels, before and behind its own; nothing is to be undone.
+
+    Beyond the ends of the volume its last slice is repeated.
+
+    Args:
+        context: neighbours on each side.
+    """
+
+    def __init__(self, keys: Any, context: int, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.context = context
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the neighbours in the volumes under the keys."""
+        added = dict(data)
+        for key in self.key_iterator(added):
+            image = added[key]
+            plain, slices = torch.as_tensor(image.as_tensor()), torch.arange(image.shape[3])
+            offsets = range(-self.context, self.context + 1)
+            seen = [plain[..., (slices + offset).clamp(0, len(slices) - 1)] for offset in offsets]
+            out = MetaTensor(torch.cat(seen), meta=image.meta)
+            out.applied_operations = image.applied_operations
+            added[key] = out
+        return added
 
 
 def axcodes(affine: np.ndarray, size: Any) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jcl
+from jcl.data.context import channel_names, context_of
 from jcl.errors import UsageError
 from jcl.training.shapes import SHAPES
 
@@ -29,12 +30,15 @@ def contents(info: Mapping[str, Any]) -> dict[str, Any]:
     """All of a run's `run.json` (or of what was exported of it before) that means something elsewhere.
 
     Keys: `jcl` (the version that exports), `backbone`, `recipe` (the preparation's settings) and `class_names`
-    (fine-tuned runs only), `labels` (see `classes_of`), the names of `jcl.training.shapes`, `versions` (of the
-    training) and `training` (its settings and the digests of its data).
+    (fine-tuned runs only), `labels` (see `classes_of`), `channels` (what is in each channel of an image, where slices
+    are seen with neighbours), the names of `jcl.training.shapes`, `versions` (of the training) and `training` (its
+    settings and the digests of its data).
     """
     found: dict[str, Any] = {"jcl": jcl.__version__, "backbone": info["backbone"]}
     if "recipe" in info:
         found |= {"recipe": info["recipe"], "class_names": list(info["class_names"]), "labels": classes_of(info)}
+        if context := context_of(info["recipe"]):
+            found["channels"] = channel_names(info["recipe"]["channels"], context)
         found |= {key: info[key] for key in SHAPES if key in info}
     return {**found, "versions": info["versions"], "training": info.get("training") or _training(info)}
 

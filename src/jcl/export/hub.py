@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from jcl.data.context import context_of
 from jcl.errors import DataError
 from jcl.export.card import scores_of, table_of
 from jcl.export.contents import contents, need, tidy
@@ -42,7 +43,7 @@ labels = segmenter.segment("scan.nii.gz", out="segmentation.nii.gz")
 ```
 
 or, for many scans, DICOM among them, after a download: `jcl predict FOLDER scans --out segmentations`.
-Scans are prepared as the training data were; the recipe is in `{config}`.
+Scans are prepared as the training data were; the recipe is in `{config}`.{seen}
 
 ## Labels
 
@@ -100,9 +101,17 @@ def _card(values: Mapping[str, Any], results: Path | None, repo: str) -> str:
         tags=json.dumps(list(TAGS)), title=f"Segmentation of {names}", backbone=values["backbone"]["name"],
         names=names, modality=markdown_text(recipe["modality"] or "medical"), version=values["versions"]["jcl"],
         pretrained=", from a pre-training without labels" if training["pretrained"] else "", repo=repo, config=CONFIG,
+        seen=_seen(recipe),
         labels="\n".join(f"- {label['value']}: {markdown_text(label['name'])}" for label in values["labels"]),
         data=markdown_text(recipe["title"] or recipe["dataset"]),
         digests=", ".join(f"`{digest}`" for digest in digests),
         steps=training["steps"], versions=", ".join(f"{name} {text}" for name, text in values["versions"].items()),
         scores=scores,
     )  # fmt: skip
+
+
+def _seen(recipe: Mapping[str, Any]) -> str:
+    """Said only of a network for which a slice is not enough."""
+    context = context_of(recipe)
+    several = "slice" if context == 1 else f"{context} slices"
+    return f"\nIt sees each slice together with the {several} on either side (2.5-D)." if context else ""

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jcl.backbones import Backbone
+from jcl.data.context import context_of
 from jcl.data.label_values import HIGHEST, label_type
 from jcl.errors import DataError
 from jcl.export.anysize import AnySize, check_same, fixed_size, sizes_to_check
@@ -115,13 +116,14 @@ def _check(content: bytes, network: Backbone, batches: list[tuple[int, int, int]
 
 def _metadata(values: Mapping[str, Any], scores: Mapping[str, Any] | None, sizes: str) -> dict[str, Any]:
     preparation, names = values["recipe"], ", ".join(values["class_names"])
-    channels = {str(label["index"]): label["name"] for label in values["labels"]}
+    channels = values.get("channels") or ["image"] * preparation["channels"]
+    classes = {str(label["index"]): label["name"] for label in values["labels"]}
     shape: dict[str, Any] = {"spatial_shape": ["*", "*"], "dtype": "float32", "is_patch_data": False}
     image = {
         "type": "image", "format": "magnitude", "modality": preparation["modality"] or "n/a",
-        "num_channels": preparation["channels"],
+        "num_channels": len(channels),
         "value_range": [0, 1] if preparation["normalisation"] == "minmax" else [],
-        "channel_def": {str(index): "image" for index in range(preparation["channels"])}, **shape,
+        "channel_def": {str(index): name for index, name in enumerate(channels)}, **shape,
     }  # fmt: skip
     return {
         "schema": SCHEMA,
@@ -144,8 +146,8 @@ def _metadata(values: Mapping[str, Any], scores: Mapping[str, Any] | None, sizes
             "inputs": {"image": image},
             "outputs": {
                 "pred": {
-                    "type": "image", "format": "labels", "num_channels": len(channels), "value_range": [],
-                    "channel_def": channels, **shape,
+                    "type": "image", "format": "labels", "num_channels": len(classes), "value_range": [],
+                    "channel_def": classes, **shape,
                 }
             },
         },
@@ -217,12 +219,14 @@ def _preparation(preparation: Mapping[str, Any]) -> list[dict[str, Any]]:
     else:
         scaling = [{"_target_": "ScaleIntensityRangePercentilesd", **clip, "b_min": 0.0, "b_max": 1.0, "clip": True}]
     fit = preparation["size"] if preparation.get("fit") else None
+    context = context_of(preparation)
     return [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True, "image_only": True},
         {"_target_": "scripts.slices.TurnSlicesd", "keys": "image"},
         *scaling,
         {"_target_": "scripts.slices.ResampleSlicesd", "keys": "image", "spacing": preparation["spacing"], "fit": fit},
         {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [*preparation["padded"], -1]},
+        *([{"_target_": "scripts.slices.AddNeighboursd", "keys": "image", "context": context}] if context else []),
     ]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jcl import backbones
+from jcl.data.context import context_of, recorded_context
 from jcl.errors import UsageError
 from jcl.export.contents import contents
 from jcl.files import write_atomically, write_json
@@ -46,7 +47,7 @@ def write_nnunet(folder: Path, weights: Mapping[str, Tensor], info: Mapping[str,
         what: the run, for messages.
 
     Raises:
-        UsageError: the run has another backbone.
+        UsageError: the run has another backbone, or sees slices with neighbours.
         DataError: a file cannot be written.
     """
     backbone = dict(info["backbone"])
@@ -54,6 +55,11 @@ def write_nnunet(folder: Path, weights: Mapping[str, Tensor], info: Mapping[str,
         raise UsageError(
             f"{what}: its backbone is {backbone['name']}, which nnU-Net does not have;"
             f" pre-train with --backbone {BACKBONE}"
+        )
+    if context := context_of(info["recipe"]) if "recipe" in info else recorded_context(info, what):
+        raise UsageError(
+            f"{what}: it sees each slice with its neighbours (context {context}), which nnU-Net's 2d configuration "
+            "does not; export a run of --context 0"
         )
     whole = _complete(weights, backbone)
     checkpoint = {

@@ -28,6 +28,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 def write_onnx(path: Path, network: Backbone, info: Mapping[str, Any]) -> None:
     """Write a network as ONNX: input `image` (b, c, h, w), output `logits` (b, k, h, w), both float32.
 
+    The channels are those of a slice, or of a slice and its neighbours: then `channels` in the metadata names them.
     Batch, height and width are free, or, with a network that the exporter cannot follow for every size, the batch
     alone or none; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run, as JSON.
     The file is written only when onnxruntime gives the answers of PyTorch.

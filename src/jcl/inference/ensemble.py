@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from jcl.data.context import context_of
 from jcl.data.resampling import fit_of, prepare_parts
 from jcl.data.volumes import Volume
 from jcl.errors import DataError, UsageError
@@ -117,6 +118,12 @@ def check_prepared_alike(members: Sequence[Member]) -> None:
         DataError: two do not; the message names them.
     """
     for other in members[1:]:
+        seen = [context_of(each.preparation) for each in (members[0], other)]
+        if seen[0] != seen[1]:
+            raise DataError(
+                f"{members[0].run} and {other.run} see slices with other neighbours (context {seen[0]} and {seen[1]}); "
+                "`jcl predict` averages them"
+            )
         if _slices(other.preparation) != _slices(members[0].preparation):
             raise DataError(
                 f"{members[0].run} and {other.run} prepare their slices differently, so that they have no store in "
@@ -176,11 +183,11 @@ def make_groups(
 
 def _slices(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
     """All that decides which slices a network sees of a scan."""
-    settings = (preparation["spacing"], fit_of(preparation), preparation["normalisation"])
+    settings = (preparation["spacing"], fit_of(preparation), preparation["normalisation"], context_of(preparation))
     return (*settings, *preparation["clip"], *preparation["padded"])
 
 
-def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Iterator[Float32[np.ndarray, "c s H W"]]]:
+def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Iterator[Float32[np.ndarray, "k s H W"]]]:
     """For each group the slices of a volume as its networks take them, some at a time.
 
     The volume's own array is overwritten; a second preparation needs a copy of it.
@@ -192,7 +199,7 @@ def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Itera
 
 def slice_scores(
     groups: Sequence[Group],
-    parts: Sequence[Iterator[Float32[np.ndarray, "c s H W"]]],
+    parts: Sequence[Iterator[Float32[np.ndarray, "k s H W"]]],
     shape: tuple[int, int],
     *,
     batch_size: int,
@@ -213,7 +220,7 @@ def slice_scores(
         NotFiniteError: what a network computes is not finite.
     """
 
-    def of_group(group: Group, part: Float32[np.ndarray, "c s H W"]) -> Iterator[Float[Tensor, "k h w"]]:
+    def of_group(group: Group, part: Float32[np.ndarray, "k s H W"]) -> Iterator[Float[Tensor, "k h w"]]:
         framed, content = pad_centred(part, (group.preparation["padded"][0], group.preparation["padded"][1]))
         images = framed.swapaxes(0, 1)
         batches = class_scores(group.network, images, batch_size=batch_size, device=device, precision=precision)

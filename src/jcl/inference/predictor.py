@@ -110,7 +110,7 @@ def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> F
 
 def segment_parts(
     network: nn.Module,
-    parts: Iterable[Float32[np.ndarray, "c d h w"]],
+    parts: Iterable[Float32[np.ndarray, "c s h w"]],
     preparation: Mapping[str, Any],
     shape: tuple[int, int, int],
     *,

@@ -57,9 +57,11 @@ class Segmenter:
     """A fine-tuned network with all that segmenting a scan needs.
 
     Attributes:
-        network: in evaluation mode; images (b, c, h, w) to logits (b, k, h, w). Move it to a GPU as any module.
+        network: in evaluation mode; images (b, c, h, w) to logits (b, k, h, w). Move it to a GPU as any module. Where
+            it sees slices with neighbours, they are among the channels (see `jcl.data.context`).
         classes: names of the structures; class k + 1 is the k-th of them, 0 the background.
-        preparation: how scans are prepared, see `jcl.data.preparation.make_preparation`.
+        preparation: how scans are prepared, see `jcl.data.preparation.make_preparation`; and with how many neighbours
+            slices are seen, `context`, if with any.
         info: all that is known of the training.
 
     Example:

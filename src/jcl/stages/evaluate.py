@@ -16,6 +16,7 @@ from torch import nn
 
 from jcl.checks.findings import name_some
 from jcl.config import EvaluateConfig
+from jcl.data.context import context_of
 from jcl.data.manifest import IGNORE
 from jcl.data.population import check_to_score
 from jcl.data.splits import Split, read_split
@@ -44,6 +45,7 @@ class _Network:
     batch_size: int
     device: torch.device
     precision: torch.dtype
+    context: int
     rules: Rules
 
 
@@ -114,7 +116,8 @@ def _make_network(config: EvaluateConfig, members: Sequence[Member]) -> _Network
     check_prepared_alike(members)
     (group,) = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
     rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    return _Network(group.network, config.batch_size, device, precision, rules)
+    context = context_of(group.preparation)
+    return _Network(group.network, config.batch_size, device, precision, context, rules)
 
 
 def _origin(config: EvaluateConfig, members: Sequence[Member]) -> dict[str, Any]:
@@ -155,8 +158,8 @@ def _check_store(store: Store, member: Member, *, named: bool) -> None:
     run, info = member.run, member.info
     if list(store.class_names) != info["class_names"]:
         raise DataError(f"{store.path} has the classes {list(store.class_names)}, {run} {info['class_names']}")
-    if store.channels != info["backbone"]["in_channels"]:
-        raise DataError(f"{store.path} has {store.channels} channels, {run} {info['backbone']['in_channels']}")
+    if store.channels != info["recipe"]["channels"]:
+        raise DataError(f"{store.path} has {store.channels} channels, {run} {info['recipe']['channels']}")
     if not named and store.digest != info["store_digest"]:
         raise DataError(
             f"{store.path} has changed since {run} was trained on it, or it was trained on another;"
@@ -248,7 +251,7 @@ def _segment_case(
     tally, doubts = DoubtTally(len(store.class_names)), list[list[Doubt]]()
     for start in range(0, record.slices, work.batch_size):
         numbers = range(start, min(start + work.batch_size, record.slices))
-        images = np.stack([store.image(case, number) for number in numbers])
+        images = np.stack([store.image(case, number, context=work.context) for number in numbers])
         batches = class_scores(
             work.network, images, batch_size=work.batch_size, device=work.device, precision=work.precision
         )

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jcl.augment.spatial import AffineRanges
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
 from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
+from jcl.data.context import span_of, with_context
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, rank, world_size
@@ -28,6 +30,7 @@ from jcl.losses.segmentation import LOSSES
 from jcl.training.averaging import averaged_copy, update_average
 from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
+from jcl.training.initial_run import context_taken
 from jcl.training.optim import adam, cosine, set_learning_rate
 from jcl.training.recipes import before_recipes, settle
 from jcl.training.run_folder import only_writer, read_model, read_run, recorded_run, weights_digest
@@ -81,6 +84,8 @@ def _finetune_here(config: FinetuneConfig) -> Path:
 
 def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device: torch.device) -> Path:
     config = settle(config, recorded_run(config.out, resume=config.resume))
+    context = context_taken(config.init, config.context)
+    config = replace(config, context=context)
     _check_technique(config)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
@@ -94,21 +99,22 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         "init": start_info,
         "store": str(store.path),
         "store_digest": store.digest,
-        "recipe": store.preparation,
+        "recipe": with_context(store.preparation, context),
         "class_names": list(store.class_names),
         **shapes_of(store, split.train),
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
-    title = f"{count}, {len(slices)} slices, {start_info['report']}"
+    seen = f" with {context} on either side" if context else ""
+    title = f"{count}, {len(slices)} slices{seen}, {start_info['report']}"
     technique, unlabelled = None, None
     if config.semi is not None:
         without, patients = unlabelled_slices(store, split, others)
-        unlabelled = SliceDataset(others, without, labels=False)
+        unlabelled = SliceDataset(others, without, labels=False, context=context)
         info["unlabelled"] = unlabelled_record(others, patients)
         technique = _technique(config, backbone, network)
         title = f"{config.semi} on {title}"
     loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
-    labelled = SliceDataset([store], slices, labels=True)
+    labelled = SliceDataset([store], slices, labels=True, context=context)
     session = Session[nn.Module](config, technique or network, labelled, device, least=LEAST_STEPS)
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
         _train(config, network, technique, session, loss, unlabelled)
@@ -253,7 +259,7 @@ def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
         raise foreign_code(Path(config.init, "run.json"), "network", name)
     return {
         "name": name,
-        "in_channels": store.channels,
+        "in_channels": span_of(config.context or 0) * store.channels,
         "classes": len(store.class_names) + 1,
         "width": given.get("width") or config.width or backbones.default_width(name),
     }

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from jcl import backbones, methods
 from jcl.config import PretrainConfig
 from jcl.data.batches import SliceBatch, SliceDataset, SliceList, list_slices
+from jcl.data.context import span_of
 from jcl.data.population import LEAST_SLICES, check_slices
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, world_size
@@ -66,12 +67,13 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     split, patients, left_out = pretraining_split(config, stores)
     slices = list_slices(stores, patients, labelled=False)
     check_slices(stores, len(slices))
-    network = {"in_channels": _same_channels(stores), "classes": 2, "width": config.width}
+    channels = span_of(config.context) * _same_channels(stores)
+    network = {"in_channels": channels, "classes": 2, "width": config.width}
     method = methods.build(config.method, backbones.load(config.backbone)(**network), config.method_settings)
     session = Session(
         config,
         method,
-        SliceDataset(stores, slices, labels=False),
+        SliceDataset(stores, slices, labels=False, context=config.context),
         device,
         least=LEAST_STEPS,
         accumulate=config.accumulate,
@@ -105,8 +107,9 @@ def _train(config: PretrainConfig, method: methods.Method, session: Session[meth
                 batch = next(loop.batches).to(device)
                 views = method.views(batch, loop.generator)
                 if step == loop.start and part == 0:
+                    before = config.context * (batch.images.shape[1] // span_of(config.context))
                     for number, view in enumerate(views):
-                        loop.log.pictures(f"views/{number}", view)
+                        loop.log.pictures(f"views/{number}", view[:, before:])
                 with autocast(device, session.execution.precision):
                     losses = method(views, batch)
                 (losses["loss"] / config.accumulate).backward()
@@ -139,9 +142,10 @@ def _title(config: PretrainConfig, slices: SliceList) -> str:
     """What is trained and on what, for the user."""
     several = f"{world_size()} processes of " if world_size() > 1 else ""
     parts = f"{config.accumulate} times " if config.accumulate > 1 else ""
+    seen = f", each with {config.context} on either side" if config.context else ""
     return (
-        f"{config.method} on {len(slices)} slices of {len(slices.cases)} volumes, {several}{parts}{config.batch_size} "
-        f"slices a step, {config.backbone} of width {config.width}"
+        f"{config.method} on {len(slices)} slices of {len(slices.cases)} volumes{seen}, {several}{parts}"
+        f"{config.batch_size} slices a step, {config.backbone} of width {config.width}"
     )
 
 

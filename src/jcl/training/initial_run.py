@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from jcl.data.context import recorded_context
 from jcl.data.manifest import CaseRecord
 from jcl.data.splits import Split, read_split
 from jcl.data.store import Store
-from jcl.errors import DataError
+from jcl.errors import DataError, UsageError
 from jcl.files import read_json
 
-__all__ = ["Seen", "images_of", "patients_seen", "run_of", "same_images", "split_of"]
+__all__ = ["Seen", "context_taken", "images_of", "patients_seen", "run_of", "same_images", "split_of"]
 
 Images = Mapping[str, frozenset[str]]
 """Patient -> sha256 of each file of their images."""
@@ -48,6 +49,25 @@ def run_of(init: str) -> Path | None:
 def split_of(run: Path) -> Split | None:
     """The split of a run; None where it used all patients."""
     return read_split(run / "split.json") if (run / "split.json").is_file() else None
+
+
+def context_taken(init: str, asked: int | None) -> int:
+    """Neighbours that the slices of a fine-tuning are seen with: as asked, or as in the run that it starts from.
+
+    From a run that saw slices by themselves it may go on with neighbours: its first layer is adapted to them.
+
+    Raises:
+        UsageError: the run saw slices with neighbours, and others are asked for.
+        DataError: what the run has recorded cannot be read.
+    """
+    run = run_of(init)
+    before = 0 if run is None else recorded_context(read_json(run / "run.json"), run / "run.json")
+    if before and asked not in (None, before):
+        raise UsageError(
+            f"--context {asked} does not fit {init}, which was trained with context {before}; leave it out, or "
+            f"pre-train with --context {asked}"
+        )
+    return before if asked is None else asked
 
 
 def images_of(cases: Iterable[CaseRecord]) -> dict[str, frozenset[str]]:

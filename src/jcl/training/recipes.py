@@ -63,4 +63,4 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def before_recipes() -> dict[str, Any]:
     """The settings that held in runs of before there were recipes, which did not record them."""
-    return {**defaults(FinetuneConfig), "recipe": "paper", **RECIPES["paper"]}
+    return {**defaults(FinetuneConfig), "recipe": "paper", **RECIPES["paper"], "context": 0}

@@ -87,6 +87,18 @@ def test_a_pretraining_has_its_trained_parts_and_random_others(pretrained):
     assert not torch.equal(mine["decoder.0.up.weight"], trained["decoder.0.up.weight"])
 
 
+def test_each_network_gets_the_neighbours_that_it_was_trained_with(pretrained, tmp_path):
+    benchmark, _ = pretrained
+    ahead = write_pretraining(tmp_path / "ahead", "Ahead", TWO_BLOCKS, seed=3, context=1)
+    both = replace(benchmark, pretrainings=(benchmark.pretrainings[1], ahead))
+    found = feature_heatmaps(both, "heart")
+    assert {each.row: each.note for each in found.maps} == {"untrained": "", "JCL": "", "Ahead": ""}
+    (before,) = [e for e in feature_heatmaps(benchmark, "heart").maps if (e.row, e.part) == ("JCL", "decoder")]
+    assert [e.same for e in found.maps if (e.row, e.part) == ("JCL", "decoder")] == [before.same]
+    assert load_pretrained(ahead.folder / "run").context == 1
+    assert found.same == feature_heatmaps(benchmark, "heart").same
+
+
 def test_maps_are_of_the_pixel_and_slices_that_the_rule_names(pretrained):
     benchmark, store = pretrained
     found = feature_heatmaps(benchmark, "heart")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from jcl import backbones
 from jcl.backbones import Backbone
 from jcl.backbones._transfer import transfer
+from jcl.data.context import recorded_context
 from jcl.training.run_folder import read_model, read_run
 
 __all__ = ["Pretrained", "area_under_curve", "load_pretrained", "pixel_features", "similarity", "untrained"]
@@ -22,10 +23,10 @@ STRIDE = 4
 
 
 class Pretrained:
-    """A backbone in evaluation mode, and how many of its decoder blocks were pre-trained."""
+    """A backbone in evaluation mode, how many of its decoder blocks were pre-trained, and its slices' neighbours."""
 
-    def __init__(self, network: Backbone, blocks: int) -> None:
-        self.network, self.blocks = network.eval(), blocks
+    def __init__(self, network: Backbone, blocks: int, context: int = 0) -> None:
+        self.network, self.blocks, self.context = network.eval(), blocks, context
 
 
 def load_pretrained(run: Path, *, trust_code: bool = False) -> Pretrained:
@@ -40,12 +41,13 @@ def load_pretrained(run: Path, *, trust_code: bool = False) -> Pretrained:
     inner = {name.removeprefix("backbone."): t for name, t in read_model(run).items() if name.startswith("backbone.")}
     transfer(network, inner, info["transfers"])
     trained = [k for k in range(network.blocks + 1) if set(network.submodule_names(k)) <= set(info["transfers"])]
-    return Pretrained(network, max(trained, default=0))
+    return Pretrained(network, max(trained, default=0), recorded_context(info, run / "run.json"))
 
 
 def untrained(run: Path, blocks: int, *, trust_code: bool = False) -> Pretrained:
     """The same network with random weights (seed 0), to compare with."""
-    return Pretrained(_fresh(read_run(run, "pretrain"), run, trust_code=trust_code), blocks)
+    info = read_run(run, "pretrain")
+    return Pretrained(_fresh(info, run, trust_code=trust_code), blocks, recorded_context(info, run / "run.json"))
 
 
 def _fresh(info: dict[str, Any], run: Path, *, trust_code: bool) -> Backbone:
@@ -55,12 +57,12 @@ def _fresh(info: dict[str, Any], run: Path, *, trust_code: bool) -> Backbone:
         return backbones.rebuild(info.get("backbone"), run / "run.json", trust_code=trust_code)
 
 
-def pixel_features(pretrained: Pretrained, image: Float32[np.ndarray, "c h w"], part: str) -> Float[Tensor, "f h w"]:
+def pixel_features(pretrained: Pretrained, image: Float32[np.ndarray, "k h w"], part: str) -> Float[Tensor, "f h w"]:
     """Features of each pixel of a slice.
 
     Args:
         pretrained: on the CPU.
-        image: a slice with the store's padding.
+        image: a slice with its neighbours and the store's padding.
         part: `encoder`, the level of the encoder whose stride is nearest to 4; or `decoder`, the output of the last
             pre-trained decoder block. Both are brought to the slice's size bilinearly.
     """

@@ -80,13 +80,21 @@ class HeatMaps:
 
 @dataclass(frozen=True)
 class _Slice:
-    """A slice: as the network gets it, where in it the case is, and which pixels of that are of the structure."""
+    """A slice: in which store it is, where in it the case is, and which pixels of that are of the structure."""
 
-    case: str
-    image: Float32[np.ndarray, "c H W"]
+    store: Store
+    at: tuple[int, int]
     inside: tuple[slice, slice]
     size: tuple[int, int]
     structure: Bool[np.ndarray, "h w"]
+
+    @property
+    def case(self) -> str:
+        return self.store.cases[self.at[0]].case
+
+    def image(self, context: int = 0) -> Float32[np.ndarray, "k H W"]:
+        """As a network gets it that takes so many neighbours."""
+        return self.store.image(*self.at, context=context)
 
 
 def feature_heatmaps(benchmark: Benchmark, store: str) -> HeatMaps | None:
@@ -101,7 +109,10 @@ def feature_heatmaps(benchmark: Benchmark, store: str) -> HeatMaps | None:
         chosen = _choose(opened)
         if chosen is None:
             return None
-        slices, structure = chosen
+        return _heatmaps(benchmark, store, *chosen)
+
+
+def _heatmaps(benchmark: Benchmark, store: str, slices: tuple[_Slice, _Slice], structure: str) -> HeatMaps:
     pixel = _innermost(slices[0].structure)
     first = {row: each for each in reversed(benchmark.pretrainings) if store in each.pretrain_on for row in each.rows}
     rows = [row for each in benchmark.pretrainings for row in each.rows if first.get(row) is each]
@@ -145,8 +156,8 @@ def _choose(store: Store) -> tuple[tuple[_Slice, _Slice], str] | None:
 def _slice(store: Store, case: int, number: int, label: int) -> _Slice:
     inside = store.content(case)
     return _Slice(
-        case=store.cases[case].case,
-        image=store.image(case, number),
+        store=store,
+        at=(case, number),
         inside=inside,
         size=scaled_size(extent(store.cases[case]), (SIDE, SIDE)),
         structure=store.label(case, number)[inside] == label,
@@ -191,7 +202,7 @@ def _of_untrained(
 def _map(
     row: str, pretrained: Pretrained, part: str, slices: tuple[_Slice, _Slice], pixel: tuple[int, int], note: str
 ) -> HeatMap:
-    features = [pixel_features(pretrained, each.image, part)[:, *each.inside] for each in slices]
+    features = [pixel_features(pretrained, each.image(pretrained.context), part)[:, *each.inside] for each in slices]
     same, other = similarity(features, pixel)
     return HeatMap(
         row=row,
@@ -205,7 +216,7 @@ def _map(
 
 def _slice_picture(shown: _Slice, pixel: tuple[int, int] | None) -> bytes:
     """The slice in grey, marked as its heat map."""
-    grey = windowed(shown.image[0, *shown.inside].astype(np.float64))
+    grey = windowed(shown.image()[0, *shown.inside].astype(np.float64))
     greys = [round(255 * level / (LEVELS - 1)) for level in range(LEVELS)]
     return _marked(grey, shown, pixel, [*((level, level, level) for level in greys), (255, 0, 0), WHITE])
 

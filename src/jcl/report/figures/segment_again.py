@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from jcl.data.context import context_of
 from jcl.data.store import Store
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError
@@ -37,13 +38,13 @@ def segment_slices(
     network, info = load_network(run, trust_code=trust_code)
     if info["store_digest"] != store.digest:
         raise DataError(f"{run}: trained on another store than {store.path} is now")
-    device = resolve_device("auto")
+    context, device = context_of(info["recipe"]), resolve_device("auto")
     precision = resolve_precision(info["precision"], device)
     ready_to_segment(network, device, precision)
     found: list[UInt8[np.ndarray, "h w"]] = []
     for start in range(0, len(slices), BATCH):
         chosen = slices[start : start + BATCH]
-        images = np.stack([store.image(case, number) for case, number in chosen])
+        images = np.stack([store.image(case, number, context=context) for case, number in chosen])
         batches = class_scores(network, images, batch_size=BATCH, device=device, precision=precision)
         labels = torch.cat([scores.argmax(1).to(torch.uint8).cpu() for scores in batches]).numpy()
         found += [each[store.content(case)] for each, (case, _) in zip(labels, chosen, strict=True)]
