@@ -59,6 +59,14 @@ COMMANDS = {
         "jcl.stages.pretrain",
         ("jcl pretrain store --fold 0 --out pre", "jcl pretrain store --method jcl --method.temperature 0.2 --out pre"),
     ),
+    "suggest": Command(
+        config.SuggestConfig,
+        "jcl.stages.suggest",
+        (
+            "jcl suggest store --run pre -n 5 --source scans",
+            "jcl suggest store --run fine -n 3 --slices 4 --out next.csv --overview next.png",
+        ),
+    ),
     "finetune": Command(
         config.FinetuneConfig,
         "jcl.stages.finetune",
@@ -103,7 +111,7 @@ CATALOGUES = {
     "recipes": "List the recipes that benchmark knows, or print one.",
 }
 
-PRINTS = ("doctor", "verify", *CATALOGUES)
+PRINTS = ("doctor", "verify", "suggest", *CATALOGUES)
 """Commands whose result is what they print."""
 
 HELP = """\
@@ -239,6 +247,10 @@ def _conclude(name: str, settings: Any, result: Any) -> None:
         print(printable(f"written: {result}"))
     elif name == "doctor":
         from jcl.cli.health import conclude
+
+        conclude(result, as_json=settings.json)
+    elif name == "suggest":
+        from jcl.cli.suggestions import conclude
 
         conclude(result, as_json=settings.json)
     elif name == "verify":
