@@ -89,7 +89,7 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
 def score(
     out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any], split: str | None = None
 ) -> float:
-    """Mean Dice in percent of one fine-tuning; the name is that of its settings, the split that of the seed, if none."""
+    """Mean Dice in percent of one fine-tuning; the name is that of its settings, the default split that of its seed."""
     run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
     results = run.with_suffix(".json")
     if not results.exists():

@@ -33,12 +33,14 @@ def draw_suggestions(store: Store, found: Suggestions) -> bytes:
     scans = [(each, case) for each in found.suggestions for case in each.cases]
     shown = scans[:MOST]
     columns = max(len(case.chosen) for _, case in shown)
-    figure = Figure(figsize=(max(INCHES * columns, 4.0), (INCHES + 0.45) * len(shown) + 0.4), layout="constrained")
+    records = [store.cases[numbers[case.case]] for _, case in shown]
+    ratio = max(each.shape[0] * each.spacing[1] / (each.shape[1] * each.spacing[2]) for each in records)
+    height = INCHES * min(max(ratio, 0.4), 2.5) + 0.45
+    figure = Figure(figsize=(max(INCHES * columns, 4.0), height * len(shown) + 0.4), layout="constrained")
     places = figure.subplots(len(shown), columns, squeeze=False)
-    for row, (each, case) in zip(places, shown, strict=True):
+    for row, record, (each, case) in zip(places, records, shown, strict=True):
         number = numbers[case.case]
-        record, content = store.cases[number], store.content(number)
-        images = [store.image(number, one.slice)[0][content] for one in case.chosen]
+        images = [store.image(number, one.slice)[0][store.content(number)] for one in case.chosen]
         low, high = (float(value) for value in np.percentile(np.stack(images), WINDOW))
         look: Mapping[str, Any] = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-6)}
         for place in row:
@@ -47,7 +49,7 @@ def draw_suggestions(store: Store, found: Suggestions) -> bytes:
             place.imshow(image, aspect=record.spacing[1] / record.spacing[2], **look)
             place.set_title(_title(one), fontsize=7)
         name = case.case if case.case == each.patient else f"{each.patient}: {case.case}"
-        row[0].set_title(f"{each.rank}. {plain(name)}\n{_title(case.chosen[0])}", fontsize=7, loc="left")
+        row[0].set_title(f"{each.rank}. {plain(name)}\n{_title(case.chosen[0])}", fontsize=7)
     more = f", {len(shown)} of {len(scans)} scans" if len(shown) < len(scans) else ""
     figure.suptitle(plain(f"{found.store}: to label next{more}"), fontsize=9)
     file = io.BytesIO()
