@@ -250,8 +250,10 @@ class PredictConfig(InferenceConfig):
 class SuggestConfig:
     """Say which scans, and which of their slices, to label next."""
 
-    store: Path = positional("prepared store, with labels or without; none is read")
-    run: tuple[Path, ...] = option("run folder of a pre-training, where nobody has labels yet, or of fine-tunings")
+    store: Path = positional("prepared store; its labels, if it has any, are not read")
+    run: tuple[Path, ...] = option(
+        "run folder of a pre-training, where few or none have labels yet, or of fine-tunings", metavar="RUN"
+    )
     patients: int = option("number of patients to label next", 5, short="-n")
     slices: int = option("slices of each of their scans to label, if not all", 3)
     among: str = option(

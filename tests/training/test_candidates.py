@@ -9,6 +9,7 @@ import pytest
 from jcl.config import PrepareConfig
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
+from jcl.errors import DataError
 from jcl.stages.prepare import prepare
 from jcl.training.candidates import Candidates, find_candidates
 from support.scans import write_volumes
@@ -95,3 +96,11 @@ def test_new_patients_of_another_store_are_candidates_of_a_pre_training(store: S
     other = Store.open(path)
     other.digest = "another"
     assert found(other, run).open == ("p5", "p6", "p7")
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_run_that_does_not_say_of_which_store_it_is(store: Store, tmp_path: Path, kind: str):
+    run, info = run_of(tmp_path, store, kind, Split(("p0",), (), ("p1",)))
+    for lacking in ({}, {"stores": []}, {"stores": {}}, {"store": None}):
+        with pytest.raises(DataError, match=r"run\.json: not what a training of jcl writes"):
+            found(store, (run, {"kind": info["kind"], **lacking}))

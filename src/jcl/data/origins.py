@@ -73,7 +73,9 @@ def _check_same(path: Path, digest: str) -> None:
     try:
         with path.open("rb") as file:
             same = hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give --source the folder that the store was made of") from error
     except OSError as error:
-        raise read_error(path, error, "name the folder that the store was made of with --source") from error
+        raise read_error(path, error) from error
     if not same:
         raise DataError(f"{path}: has changed since the store was made, so that its slices may be others; restore it")

@@ -79,11 +79,14 @@ def cover(
 
 
 def covered_by(distances: Float[np.ndarray, "n n"], chosen: Sequence[int], given: Sequence[int] = ()) -> list[int]:
-    """How many are nearest to each of the chosen, themselves among them; those nearest to one given are not counted."""
-    nearest = distances[[*chosen, *given]].argmin(0)
-    nearest[list(given)] = len(chosen)
-    nearest[list(chosen)] = np.arange(len(chosen))
-    return [int((nearest == place).sum()) for place in range(len(chosen))]
+    """How many are nearest to each of the chosen, themselves among them; those nearest to one given are not counted.
+
+    Who is as near to several counts for the one with the lowest number.
+    """
+    medoids = np.array(sorted({*chosen, *given}), dtype=np.int64)
+    nearest = medoids[distances[medoids].argmin(0)]
+    nearest[medoids] = medoids
+    return [int((nearest == one).sum()) for one in chosen]
 
 
 def typicality(distances: Float[np.ndarray, "n n"]) -> list[float]:

@@ -25,7 +25,7 @@ from jcl.inference.slice_looks import CaseLook, Looker, look_at_case, vector_of
 from jcl.inference.suggestions import SuggestedCase, SuggestedSlice, Suggestion, Suggestions
 from jcl.limits import check_numbers
 from jcl.parallel.progress import ProgressBar
-from jcl.training.candidates import Candidates, find_candidates
+from jcl.training.candidates import Candidates, find_candidates, stores_of
 
 __all__ = ["suggest"]
 
@@ -142,10 +142,10 @@ def _check_fits(store: Store, member: Member) -> None:
         raise DataError(f"{store.path}: has {store.channels} channels, {run} {info['backbone']['in_channels']}")
     if info["kind"] == "finetune":
         preparations: list[dict[str, Any]] = [info["recipe"]]
-    elif store.digest in [each["digest"] for each in info["stores"]]:
+    elif store.digest in [digest for _, digest in stores_of(run, info)]:
         return
     else:
-        preparations = [found for each in info["stores"] if (found := _preparation_of(Path(each["path"])))]
+        preparations = [found for path, _ in stores_of(run, info) if (found := _preparation_of(path))]
     if preparations and not any(prepared_alike(store.preparation, each) for each in preparations):
         theirs, own = (" x ".join(map(str, each["padded"])) for each in (preparations[0], store.preparation))
         what = f"have {own} pixels, those of {run} {theirs}" if own != theirs else f"are not prepared as those of {run}"
@@ -188,7 +188,7 @@ def _make_looker(config: SuggestConfig, members: Sequence[Member]) -> Looker:
     info = members[0].info
     return Looker(
         networks=[member.network for member in members],  # pyright: ignore[reportArgumentType]
-        structures=len(info["class_names"]) if info["kind"] == "finetune" else 0,
+        structures=len(info["recipe"]["classes"]) if info["kind"] == "finetune" else 0,
         batch_size=config.batch_size,
         device=device,
         precision=precision,

@@ -11,7 +11,7 @@ from jcl.errors import DataError
 from jcl.training.initial_run import images_of, same_images, split_of
 from jcl.training.logger import log_rank0
 
-__all__ = ["Candidates", "find_candidates"]
+__all__ = ["Candidates", "find_candidates", "stores_of"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,29 @@ def find_candidates(store: Store, runs: Sequence[tuple[Path, Mapping[str, Any]]]
     return Candidates(*(tuple(sorted(part)) for part in parts))
 
 
+def stores_of(run: Path, info: Mapping[str, Any]) -> list[tuple[Path, str]]:
+    """Place and digest of the stores that a run was trained on; its split is of the first.
+
+    Raises:
+        DataError: they are not recorded.
+    """
+    try:
+        if info["kind"] == "finetune":
+            return [(Path(info["store"]), str(info["store_digest"]))]
+        return [(Path(each["path"]), str(each["digest"])) for each in [info["stores"][0], *info["stores"][1:]]]
+    except (IndexError, KeyError, TypeError) as error:
+        raise DataError(f"{run / 'run.json'}: not what a training of jcl writes ({error}); restore it") from error
+
+
 def _of_run(store: Store, run: Path, info: Mapping[str, Any], patients: set[str]) -> tuple[set[str], set[str]]:
     """Who of the patients is held back, and who was trained on with labels."""
     split = split_of(run)
     if split is None:
         return set(), set()
-    first = info["stores"][0] if info["kind"] == "pretrain" else {"path": info["store"], "digest": info["store_digest"]}
+    other, digest = stores_of(run, info)[0]
     held = {*split.test, *split.validation}
     trained = set(split.train) if info["kind"] == "finetune" else set[str]()
-    if first["digest"] != store.digest:
-        other = Path(first["path"])
+    if digest != store.digest:
         return _likewise(store, other, run, held), _likewise(store, other, run, trained)
     if info["kind"] == "pretrain":
         held = patients - set(split.train)  # whom its split does not name, it leaves out as well
