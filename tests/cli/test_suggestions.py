@@ -11,6 +11,8 @@ from jcl.data.phantom import write_dataset
 from jcl.data.splits import read_split
 from support.shared import made_once
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

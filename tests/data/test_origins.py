@@ -52,6 +52,7 @@ def assert_same_values(store: Store, case: int, number: int, voxels: np.ndarray,
     assert {*voxels.ravel()[np.argsort(voxels.ravel())[-brightest:]]} >= {voxels.max()}
 
 
+@pytest.mark.slow
 def test_every_way_to_store_a_volume(tmp_path: Path):
     """All orientations, straight and oblique, with the slices along any of the axes."""
     spacings = [(1.0, 1.5, 4.0), (4.0, 1.0, 1.5), (1.0, 4.0, 1.5), (1.1, 1.0, 1.05)]

@@ -16,7 +16,9 @@ from jcl.config import PrepareConfig, PretrainConfig, SuggestConfig
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, UsageError
+from jcl.inference.coverage import cover
 from jcl.inference.suggestions import Suggestions
+from jcl.stages import suggest as stage
 from jcl.stages.prepare import prepare
 from jcl.stages.pretrain import pretrain
 from jcl.stages.suggest import suggest
@@ -95,6 +97,22 @@ def doubts_of(store: Store, case: int) -> tuple[np.ndarray, np.ndarray]:
     return p, -sum(q * np.log2(np.maximum(q, 1e-12)) for q in (p, 1 - p))
 
 
+def test_the_choice_is_among_twice_as_many_those_with_the_most_doubt(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[dict] = []
+
+    def keep(distances: np.ndarray, count: int, **how) -> list[int]:
+        asked.append(how)
+        return cover(distances, count, **how)
+
+    monkeypatch.setattr(stage, "cover", keep)
+    suggest(settings(store, fine(tmp_path / "run", store, Split(("a", "b"), (), ("c", "e"))), patients=1))
+    assert [("d", "f", "g", "h")[one] for one in asked[0]["allowed"]] == ["h", "d"]
+    assert list(asked[0]["given"]) == [4, 5]  # a and b, behind the candidates
+    assert len(asked[1]["allowed"]) == 6  # of nine slices, where three are wanted
+
+
 def test_by_a_fine_tuning_those_in_doubt(store: Store, tmp_path: Path):
     run = fine(tmp_path / "run", store, Split(("a", "b"), (), ("c", "e")))
     found = suggest(settings(store, run))
@@ -155,6 +173,7 @@ def test_a_cold_start_asks_for_those_who_stand_for_the_rest(store: Store, tmp_pa
     assert sum(each.covers for each in everyone.suggestions) == 7
 
 
+@pytest.mark.slow
 def test_nobody_is_asked_for_who_is_like_one_with_labels(path: Path, tmp_path: Path):
     """Two kinds of patients; one of either has labels in turn, and the other kind is asked for."""
     scans = tmp_path / "scans"
