@@ -87,14 +87,16 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
         )  # fmt: skip
 
 
-def score(out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any]) -> float:
-    """Mean Dice in percent of one fine-tuning; the name is that of its settings."""
+def score(
+    out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any], split: str | None = None
+) -> float:
+    """Mean Dice in percent of one fine-tuning; the name is that of its settings, the default split that of its seed."""
     run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
     results = run.with_name(f"{run.name}.json")  # the name may have a point in it, as in weight=0.5
     if not results.exists():
         start = {"init": str(out / "jcl")} if init == "jcl" else {"init": "none", "width": 16}
-        split = out / f"split-{seed}.json"
-        shared = {"store": out / "store", "split": split, "steps": steps, "seed": seed, "resume": True}
+        patients = out / f"split-{seed if split is None else split}.json"
+        shared = {"store": out / "store", "split": patients, "steps": steps, "seed": seed, "resume": True}
         finetune(FinetuneConfig(**shared, **start, **settings, out=run))
         evaluate(EvaluateConfig(run=run, out=results))
     return 100 * json.loads(results.read_text())["mean"]["dice"]

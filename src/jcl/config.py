@@ -252,6 +252,35 @@ class PredictConfig(InferenceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuggestConfig:
+    """Say which scans, and which of their slices, to label next."""
+
+    store: Path = positional("prepared store; its labels, if it has any, are not read")
+    run: tuple[Path, ...] = option(
+        "run folder of a pre-training, where few or none have labels yet, or of fine-tunings", metavar="RUN"
+    )
+    patients: int = option("number of patients to label next", 5, short="-n")
+    slices: int = option("slices of each of their scans to label, if not all", 3)
+    among: str = option(
+        "unlabelled: patients without labels; all: also those with, if the run was not trained on them",
+        "unlabelled",
+        choices=("unlabelled", "all"),
+    )
+    source: Path | None = option(
+        "folder of scans that the store was made of: slices are numbered as their files have them (else as the store)",
+        None,
+    )
+    out: Path | None = option("file to write, a row for each slice: suggestions.csv or .json, say", None)
+    overview: Path | None = option("picture of the suggested slices to write, overview.png say", None)
+    json: bool = option("print it as JSON", False)
+    seed: int = option("seed of the random beginnings of the search", 0)
+    batch_size: int = option("slices at a time", 16)
+    precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
+    devices: str = option("auto, cpu, mps, or 1 for one GPU", "auto")
+    trust_code: bool = option(TRUST, False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Write a run in the format of another program, with its preparation and its labels."""
 

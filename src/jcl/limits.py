@@ -34,7 +34,7 @@ VIEWS: Mapping[str, Limit] = {"rotation": NUMBER, "scale": Limit(0, 0.99), "tran
 STAGES: Mapping[str, Limit] = {
     **VIEWS,
     **dict.fromkeys(("batch_size", "width", "epochs", "steps", "patients", "threads", "channels", "size"), COUNT),
-    **dict.fromkeys(("accumulate", "folds", "unlabelled_batch_size"), COUNT),
+    **dict.fromkeys(("accumulate", "folds", "unlabelled_batch_size", "slices"), COUNT),
     **dict.fromkeys(("weight_decay", "checkpoint_minutes", "workers", "retries", "fold"), NUMBER),
     **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes", "task_timeout"), POSITIVE),
     **dict.fromkeys(("warmup", "label_noise"), SHARE),

@@ -210,6 +210,9 @@ MADE: dict[str, Callable[[], object]] = {
     "theirs.toml": lambda: put("theirs.toml", "backbone = 'theirs:Net'"),
     "edited": lambda: edited("edited"),
     "alone": lambda: changed("alone", sealed=True, store="old-disk/store"),
+    "small": lambda: write_run(
+        Path("small"), threshold_network(0.5), {**Store.open("store").preparation, "padded": [16, 16]}
+    ),
     "notes.txt": lambda: put("notes.txt"),
     "old.hdr": lambda: put("old.hdr"),
     "notes": lambda: put("notes/notes.txt"),
@@ -315,6 +318,14 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("no number of minutes", "jcl benchmark small_table1 --task-timeout nan --out new"),
         ("a time-out where there is none", "jcl benchmark small_table1 --task-timeout 9 --workers 0 --out new"),
         ("a report of what is no benchmark", "jcl report store --out new.html"),
+    ],
+    "Whom to label next": [
+        ("all have labels", "jcl suggest store --run fine"),
+        ("more patients than there are", "jcl suggest store --run fine --among all -n 9"),
+        ("a store instead of a run", "jcl suggest store --run store"),
+        ("a run of other slices", "jcl suggest unlabelled --run small -n 1"),
+        ("a table of another program", "jcl suggest unlabelled --run fine -n 1 --out next.xlsx"),
+        ("the wrong folder of scans", "jcl suggest unlabelled --run fine -n 1 --source notes"),
     ],
     "Predicting": [
         ("a scan that is not there", "jcl predict fine anna.nii.gz --out new"),

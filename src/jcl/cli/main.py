@@ -64,6 +64,14 @@ COMMANDS = {
         "jcl.stages.import_weights",
         ("jcl import latest.pth --out pre", "jcl import checkpoint.pth --from pcl --out pre"),
     ),
+    "suggest": Command(
+        config.SuggestConfig,
+        "jcl.stages.suggest",
+        (
+            "jcl suggest store --run pre -n 5 --source scans",
+            "jcl suggest store --run fine -n 3 --slices 4 --out next.csv --overview next.png",
+        ),
+    ),
     "finetune": Command(
         config.FinetuneConfig,
         "jcl.stages.finetune",
@@ -108,7 +116,7 @@ CATALOGUES = {
     "recipes": "List the recipes that benchmark knows, or print one.",
 }
 
-PRINTS = ("doctor", "verify", *CATALOGUES)
+PRINTS = ("doctor", "verify", "suggest", *CATALOGUES)
 """Commands whose result is what they print."""
 
 HELP = """\
@@ -244,6 +252,10 @@ def _conclude(name: str, settings: Any, result: Any) -> None:
         print(printable(f"written: {result}"))
     elif name == "doctor":
         from jcl.cli.health import conclude
+
+        conclude(result, as_json=settings.json)
+    elif name == "suggest":
+        from jcl.cli.suggestions import conclude
 
         conclude(result, as_json=settings.json)
     elif name == "verify":

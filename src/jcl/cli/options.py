@@ -133,7 +133,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     common |= {"type": kind, "choices": field.metadata.get("choices"), "metavar": _metavar(field, hint)}
     if "positional" not in field.metadata:
         several = {"nargs": "+", "action": "extend"} if _is_list(plain) else {}
-        group.add_argument(_flag(field), dest=field.name, **several, **common)
+        flags = [field.metadata["short"]] if "short" in field.metadata else []
+        group.add_argument(*flags, _flag(field), dest=field.name, **several, **common)
     else:
         # not insisted on here: --config may give them
         group.add_argument(field.name, nargs="*" if _is_list(plain) else "?", **common)

@@ -27,6 +27,7 @@ __all__ = [
     "load_members",
     "make_groups",
     "parts_of",
+    "prepared_alike",
     "slice_scores",
 ]
 
@@ -124,11 +125,16 @@ def check_prepared_alike(members: Sequence[Member]) -> None:
                 f"{members[0].run} and {other.run} see slices with other neighbours (context {seen[0]} and {seen[1]}); "
                 "`jcl predict` averages them"
             )
-        if _slices(other.preparation) != _slices(members[0].preparation):
+        if not prepared_alike(other.preparation, members[0].preparation):
             raise DataError(
                 f"{members[0].run} and {other.run} prepare their slices differently, so that they have no store in "
                 "common; `jcl predict` averages them on the grid of each scan"
             )
+
+
+def prepared_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two preparations make the same slices of a scan."""
+    return _slices(one) == _slices(other)
 
 
 def _classes(preparation: Mapping[str, Any]) -> list[str]:
@@ -167,7 +173,7 @@ def make_groups(
     alike: list[list[Member]] = []
     for member in members:
         ready_to_segment(member.network, device, precision)
-        same = (some for some in alike if _slices(some[0].preparation) == _slices(member.preparation))
+        same = (some for some in alike if prepared_alike(some[0].preparation, member.preparation))
         if (found := next(same, None)) is None:
             alike.append([member])
         else:

@@ -12,7 +12,7 @@ from jcl.text import printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "choose_slices", "draw_overview"]
+__all__ = ["COLOURS", "WINDOW", "choose_slices", "draw_overview", "plain"]
 
 COLOURS = ("#e6194b", "#4363d8", "#f58231", "#42d4f4", "#3cb44b", "#f032e6", "#ffe119", "#911eb4", "#bfef45", "#fabed4")
 """One a class, distinguished by people with the usual colour blindnesses too; they begin anew after the tenth."""
@@ -79,11 +79,11 @@ def draw_overview(
             place.set_title(f"slice {chosen[number] + 1} of {len(image)}", fontsize=8)
             _outline(place, classes[chosen[number]], len(names))
     handles = [
-        Line2D([], [], color=_colour(k), lw=2, label=f"{_plain(name)}: {size}")
+        Line2D([], [], color=_colour(k), lw=2, label=f"{plain(name)}: {size}")
         for k, (name, size) in enumerate(zip(names, sizes, strict=True))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    figure.suptitle(_plain(title), fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, metadata={"Software": "jcl"})
     return file.getvalue()
@@ -101,6 +101,6 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as it is: a dollar would begin a formula, and a legend hides what begins with an underscore."""
     return f" {printable(name)}".replace("$", r"\$") if name.startswith("_") else printable(name).replace("$", r"\$")
