@@ -3,10 +3,10 @@
     bash benchmarks/peers/make_environment.sh NNUNET
     python benchmarks/equal_clock.py DATA OUT --sets mscmr la2018 --minutes 5 --nnunet NNUNET
 
-DATA holds one folder with a dataset.json for each set. The clock is processor time of the training's process (its start and
-the reading of data with it), on one core; preparing and predicting are given beside it. Every program predicts the test
-patients of fold 0, and is scored by jcl's metric on their source volumes, at their own resolution. Nothing is chosen on these
-scores. What is finished is not run again. Writes OUT/equal_clock.md and OUT/equal_clock.json.
+DATA holds one folder with a dataset.json for each set. The clock is processor time of the training's process (its start
+and the reading of data with it), on one core; preparing and predicting are given beside it. Every program predicts the
+test patients of fold 0, and is scored by jcl's metric on their source volumes, at their own resolution. Nothing is
+chosen on these scores. What is finished is not run again. Writes OUT/equal_clock.md and OUT/equal_clock.json.
 
 Rows: `small` and `large` are jcl from random weights with its strong recipe, on slices of 64 x 64 with width 16 (as in
 docs/results.md), and on slices as they are with all its defaults; `nnunet` and `monai` train on the source volumes,
@@ -79,10 +79,10 @@ def smoke() -> None:
         task = Comparison(Path(folder, "data"), out, None, 1, None, Ledger(out), size=32, width=4)
         rows = [
             jcl_row(task, "jcl", small=True, steps=2),
-            basic_unet_row(task, "MONAI BasicUNet", volumes="store", minutes=0.01),
+            basic_unet_row(task, "MONAI BasicUNet", volumes="source", minutes=0.01),
         ]
         print(table("phantom", 1, rows))
-    print("nnU-Net: left out, its environment is made by benchmarks/peers/make_environment.sh")
+    print(nnunet.LEFT_OUT)
 
 
 def main() -> None:
@@ -104,10 +104,7 @@ def main() -> None:
     wanted = list(given.rows)
     if not nnunet.is_there(given.nnunet):
         wanted = [row for row in wanted if row not in OF_NNUNET]
-        print(
-            "nnU-Net: left out, --nnunet names no environment with it (benchmarks/peers/make_environment.sh)",
-            flush=True,
-        )
+        print(nnunet.LEFT_OUT, flush=True)
     tables: dict[str, str] = {}
     found: list[dict[str, object]] = []
     for name in given.sets:

@@ -3,10 +3,10 @@
     python basic_unet.py train RAW MODEL --minutes 5      # RAW is a folder in nnU-Net's raw format
     python basic_unet.py predict RAW MODEL --out FOLDER
 
-It follows MONAI's own tutorial of 2-D segmentation where that says something: crops about foreground and background in
-turn, 4 of each image, Adam at 1e-3, a sliding window as large as the crops. Beyond it, since the labels are few: Dice and
-cross-entropy together, more augmentation (mirroring, turning, scaling, contrast, brightness, noise), a learning rate that falls to
-0 with the time, and windows that overlap by half. Volumes keep their own resolution.
+It follows MONAI's own tutorial of 2-D segmentation where that says something: crops about foreground and background
+in turn, 4 of each image, Adam at 1e-3, a sliding window as large as the crops. Beyond it, since the labels are few:
+Dice and cross-entropy together, more augmentation (mirroring, turning, scaling, contrast, brightness, noise), a
+learning rate that falls to 0 with the time, and windows that overlap by half. Volumes keep their own resolution.
 """
 
 import argparse

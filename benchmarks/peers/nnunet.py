@@ -9,6 +9,7 @@ from .work import Ledger, Took
 
 NUMBER = 501
 TRAINER = "ClockTrainer"
+LEFT_OUT = "nnU-Net: left out, --nnunet names no environment with it (benchmarks/peers/make_environment.sh makes one)"
 LIMITED = Path(__file__).parent / "limited"
 
 
@@ -20,8 +21,8 @@ def is_there(environment: Path | None) -> bool:
 def put_trainer(environment: Path) -> None:
     """Copy the trainer to where nnU-Net looks first.
 
-    `nnUNet_extTrainer` would do too, but is looked into last, after nnU-Net has imported every trainer of its own, some of which
-    need torchvision.
+    `nnUNet_extTrainer` would do too, but is looked into last, after nnU-Net has imported every trainer of its own, some
+    of which need torchvision.
     """
     (folder,) = environment.glob("lib/python*/site-packages/nnunetv2/training/nnUNetTrainer")
     shutil.copyfile(LIMITED / "clock.py", folder / "jcl_clock.py")
@@ -37,6 +38,7 @@ def variables(out: Path, minutes: float, cores: int) -> dict[str, str]:
     """What nnU-Net's commands read: its folders; augmentation in the training's own process, whose clock it shares."""
     folders = {f"nnUNet_{name}": str(out / name) for name in ("raw", "preprocessed", "results")}
     threads = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "PEER_THREADS": str(cores)}
+    threads["OMP_WAIT_POLICY"] = "passive"  # nnUNetv2_predict has a thread for every core, not for those it may use
     return {**folders, **threads, "PEER_MINUTES": str(minutes)}
 
 
@@ -63,7 +65,7 @@ def train_and_predict(
             f"{key} prepare",
             [programs / "nnUNetv2_plan_and_preprocess", "-d", NUMBER, "-c", "2d", "-np", 1, "-npfp", 1],
             makes=[prepared],
-            environment=made,
+            environment={**made, "nnUNet_n_proc_DA": "1"},  # its planner takes this for a number of threads
         )
     }
     shutil.copyfile(dataset_folder(out) / "splits_final.json", prepared / "splits_final.json")

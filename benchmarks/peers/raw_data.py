@@ -81,7 +81,7 @@ def export_source(source: Path, folder: Path, split: Split) -> None:
 def export_store(path: Path, folder: Path, split: Split) -> None:
     """Write what a store has of each case: scaled, resampled and turned, without its padding.
 
-    The volumes have no place in the scanner any more, so what is predicted for them is scored through `scoring.to_source`.
+    The volumes have no place in the scanner any more; `scoring.to_source` brings back what is predicted for them.
 
     Raises:
         DataError: the store is damaged.
@@ -113,7 +113,7 @@ def _save(path: Path, array: np.ndarray, spacing: Sequence[float]) -> None:
 
 
 def _describe(folder: Path, classes: Sequence[str], modalities: Sequence[str], training: Sequence[str]) -> None:
-    """dataset.json, and splits_final.json: all labelled patients train, so that nnU-Net holds none of these few back."""
+    """dataset.json, and splits_final.json: all labelled patients train, so nnU-Net holds none of them back."""
     about = {
         # a channel called CT is scaled by the values of the whole set, any other by those of each volume
         "channel_names": {str(number): name or "MRI" for number, name in enumerate(modalities)},

@@ -1,4 +1,4 @@
-"""A row of a comparison: a program trained on the labelled patients of a split, scored on the source volumes of its test."""
+"""A row of a comparison: a program trained on the labelled patients of a split, and its scores on the test patients."""
 
 import json
 import sys
@@ -127,13 +127,14 @@ def jcl_row(
     steps: int | None = None,
     pretrain_steps: int = 0,
 ) -> Row:
-    """jcl: prepared, pre-trained for some steps if asked for, fine-tuned for some steps, or as many as fit into minutes.
+    """jcl: prepared, pre-trained if asked for, fine-tuned for some steps, or for as many as fit into some minutes.
 
     Args:
         task: the comparison.
         name: of the row.
         small: 64 x 64 and width 16, as in docs/results.md; else slices as they are and the width of the paper.
-        minutes: of the fine-tuning's process, from which its steps follow; the two short runs that measure it do not count.
+        minutes: of the fine-tuning's process, from which its steps follow; two short runs, which do not count, measure
+            how many.
         steps: of the fine-tuning, instead.
         pretrain_steps: of JCL on the training patients of the fold, 0 for none.
     """

@@ -44,7 +44,7 @@ class Ledger:
         makes: Sequence[Path] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Took:
-        """Run a command, or say what it took when it ran. One that was interrupted begins anew: its clock has to be whole.
+        """Run a command, or say what it took when it ran. An interrupted one begins anew: its clock has to be whole.
 
         Args:
             name: of this command in the comparison.

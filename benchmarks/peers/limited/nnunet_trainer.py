@@ -1,9 +1,9 @@
 """nnU-Net's trainer, which ends when its time is used up instead of after 1000 epochs of 250 steps.
 
-`nnUNetv2_train … -tr ClockTrainer` finds it in nnU-Net's own folder of trainers, where `peers.nnunet` puts it. All else is
-nnU-Net's: network, loss, optimiser, augmentation, batches. What differs, since there are no epochs: the learning
-rate falls with the time that is used up, by the same polynomial; and nothing is validated, neither while it trains nor
-at its end, since there is no labelled patient to spare. The last weights are kept.
+`nnUNetv2_train … -tr ClockTrainer` finds it in nnU-Net's own folder of trainers, where `peers.nnunet` puts it. All
+else is nnU-Net's: network, loss, optimiser, augmentation, batches. What differs, since there are no epochs: the
+learning rate falls with the time that is used up, by the same polynomial; and nothing is validated, neither while it
+trains nor at its end, since there is no labelled patient to spare. The last weights are kept.
 """
 
 import json
