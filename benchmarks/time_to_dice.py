@@ -60,12 +60,10 @@ def curves(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
-    """The curves; to the left of each, thin, what is spent before its training can begin."""
+    """The curves, with a point for each training."""
     figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for name, curve in curves(rows).items():
-        (line,) = axis.plot([row.minutes for row in curve], [row.dice for row in curve], "o-", label=name, markersize=4)
-        for row in curve:
-            axis.plot([row.minutes - row.train, row.minutes], [row.dice] * 2, color=line.get_color(), linewidth=0.5)
+        axis.plot([row.minutes for row in curve], [row.dice for row in curve], "o-", label=name, markersize=4)
     axis.set(xscale="log", xlabel="minutes of one core, from the raw scans", ylabel="Dice %", ylim=(0, 100))
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,4 +1,4 @@
-"""Commands with the cores that they may use, what each took, and what is done already."""
+"""Commands with the cores that they may use, what each took, and what is done already. Linux only."""
 
 import json
 import os
