@@ -1,0 +1,1 @@
+"""Trainings that end when their time is used up. nnU-Net's is copied into its own environment, where jcl is not."""
