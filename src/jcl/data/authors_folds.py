@@ -46,7 +46,7 @@ def draw_fold(patients: Iterable[str], fold: int) -> tuple[list[str], list[str]]
 
     Example:
         >>> draw_fold("abcdefg", 0)
-        (['a', 'c', 'd', 'f', 'g'], ['b', 'e'])
+        (['a', 'b', 'c', 'e', 'f'], ['d', 'g'])
     """
     names = sorted(set(patients))
     if not 0 <= fold < FOLDS:
