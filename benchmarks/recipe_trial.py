@@ -55,9 +55,22 @@ RECIPES: dict[str, dict[str, Any]] = {
     "strong, context 1": {"recipe": "strong", "context": 1},
 }
 
+INITS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "jcl": {"method": "jcl"},
+    "mae": {"method": "mae"},
+    "mae, sparse": {"method": "mae", "method_settings": {"sparse": True}},
+}
+"""What is fine-tuned from: random weights, and the settings of pre-trainings; by default the first two."""
 
-def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
-    """Store and pre-training of a set, the scored patients left out of it."""
+
+def file_name(name: str) -> str:
+    """As a file may be called."""
+    return name.replace(" ", "_").replace(",", "")
+
+
+def begin(source: Path, out: Path, name: str, inits: Sequence[str], pretrain_steps: int) -> None:
+    """Store and pre-trainings of a set, the scored patients left out of them."""
     spacing, labelled = SETS[name]
     if not (out / "store").exists():
         prepare(PrepareConfig(source=source, out=out / "store", size=64, spacing=spacing, workers=1))
@@ -78,23 +91,20 @@ def begin(source: Path, out: Path, name: str, pretrain_steps: int) -> None:
         few = [pool[(seed * labelled + number) % len(pool)] for number in range(labelled)]
         # the test patients of the fold as validation: nobody validates here, but so they are held back
         write_split(out / f"split-{seed}.json", Split(tuple(few), validation=fold.test, test=scored))
-    if pretrain_steps:
-        pretrain(
-            PretrainConfig(
-                stores=(out / "store",), out=out / "jcl", split=out / "pretrain.json", width=16, steps=pretrain_steps,
-                resume=True,
-            )
-        )  # fmt: skip
+    shared = {"stores": (out / "store",), "split": out / "pretrain.json", "width": 16, "resume": True}
+    for init in inits:
+        if INITS[init]:
+            pretrain(PretrainConfig(**shared, **INITS[init], out=out / file_name(init), steps=pretrain_steps))
 
 
 def score(
     out: Path, init: str, name: str, seed: int, steps: int, settings: Mapping[str, Any], split: str | None = None
 ) -> float:
     """Mean Dice in percent of one fine-tuning; the name is that of its settings, the default split that of its seed."""
-    run = out / f"{init}-{name.replace(' ', '_').replace(',', '')}-{seed}"
+    run = out / f"{file_name(init)}-{file_name(name)}-{seed}"
     results = run.with_name(f"{run.name}.json")  # the name may have a point in it, as in weight=0.5
     if not results.exists():
-        start = {"init": str(out / "jcl")} if init == "jcl" else {"init": "none", "width": 16}
+        start = {"init": str(out / file_name(init))} if INITS[init] else {"init": "none", "width": 16}
         patients = out / f"split-{seed if split is None else split}.json"
         shared = {"store": out / "store", "split": patients, "steps": steps, "seed": seed, "resume": True}
         finetune(FinetuneConfig(**shared, **start, **settings, out=run))
@@ -122,7 +132,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--smoke", action="store_true", help="two steps on generated volumes: only whether it runs")
     parser.add_argument("--sets", nargs="+", default=["la2018", "mscmr"], choices=list(SETS))
-    parser.add_argument("--inits", nargs="+", default=["none", "jcl"], choices=("none", "jcl"))
+    parser.add_argument("--inits", nargs="+", default=["none", "jcl"], choices=list(INITS), metavar="INIT")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="RECIPE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--steps", type=int, default=800)
@@ -138,7 +148,7 @@ def main() -> None:
         for name in given.sets:
             (given.out / name).mkdir(parents=True, exist_ok=True)
             with contextlib.redirect_stderr(io.StringIO()):
-                begin(given.data / name, given.out / name, name, given.pretrain_steps if "jcl" in given.inits else 0)
+                begin(given.data / name, given.out / name, name, given.inits, given.pretrain_steps)
         for seed in given.seeds:
             for recipe in given.recipes:
                 for init in given.inits:

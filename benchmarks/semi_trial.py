@@ -78,7 +78,7 @@ def main() -> None:
         for name in given.sets:
             (given.out / name).mkdir(parents=True, exist_ok=True)
             with contextlib.redirect_stderr(io.StringIO()):
-                begin(given.data / name, given.out / name, name, given.pretrain_steps if "jcl" in given.inits else 0)
+                begin(given.data / name, given.out / name, name, given.inits, given.pretrain_steps)
         for seed in given.seeds:
             for run, settings in runs.items():
                 for init in given.inits:

@@ -70,7 +70,7 @@ def main() -> None:
             out = given.out / name
             out.mkdir(parents=True, exist_ok=True)
             with contextlib.redirect_stderr(io.StringIO()):
-                begin(given.data / name, out, name, given.pretrain_steps)
+                begin(given.data / name, out, name, ["jcl"], given.pretrain_steps)
                 chosen = choose(out, SETS[name][1])
             print(f"{name}: suggested {', '.join(chosen)}", flush=True)
         for seed in given.seeds:

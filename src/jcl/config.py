@@ -19,6 +19,9 @@ Config = TypeVar("Config")
 Fold = int | Literal["none"]
 """Number of a fold, from 0; or none, where nobody is left out to be tested."""
 
+Folds = int | Literal["authors"]
+"""How many folds there are; or authors, the five of the JCL authors' program (`jcl.data.authors_folds`)."""
+
 RAY = "work on a Ray cluster: HOST:PORT, `auto` for the one that this machine is part of, or `local` to start one here"
 
 
@@ -84,7 +87,11 @@ class TrainingConfig:
     epochs: int | None
     steps: int | None = option("optimisation steps, instead of epochs", None)
     batch_size: int
-    folds: int = option("number of folds by patient", 5)
+    folds: Folds = option(
+        "number of folds by patient, or authors: the five of the JCL authors' program, and its draws of few patients",
+        5,
+        metavar="N|authors",
+    )
     seed: int
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
     kernels: str = option("convolutions of our own on a CPU, in float32", "auto", choices=("auto", "on", "off"))
@@ -175,6 +182,7 @@ class FinetuneConfig(TrainingConfig):
         "highest learning rate of Adam; it falls to a hundredth of it (else the recipe's: 1e-3, paper 5e-4)", None
     )
     warmup: float | None = option("share of the steps in which the rate rises (else the recipe's: 0.05, paper 0)", None)
+    weight_decay: float = option("weight decay of Adam, as L2 in its gradient (the authors' program: 1e-5)", 0.0)
     rotation: float | None = option("augmentation: degrees to either side (else the recipe's: 30)", None)
     scale: float | None = option("augmentation: 0.3 is a factor from 0.7 to 1.3 (else the recipe's: 0.3)", None)
     translation: float | None = option("augmentation: shift as a share of the side (else the recipe's: 0.1)", None)
@@ -230,7 +238,12 @@ class EvaluateConfig(InferenceConfig):
 
     run: Path | tuple[Path, ...] = positional("run folder of a fine-tuning; of several the mean scores decide")
     store: Path | None = option("store to score on (else the one of the run)", None)
-    unit: str = option("score whole volumes, or each slice by itself", "case", choices=("case", "slice"))
+    unit: str = option(
+        "score whole volumes (case), or each slice by itself; pooled: volumes, and beside them the overlaps of all "
+        "slices together, as the JCL authors' program does",
+        "case",
+        choices=("case", "slice", "pooled"),
+    )
     out: Path = option("JSON file to write, RESULTS.json say")
 
 

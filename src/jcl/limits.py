@@ -56,6 +56,8 @@ METHODS: Mapping[str, Limit] = {
     **dict.fromkeys(("stages", "partitions", "region", "groups"), COUNT),
     **dict.fromkeys(("blocks", "queue", "small_crops", "threshold", "neighbourhood", "elastic", "windows"), NUMBER),
     **dict.fromkeys(("global_weight", "dense_weight", "equivariance_weight"), NUMBER),
+    "mask_ratio": Limit(0.01, 0.99),
+    "patch": NUMBER,
     **dict.fromkeys(("discriminative_weight", "restorative_weight", "adversarial_weight"), NUMBER),
 }
 """Of the settings of the methods that come with `jcl`; some ask for more themselves."""

@@ -77,9 +77,9 @@ def score_case(
         >>> score_case(np.roll(truth, 1, axis=2), truth, classes=["LV"], spacing=(5.0, 1.0, 1.0))["LV"]["dice"]
         0.75
     """
-    names = _class_names(classes)
-    predicted = _check_labels(_without(prediction, ignored), "prediction", names)
-    true = _check_labels(_without(truth, ignored), "truth", names)
+    names = class_names(classes)
+    predicted = check_labels(without(prediction, ignored), "prediction", names)
+    true = check_labels(without(truth, ignored), "truth", names)
     if predicted.shape != true.shape:
         raise ValueError(f"prediction has shape {predicted.shape}, truth has {true.shape}")
     steps = _check_spacing(spacing, true.ndim)
@@ -87,7 +87,7 @@ def score_case(
     predicted, true, ignored = _crop(predicted, true, ignored)
     sizes = [np.bincount(labels[labels > 0], minlength=len(names) + 1) for labels in (predicted, true)]
     overlaps = np.bincount(true[(predicted == true) & (true > 0)], minlength=len(names) + 1)
-    surfaces = _surfaces(predicted, len(names), ignored), _surfaces(true, len(names), ignored)
+    edges = surfaces(predicted, len(names), ignored), surfaces(true, len(names), ignored)
     scores: dict[str, Scores] = {}
     for value, name in enumerate(names, start=1):
         total, overlap = int(sizes[0][value] + sizes[1][value]), int(overlaps[value])
@@ -96,7 +96,7 @@ def score_case(
         elif not sizes[0][value] or not sizes[1][value]:
             scores[name] = {"dice": 0.0, "jaccard": 0.0, "hd95": missed, "asd": missed}
         else:
-            here, there = surfaces[0][value - 1] * steps, surfaces[1][value - 1] * steps
+            here, there = edges[0][value - 1] * steps, edges[1][value - 1] * steps
             scores[name] = {"dice": 2 * overlap / total, "jaccard": overlap / (total - overlap)}
             scores[name] |= _surface_scores(here, there)
     return scores
@@ -186,7 +186,7 @@ def _crop(
     return predicted, true, None
 
 
-def _surfaces(
+def surfaces(
     labels: Integer[np.ndarray, "*shape"], count: int, ignored: Bool[np.ndarray, "*shape"] | None
 ) -> list[Integer[np.ndarray, "n axes"]]:
     """Indices of the surface voxels of each of the labels 1 to `count`.
@@ -211,7 +211,7 @@ def _surfaces(
     found = np.split(places[order], np.searchsorted(values[order], np.arange(2, count + 1)))
     if ignored is None or all(len(some) or not (labels == value).any() for value, some in enumerate(found, 1)):
         return found
-    towards = _surfaces(labels, count, None)
+    towards = surfaces(labels, count, None)
     return [some if len(some) else other for some, other in zip(found, towards, strict=True)]
 
 
@@ -230,7 +230,7 @@ def _surface_scores(here: Float[np.ndarray, "n axes"], there: Float[np.ndarray, 
     return {"hd95": float(hd95), "asd": float(np.concatenate([forth, back]).mean())}
 
 
-def _without(labels: ArrayLike | Tensor, ignored: Bool[np.ndarray, "*shape"] | None) -> ArrayLike | Tensor:
+def without(labels: ArrayLike | Tensor, ignored: Bool[np.ndarray, "*shape"] | None) -> ArrayLike | Tensor:
     """The labels with background where they are ignored."""
     if ignored is None:
         return labels
@@ -240,7 +240,8 @@ def _without(labels: ArrayLike | Tensor, ignored: Bool[np.ndarray, "*shape"] | N
     return np.where(ignored, array.dtype.type(0), array)
 
 
-def _class_names(classes: Sequence[str] | int) -> list[str]:
+def class_names(classes: Sequence[str] | int) -> list[str]:
+    """The names of the foreground classes; see `score_case`."""
     if isinstance(classes, str):
         raise ValueError(f"classes is {classes!r}; names in a list are needed, or how many there are")
     if isinstance(classes, Sequence):
@@ -252,7 +253,7 @@ def _class_names(classes: Sequence[str] | int) -> list[str]:
     return names
 
 
-def _check_labels(labels: ArrayLike | Tensor, role: str, names: Sequence[str]) -> np.ndarray:
+def check_labels(labels: ArrayLike | Tensor, role: str, names: Sequence[str]) -> np.ndarray:
     """The labels as an array of the smallest integer type that holds all the classes."""
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if array.dtype.kind not in "biu":

@@ -79,6 +79,11 @@ def test_a_methods_own_settings_go_to_both_stages(tmp_path: Path):
     [
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nworkers = 2\ncheckpoint_minutes = 1.0", True),
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nlearning_rate = 1e-3", True),  # the default, said
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nweight_decay = 0.0", True),
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nweight_decay = 1e-5", False),
+        ("folds = 3", 'folds = 3\nunit = "case"', True),
+        ("folds = 3", 'folds = 3\nunit = "pooled"', False),
+        ("folds = 3", 'folds = "authors"', False),
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 4", False),
         ("[pretrain]\nwidth = 2", "[pretrain]\nwidth = 4", False),
         ("run_folds = [0, 1]", "run_folds = [0, 1]\nseeds = [1]", False),

@@ -65,6 +65,11 @@ def test_what_is_said_and_what_is_left_to_defaults(tmp_path):
     assert table.paper_columns == {"M=6": "M=6"}  # the paper has that one, and not the others
 
 
+def test_the_authors_protocol_is_folds_and_unit(tmp_path):
+    recipe = read_recipe(write(tmp_path, WHOLE.replace("folds = 3", 'folds = "authors"\nunit = "pooled"')))
+    assert (recipe.folds, recipe.run_folds, recipe.unit) == ("authors", (0, 1, 2, 3, 4), "pooled")
+
+
 def test_splits_are_columns(tmp_path):
     text = WHOLE.replace('patients = [2, 6, "all"]', 'splits = { "10%" = "chaos_2", own = "my/split.json" }')
     columns = read_recipe(write(tmp_path, text.replace("table1_chd", "journal_chaos"))).tables[0].columns
@@ -93,13 +98,14 @@ WRONG = {
     "titel": ('title = "Mine"', 'titel = "Mine"', "unknown key 'titel'; did you mean title? (known: finetune, folds"),
     "no title": ('title = "Mine"', "", "missing: title"),
     "number as title": ('title = "Mine"', "title = 3", "title: 3 is not a string"),
-    "folds": ("folds = 3", 'folds = "3"', "folds: '3' is not an int"),
+    "folds": ("folds = 3", 'folds = "3"', "folds: '3' is not an int or one of authors"),
+    "authors' folds": ("folds = 3", 'folds = "authors"\nrun_folds = [5]', "run_folds has 5; with 5 folds they are 0"),
     "one fold": ("folds = 3", "folds = 1", "folds is 1; at least 2 are needed"),
     "run_folds": ("folds = 3", "folds = 3\nrun_folds = [0, 3]", "run_folds has 3; with 3 folds they are 0 to 2"),
     "fold twice": ("folds = 3", "folds = 3\nrun_folds = [1, 1]", "run_folds has 1 twice"),
     "no seeds": ("folds = 3", "folds = 3\nseeds = []", "seeds is empty; at least one is needed"),
     "unlabelled": ("folds = 3", 'unlabelled = "some"', "unlabelled: 'some' is not one of all, training"),
-    "unit": ("folds = 3", 'unit = "voxel"', "unit: 'voxel' is not one of case, slice"),
+    "unit": ("folds = 3", 'unit = "voxel"', "unit: 'voxel' is not one of case, slice, pooled"),
     # stores
     "no source": ('source = "scans"', "", "stores.a: missing: source, or store"),
     "store setting": ("size = 64", "sizes = 64", "stores.a: unknown key 'sizes'; did you mean size? (known: ch"),

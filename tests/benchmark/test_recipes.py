@@ -80,7 +80,7 @@ def test_every_cell_has_its_folds_and_seeds_and_labelled_patients(name):
             if column.split:
                 assert read_official_split(column.split).test
             elif column.patients and table.finetune_on in PATIENTS:
-                assert column.patients <= PATIENTS[table.finetune_on] * (recipe.folds - 1) / recipe.folds
+                assert column.patients <= PATIENTS[table.finetune_on] * 4 / 5
 
 
 def test_no_task_of_the_plan_is_done_twice():
@@ -128,6 +128,9 @@ def test_all_figures_of_the_papers_table_are_shown(name):
         ("table10_few_patients", ("table10", "PCL", "M=4"), 0.8001),
         ("journal_hippocampus", ("hippocampus", "DiRA", "25%"), 0.8360),
         ("journal_chaos", ("chaos", "GCL", "10%"), 0.5878),
+        ("journal_cardiac", ("acdc", "Random", "10%"), 0.7999),
+        ("journal_cardiac", ("acdc", "JCL", "10%"), 0.8663),
+        ("journal_cardiac", ("mmwhs", "JCL", "10%"), 0.7928),
         ("small_chaos", ("chaos", "JCL", "M=4"), 0.7988),
     ],
 )  # fmt: skip
@@ -142,7 +145,7 @@ def test_recipes_of_the_paper_share_their_pretrainings():
     assert of["table1_chd"] == of["table2_mmwhs"] == of["table4_hvsmr"]
     jcl = next(each for each in of["table10_few_patients"] if each.startswith("pretrain-chd-jcl-"))
     papers = [name for name in built_in() if name.startswith("table")]
-    assert all(jcl in of[name] for name in (*papers, "journal_weights", "journal_imbalance"))
+    assert all(jcl in of[name] for name in (*papers, "journal_weights", "journal_imbalance", "journal_cardiac"))
     assert of["journal_hippocampus"] == of["journal_chaos"] > of["journal_noise"]
 
 
@@ -165,7 +168,28 @@ def test_steps_are_those_of_the_published_numbers_of_slices():
     assert 17_525 // 16 * 100 == 109_500
     assert "244,100 steps" in recipe_of("journal_chaos").text
     assert 39_064 // 16 * 100 == 244_100
-    assert abs(100 * 17_525 / 68 / 5 - 5_150) < 10
+    assert abs(100 * 17_525 / 68 / 10 - 2_580) < 10
+    assert "about 2,580 x M steps" in recipe_of("table1_chd").text
+
+
+@pytest.mark.parametrize("name", [name for name in built_in() if name.startswith(("table", "journal"))])
+def test_recipes_of_the_paper_have_the_authors_protocol_and_say_so(name):
+    """Folds and draws, or fixed splits, of theirs; Adam with L2 of 1e-5; 5, 4 or 32 slices on each of two GPUs."""
+    recipe = recipe_of(name)
+    fixed = any(table.splits for table in recipe.tables)
+    assert (recipe.folds, recipe.unit) == (5 if fixed else "authors", "pooled")
+    on = {table.finetune_on for table in recipe.tables}
+    batch = 2 * (4 if on == {"chaos"} else 32 if on == {"hippocampus"} else 5)
+    assert (recipe.finetune["recipe"], recipe.finetune["weight_decay"]) == ("paper", 1e-5)
+    assert recipe.finetune["batch_size"] == batch
+    for said in (f"{batch} here", "best on the test cases", "weights are scored", "two GPUs", "(`unit`"):
+        assert said in " ".join(recipe.notes.split()), said
+
+
+@pytest.mark.parametrize("name", [name for name in built_in() if name.startswith(("small", "few"))])
+def test_recipes_of_our_own_have_our_protocol(name):
+    recipe = recipe_of(name)
+    assert (recipe.folds, recipe.unit, "weight_decay" in recipe.finetune) == (5, "case", False)
 
 
 def test_they_are_listed_and_printed(capsys, monkeypatch):
@@ -177,7 +201,7 @@ def test_they_are_listed_and_printed(capsys, monkeypatch):
     assert lines.index(next(line for line in lines if line.startswith("table10"))) == len(lines) - 2
     show_recipes("small_chaos")
     assert capsys.readouterr().out == built_in()["small_chaos"].read_text()
-    with pytest.raises(UsageError, match="no recipe 'table11'; there are: few_labels, journal_chaos, "):
+    with pytest.raises(UsageError, match="no recipe 'table11'; there are: few_labels, journal_cardiac, "):
         show_recipes("table11")
 
 

@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def looker(*networks: torch.nn.Module, structures: int = 1, batch_size: int = 2) -> Looker:
     how = {"device": torch.device("cpu"), "precision": torch.float32}
-    return Looker(networks=list(networks), structures=structures, batch_size=batch_size, **how)
+    return Looker(networks=list(networks), context=0, structures=structures, batch_size=batch_size, **how)
 
 
 def scores_of(store: Store, case: int, *thresholds: float) -> np.ndarray:

@@ -43,6 +43,7 @@ VARIANTS = {
     "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
     "desd": [{"prototypes": 64}],
     "dira": [{"discriminator_width": 4}],
+    "mae": [{}, {"sparse": True, "normalise": False, "patch": 5}],
 }
 
 

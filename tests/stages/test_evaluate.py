@@ -17,7 +17,9 @@ from jcl.data.volumes import read_image, read_label
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
 from jcl.metrics import score_case
+from jcl.pooled import Pool
 from jcl.report.figures.segment_again import segment_slices
+from jcl.stages import evaluate as evaluate_stage
 from jcl.stages.evaluate import evaluate
 from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
@@ -75,6 +77,33 @@ def test_scores_of_the_test_patients(run, store, tmp_path):
     assert results["store_digest"] == store.digest
     assert results["split"] == {"train": ["p0", "p1"], "validation": ["p2"], "test": ["p3", "p5"]}
     assert {"jcl", "torch"} <= set(results["versions"])
+
+
+def test_all_slices_together_beside_the_cases(run, store, tmp_path):
+    plain = evaluate(settings(run, tmp_path / "case.json"))
+    results = evaluate(settings(run, tmp_path / "pooled.json", unit="pooled"))
+    pool = Pool(store.class_names, batch_size=5)
+    for case in ("p3", "p5"):
+        index = [record.case for record in store.cases].index(case)
+        content, numbers = store.content(index), range(store.cases[index].slices)
+        images = np.stack([store.image(index, n)[0][content] for n in numbers])
+        pool.add((images > THRESHOLD).astype(int), np.stack([store.label(index, n)[content] for n in numbers]))
+    assert results["pooled"] == pool.result()
+    assert results["pooled"]["mean"]["dice"] != results["mean"]["dice"]
+    assert (results["unit"], results["pooled"]["slices"], results["pooled"]["batch_size"]) == ("pooled", 12, 5)
+    assert {key: value for key, value in results.items() if key != "pooled"} == {**plain, "unit": "pooled"}
+    assert read_json(tmp_path / "pooled.json") == results
+
+
+def test_batches_of_pooled_distances_are_those_of_the_training(run, tmp_path, monkeypatch):
+    there = evaluate_stage.load_members
+    asked = {"settings": {"batch_size": 4}}
+    monkeypatch.setattr(
+        evaluate_stage,
+        "load_members",
+        lambda *given: [dataclasses.replace(member, info={**member.info, **asked}) for member in there(*given)],
+    )
+    assert evaluate(settings(run, tmp_path / "r.json", unit="pooled"))["pooled"]["batch_size"] == 4
 
 
 def test_slices_one_by_one(run, store, tmp_path):

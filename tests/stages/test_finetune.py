@@ -77,6 +77,22 @@ def test_the_rate_falls_along_a_cosine_to_a_hundredth(store_path, tmp_path, monk
     assert rates == pytest.approx([0.001 + 0.099 * share for share in (1, 0.8535534, 0.5, 0.1464466)])
 
 
+def test_weight_decay_is_that_of_adam(store_path, tmp_path, monkeypatch):
+    """1e-5 changes weights less than a step's rounding would show, so the optimiser itself is asked."""
+    asked: list[float] = []
+    plain = stage.adam
+
+    def adam(parameters, *, weight_decay):
+        asked.append(weight_decay)
+        return plain(parameters, weight_decay=weight_decay)
+
+    monkeypatch.setattr(stage, "adam", adam)
+    finetune(config(store_path, tmp_path / "none", width=2, steps=1))
+    run = finetune(config(store_path, tmp_path / "some", width=2, steps=1, weight_decay=1e-5))
+    assert asked == [0.0, 1e-5]
+    assert read_json(run / "run.json")["settings"]["weight_decay"] == 1e-5
+
+
 def test_starts_from_the_pretrained_weights(store_path, pretrained, tmp_path):
     """With a rate of nearly 0, encoder and two decoder blocks stay those of the run; the rest is new."""
     run = finetune(config(store_path, tmp_path / "run", init=str(pretrained), steps=1, learning_rate=1e-12, seed=5))
@@ -170,12 +186,13 @@ def test_label_noise_changes_the_training_alone(store_path, tmp_path):
     assert not (tmp_path / "bad").exists()
 
 
-def test_a_run_from_before_there_was_label_noise_goes_on(store_path, tmp_path):
+@pytest.mark.parametrize("setting", ["label_noise", "weight_decay"])
+def test_a_run_from_before_there_was_a_setting_goes_on(store_path, tmp_path, setting):
     run = finetune(config(store_path, tmp_path / "run", width=2, steps=2))
     recorded = read_json(run / "run.json")
-    del recorded["settings"]["label_noise"]
+    del recorded["settings"][setting]
     (run / "run.json").write_text(json.dumps(recorded))
     (run / "model.json").unlink()
     finetune(config(store_path, run, width=2, steps=2, resume=True))
-    with pytest.raises(UsageError, match=r"settings.label_noise: 0.0 -> 0.5"):
-        finetune(config(store_path, run, width=2, steps=2, resume=True, label_noise=0.5))
+    with pytest.raises(UsageError, match=rf"settings.{setting}: 0.0 -> 0.5"):
+        finetune(config(store_path, run, width=2, steps=2, resume=True, **{setting: 0.5}))

@@ -13,9 +13,11 @@ import torch
 
 from jcl import backbones
 from jcl.config import PrepareConfig, PretrainConfig, SuggestConfig
+from jcl.data.context import span_of
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, UsageError
+from jcl.inference import slice_looks
 from jcl.inference.coverage import cover
 from jcl.inference.suggestions import Suggestions
 from jcl.stages import suggest as stage
@@ -73,13 +75,16 @@ def fine(folder: Path, store: Store, split: Split, threshold: float = THRESHOLD)
     return write_run(folder, threshold_network(threshold), store.preparation, **where)
 
 
-def pre(folder: Path, store: Store, split: Split | None = None) -> Path:
+def pre(folder: Path, store: Store, split: Split | None = None, context: int = 0) -> Path:
     """A finished pre-training, whose features are those of random weights."""
     torch.manual_seed(0)
-    backbone = {"in_channels": store.channels, "classes": 2, "width": 4}
+    backbone = {"in_channels": span_of(context) * store.channels, "classes": 2, "width": 4}
     network = torch.nn.ModuleDict({"backbone": backbones.load("unet")(**backbone)})
     stores = [{"path": str(store.path), "digest": store.digest}]
-    start_run(folder, {"kind": "pretrain", "settings": {}, "backbone": {"name": "unet", **backbone}, "stores": stores})
+    seen = {"context": context} if context else {}
+    start_run(
+        folder, {"kind": "pretrain", "settings": seen, "backbone": {"name": "unet", **backbone}, "stores": stores}
+    )
     save_model(folder, network)
     if split is not None:
         write_split(folder / "split.json", split)
@@ -130,6 +135,24 @@ def test_by_a_fine_tuning_those_in_doubt(store: Store, tmp_path: Path):
             assert {one.slice for one in case.chosen} <= set(doubtful.tolist())
             for one in case.chosen:
                 assert one.doubt == pytest.approx(entropy[one.slice], abs=1e-3)
+
+
+def test_slices_are_seen_with_the_neighbours_that_the_run_takes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[torch.Tensor] = []
+
+    def keep(looker: slice_looks.Looker, images: torch.Tensor, inside: torch.Tensor):
+        seen.append(images)
+        return run_networks(looker, images, inside)
+
+    run_networks = slice_looks._run
+    monkeypatch.setattr(slice_looks, "_run", keep)
+    assert len(suggest(settings(store, pre(tmp_path / "run", store, context=1))).patients) == 2
+    first = [record.patient for record in store.cases].index("d")  # of those without labels
+    own = torch.from_numpy(np.stack([store.image(first, number)[0] for number in range(store.cases[first].slices)]))
+    before, behind = own[[0, *range(len(own) - 1)]], own[[*range(1, len(own)), -1]]
+    torch.testing.assert_close(seen[0], torch.stack([before, own, behind], 1), rtol=0, atol=0, check_stride=False)
 
 
 def test_a_patient_has_the_mean_doubt_of_his_scans(store: Store, tmp_path: Path):

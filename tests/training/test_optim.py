@@ -36,7 +36,7 @@ def test_sgd_is_the_papers():
     assert (group["momentum"], group["weight_decay"], group["nesterov"]) == (0.9, 1e-5, False)
 
 
-@pytest.mark.parametrize("build", [adam, lambda p: sgd(p, weight_decay=0.01)])
+@pytest.mark.parametrize("build", [adam, lambda p: adam(p, weight_decay=0.01), lambda p: sgd(p, weight_decay=0.01)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_steps_are_those_of_plain_ones_in_float64(build, layout):
     """Ten steps. Apart from rounding: a step of a few float32 operations is off by some 1e-7 of the values, about 1."""
@@ -59,6 +59,17 @@ def test_steps_are_those_of_plain_ones_in_float64(build, layout):
             each.step()
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=2e-6)
+
+
+def test_weight_decay_of_adam_is_in_its_gradient():
+    """L2, not AdamW's shrinking: the first step is the rate, whatever the decay's size, towards 0."""
+    for decay, moved in ((0.0, 0.0), (1e-5, 0.1), (1e-2, 0.1)):
+        weight = torch.nn.Parameter(torch.tensor([3.0]))
+        optimizer = adam([weight], weight_decay=decay)
+        set_learning_rate(optimizer, 0.1)
+        (weight * 0).sum().backward()
+        optimizer.step()
+        assert weight.item() == pytest.approx(3 - moved, abs=1e-3)
 
 
 def test_one_pass_a_parameter_on_a_cpu_and_the_default_elsewhere():

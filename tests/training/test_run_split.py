@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping
+from jcl.data.authors_folds import draw_few, draw_fold
 from jcl.data.splits import Split, make_split, read_split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, UsageError
@@ -36,6 +37,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Ten patients, all with labels."""
+    return Store.open(stored(tmp_path_factory, "all-labelled", patients=10, labelled=10))
+
+
+@pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Three patients, of whom p0 has labels."""
     return Store.open(stored(tmp_path_factory, "one-labelled", patients=3, labelled=1))
@@ -55,6 +62,29 @@ def pretrained(out: Path, *stores: Store, **settings) -> tuple[Path, Split | Non
 
 def fine(store: Store, out: Path, init: Path | str = "none", **settings) -> tuple[FinetuneConfig, Split]:
     return finetuning_split(FinetuneConfig(store=store.path, init=str(init), out=out, **settings), store)
+
+
+def test_the_authors_folds_and_draws_are_those_of_both_stages(tmp_path: Path, whole: Store) -> None:
+    """The patients drawn keep their order; a run that goes on has them too."""
+    everyone = [f"p{number}" for number in range(10)]
+    train, test = draw_fold(everyone, 3)
+    pre, split = pretrained(tmp_path / "pre", whole, fold=3, folds="authors")
+    assert split == Split(tuple(train), (), tuple(test))
+    for init in ("none", pre):
+        config, drawn = fine(whole, tmp_path / "fine", init, fold=3, folds="authors", patients=4)
+        assert drawn == Split(tuple(draw_few(train, 4)), (), tuple(test))
+    config, drawn = fine(whole, tmp_path / "fine", pre, patients=4)  # taken over
+    assert (config.fold, config.folds, drawn.train) == (3, "authors", tuple(draw_few(train, 4)))
+
+
+def test_the_authors_folds_are_of_their_whole_set(tmp_path: Path, whole: Store, monkeypatch) -> None:
+    monkeypatch.setitem(whole.preparation, "dataset", "chd")
+    with pytest.raises(UsageError, match="authors' folds of chd are of 68 patients, this store has 10"):
+        fine(whole, tmp_path / "fine", folds="authors")
+    with pytest.raises(UsageError, match="authors' folds of chd are of 68 patients, this store has 10"):
+        pretrained(tmp_path / "pre", whole, folds="authors", fold=0)
+    monkeypatch.setitem(whole.preparation, "dataset", "hvsmr")
+    assert len(fine(whole, tmp_path / "fine", folds="authors")[1].test) == 2
 
 
 @pytest.mark.parametrize("fold", [0, 1, 2, 3])

@@ -32,6 +32,7 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
     "finetune": {
         "kernels": "auto",
         "label_noise": 0.0,
+        "weight_decay": 0.0,
         "recipe": "paper",
         **{name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average")},
         "semi": None,

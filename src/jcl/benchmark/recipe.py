@@ -1,12 +1,12 @@
 """Recipes: which methods are pre-trained and fine-tuned on which data, as a TOML file.
 
 title, notes          what it is, and what was cut
-folds, run_folds      number of folds by patient, and which of them are run (else all)
+folds, run_folds      number of folds by patient, or `authors` (the JCL authors' five), and which are run (else all)
 seeds                 seeds of the fine-tunings
 pretrain_seed         seed of the pre-trainings
 unlabelled            `all`: pre-training sees the images of all patients, as the paper has it; `training`: only those
                       of the training part, one pre-training a fold
-unit                  `case` or `slice`: what is scored
+unit                  `case` or `slice`: what is scored; `pooled`: all slices together, as the JCL authors do
 [stores.NAME]         settings of `jcl prepare`, `source` being a folder below --data; or `store`, one that is ready
 [pretrain]            settings of every `jcl pretrain`
 [finetune]            settings of every `jcl finetune`; `semi` and a table `semi_settings` are among them
@@ -30,7 +30,8 @@ from typing import Annotated, Any, Literal
 from jcl import schema
 from jcl.benchmark import known
 from jcl.benchmark.paper import paper_columns, paper_tables
-from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig
+from jcl.config import FinetuneConfig, Folds, PrepareConfig, PretrainConfig
+from jcl.data.splits import fold_count
 from jcl.errors import UsageError, foreign_code
 
 __all__ = ["Column", "Method", "Recipe", "StoreSource", "TablePlan", "built_in", "read_recipe"]
@@ -188,12 +189,12 @@ class Recipe:
 
     title: str
     notes: str = ""
-    folds: int = 5
+    folds: Folds = 5
     run_folds: Ints = ()
     seeds: Ints = (0,)
     pretrain_seed: int = 0
     unlabelled: Literal["all", "training"] = "all"
-    unit: Literal["case", "slice"] = "case"
+    unit: Literal["case", "slice", "pooled"] = "case"
     stores: Annotated[Mapping[str, StoreSource], _stores]
     pretrain: PretrainSettings = field(default_factory=dict)
     finetune: FinetuneSettings = field(default_factory=dict)
@@ -227,7 +228,7 @@ def read_recipe(path_or_name: Path, *, trust_code: bool = False) -> Recipe:
     table = schema.read_toml(path)
     try:
         recipe = schema.build(Recipe, table, text=path.read_text(encoding="utf-8"))
-        folds = recipe.run_folds or tuple(range(recipe.folds))
+        folds = recipe.run_folds or tuple(range(fold_count(recipe.folds)))
         recipe = dataclasses.replace(recipe, notes=recipe.notes.strip(), run_folds=folds)
         if not trust_code:
             _refuse_code(recipe, path)
@@ -255,10 +256,11 @@ def _refuse_code(recipe: Recipe, path: Path) -> None:
 
 def _check(recipe: Recipe) -> None:
     """What the parts say of each other, and of what there is."""
-    if recipe.folds < 2:
-        raise UsageError(f"folds is {recipe.folds}; at least 2 are needed")
-    if wrong := [fold for fold in recipe.run_folds if not 0 <= fold < recipe.folds]:
-        raise UsageError(f"run_folds has {wrong[0]}; with {recipe.folds} folds they are 0 to {recipe.folds - 1}")
+    count = fold_count(recipe.folds)
+    if count < 2:
+        raise UsageError(f"folds is {count}; at least 2 are needed")
+    if wrong := [fold for fold in recipe.run_folds if not 0 <= fold < count]:
+        raise UsageError(f"run_folds has {wrong[0]}; with {count} folds they are 0 to {count - 1}")
     titles = [table.name for table in recipe.tables]
     if doubled := [name for name in titles if titles.count(name) > 1]:
         raise UsageError(f"two tables are called {doubled[0]}")

@@ -23,6 +23,7 @@ __all__ = [
     "recorded_context",
     "span_of",
     "stack_neighbours",
+    "taken_context",
     "with_context",
 ]
 
@@ -82,6 +83,19 @@ def recorded_context(info: object, file: Path | str) -> int:
     if found is not None and not (type(found) is int and STAGES[KEY].allows(found)):
         raise DataError(f"{file}: context is {found!r:.40}; {STAGES[KEY]}; restore it")
     return found or 0
+
+
+def taken_context(info: Mapping[str, Any], file: Path | str) -> int:
+    """Neighbours on each side that the network of a run takes, be it a fine-tuning or a pre-training.
+
+    Args:
+        info: its `run.json`.
+        file: for messages.
+
+    Raises:
+        DataError: a number that cannot be meant.
+    """
+    return context_of(info["recipe"]) if "recipe" in info else recorded_context(info, file)
 
 
 def with_context(preparation: Mapping[str, Any], context: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from jcl.data import authors_folds
 from jcl.errors import DataError, UsageError
 from jcl.files import check_regular, check_seal, json_problem, read_error
 from jcl.seal import sealed
@@ -24,6 +25,7 @@ __all__ = [
     "check_split",
     "draw_split",
     "few_patients",
+    "fold_count",
     "labelled_part",
     "make_split",
     "official_splits",
@@ -50,7 +52,7 @@ class Split:
     test: tuple[str, ...] = ()
 
 
-def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int = 5, seed: int = 0) -> Split:
+def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int | str = 5, seed: int = 0) -> Split:
     """The split of a store's patients, of which those with labels part into folds and all others train.
 
     Where nobody has labels, all part into folds. With fewer such patients than folds, each is a fold by itself.
@@ -58,11 +60,12 @@ def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int = 5,
     Args:
         labelled: patient -> whether a case of theirs has labels.
         fold: its number, from 0, or `NO_FOLD`.
-        folds: how many there are.
+        folds: how many there are; or `jcl.data.authors_folds.AUTHORS`, the five of the JCL authors, without a seed.
         seed: of their order.
 
     Raises:
-        UsageError: the fold is out of range, or one patient alone could be tested, so that none would train.
+        UsageError: the fold is out of range, or one patient alone could be tested, so that none would train; or a seed
+            for the authors' folds.
 
     Example:
         >>> draw_split({"a": True, "b": True, "c": False}, fold=0)
@@ -73,6 +76,10 @@ def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int = 5,
             raise UsageError(f"fold is {fold!r}; the number of a fold, or {NO_FOLD}, is needed")
         return Split(train=tuple(sorted(labelled)))
     parted = {patient for patient, has_labels in labelled.items() if has_labels} or set(labelled)
+    if isinstance(folds, str):
+        _check_authors(folds, seed)
+        test = authors_folds.draw_fold(parted, fold)[1]
+        return Split(train=tuple(sorted({*labelled} - set(test))), test=tuple(test))
     if len(parted) == 1 and folds > 1:
         (alone,) = parted
         kind = "with labels" if any(labelled.values()) else "there is"
@@ -114,8 +121,16 @@ def make_split(patients: Iterable[str], *, fold: int, folds: int = 5, seed: int 
     return Split(train=tuple(sorted(unique - set(test))), test=tuple(sorted(test)))
 
 
-def few_patients(split: Split, count: int, seed: int = 0) -> Split:
+def fold_count(folds: int | str) -> int:
+    """How many folds there are, of which the setting may say `authors`."""
+    return authors_folds.FOLDS if isinstance(folds, str) else folds
+
+
+def few_patients(split: Split, count: int, seed: int = 0, *, folds: int | str = 5) -> Split:
     """The split with `count` of its training patients; a smaller count gives a subset of a larger one's.
+
+    With the authors' `folds` they are those that the authors' program draws of the same fold, in its order; these do
+    not nest in general.
 
     Raises:
         UsageError: `count` is below 1 or above the number of training patients.
@@ -126,8 +141,17 @@ def few_patients(split: Split, count: int, seed: int = 0) -> Split:
             f"{len(split.train)}"
             + (f", or --fold {NO_FOLD} to train on those to be tested as well" if split.test else "")
         )
+    if isinstance(folds, str):
+        return Split(tuple(authors_folds.draw_few(sorted(split.train), count)), split.validation, split.test)
     train = _order(split.train, seed, "few")[:count]
     return Split(tuple(sorted(train)), split.validation, split.test)
+
+
+def _check_authors(folds: str, seed: int) -> None:
+    if folds != authors_folds.AUTHORS:
+        raise UsageError(f"folds is {folds!r}; a number, or {authors_folds.AUTHORS}, is needed")
+    if seed:
+        raise UsageError(f"split_seed is {seed}; the authors' folds have seeds of their own: leave it out")
 
 
 def _order(patients: Iterable[str], seed: int, purpose: str) -> list[str]:

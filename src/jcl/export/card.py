@@ -31,7 +31,7 @@ def table_of(scores: Mapping[str, Any]) -> str:
     """Markdown: a row per class and their mean."""
     mean = scores["mean"]
     rows = [*mean["classes"].items(), ("mean", mean)]
-    what = "test volumes" if scores["unit"] == "case" else "slices of test volumes"
+    what = "slices of test volumes" if scores["unit"] == "slice" else "test volumes"
     lines = [f"Means over {scores['cases']} {what}, as `jcl evaluate` counts them.", ""]
     lines += [f"| class | {' | '.join(HEADS.values())} |", "|---" * (len(HEADS) + 1) + "|"]
     lines += [f"| {markdown_text(name)} | {' | '.join(map(_cell, _values(row)))} |" for name, row in rows]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jcl import backbones
-from jcl.data.context import context_of, recorded_context
+from jcl.data.context import taken_context
 from jcl.errors import UsageError
 from jcl.export.contents import contents
 from jcl.files import write_atomically, write_json
@@ -56,7 +56,7 @@ def write_nnunet(folder: Path, weights: Mapping[str, Tensor], info: Mapping[str,
             f"{what}: its backbone is {backbone['name']}, which nnU-Net does not have;"
             f" pre-train with --backbone {BACKBONE}"
         )
-    if context := context_of(info["recipe"]) if "recipe" in info else recorded_context(info, what):
+    if context := taken_context(info, what):
         raise UsageError(
             f"{what}: it sees each slice with its neighbours (context {context}), which nnU-Net's 2d configuration "
             "does not; export a run of --context 0"

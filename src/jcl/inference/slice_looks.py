@@ -26,10 +26,12 @@ class Looker:
     """Networks in evaluation mode on a device. The features are those of the first; scores are averaged.
 
     Attributes:
+        context: neighbours on each side that a slice is seen with.
         structures: that the networks segment; 0 where they are only pre-trained, so that their scores mean nothing.
     """
 
     networks: Sequence[Backbone]
+    context: int
     structures: int
     batch_size: int
     device: torch.device
@@ -75,7 +77,9 @@ def look_at_case(store: Store, case: int, looker: Looker, within: Callable[[floa
     doubts: list[float] = []
     for start in range(0, slices, size):
         numbers = range(start, min(start + size, slices))
-        images = torch.from_numpy(np.stack([store.image(case, number) for number in numbers])).to(looker.device)
+        images = torch.from_numpy(
+            np.stack([store.image(case, number, context=looker.context) for number in numbers])
+        ).to(looker.device)
         features, scores = _run(looker, images.contiguous(memory_format=torch.channels_last), inside)
         found.append(features.cpu())
         if tally is not None and scores is not None:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import nn
 
 from jcl.checks.findings import name_some
-from jcl.config import EvaluateConfig
+from jcl.config import EvaluateConfig, FinetuneConfig
 from jcl.data.context import context_of
 from jcl.data.manifest import IGNORE
 from jcl.data.population import check_to_score
@@ -32,6 +32,7 @@ from jcl.inference.predictor import NotFiniteError, class_scores
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
 from jcl.parallel.progress import ProgressBar
+from jcl.pooled import Pool
 from jcl.text import printable
 from jcl.training.initial_run import images_of, patients_seen
 from jcl.training.run_folder import load_network, weights_digest
@@ -60,8 +61,10 @@ class _Segmented:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score the run's test patients on the store's grid, without its padding, and write `config.out`.
 
-    With `--unit slice` each slice is scored by itself, for tables that were computed so. Of several runs the mean
-    scores decide; they have the same test patients, and none of them was trained on one.
+    With `--unit slice` each slice is scored by itself, for tables that were computed so; with `--unit pooled` cases are
+    scored as they are by default, and beside them all slices together (`jcl.pooled`), in batches of the size that the
+    run was trained with. Of several runs the mean scores decide; they have the same test patients, and none of them was
+    trained on one.
 
     Raises:
         DataError: a run or the store cannot be used, is not the one the run was trained on (and was not named
@@ -80,6 +83,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 _say_who_was_seen(run, store, chosen)
         work = _make_network(config, members)
         calibration, entries = Calibration(), list[dict[str, Any]]()
+        pool = _pool(store, members) if config.unit == "pooled" else None
         slices = sum(store.cases[case].slices for case in chosen)
         with ProgressBar("evaluate", total=len(chosen), work=slices) as bar:
             for case in chosen:
@@ -89,12 +93,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                     found = _segment_case(work, store, case, calibration, within, unit=config.unit)
                 except NotFiniteError as error:
                     raise DataError(f"{store.path}: {record.case}: {error}") from error
-                entries += _score(store, case, found, unit=config.unit)
+                truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
+                ignored = truth == IGNORE if store.ignores else None
+                entries += _score(store, case, found, truth, ignored, unit=config.unit)
+                if pool is not None:
+                    pool.add(found.classes, truth, ignored=ignored)
                 bar.advance(record.case, record.slices)
         results = {
             "cases": entries,
             **summarise(entries),
             "unit": config.unit,
+            **({"pooled": pool.result()} if pool is not None else {}),
             **_origin(config, members),
             "store": store.path.resolve().name,
             "store_digest": store.digest,
@@ -270,13 +279,25 @@ def _segment_case(
     return _Segmented(whole, doubts or [tally.result()])
 
 
-def _score(store: Store, case: int, found: _Segmented, *, unit: str) -> Iterable[dict[str, Any]]:
+def _pool(store: Store, members: Sequence[Member]) -> Pool:
+    """The authors' program tests in batches of the size that it trains in."""
+    batch_size = members[0].info.get("settings", {}).get("batch_size", FinetuneConfig.batch_size)
+    return Pool(store.class_names, batch_size=batch_size)
+
+
+def _score(
+    store: Store,
+    case: int,
+    found: _Segmented,
+    truth: UInt8[np.ndarray, "d h w"],
+    ignored: Bool[np.ndarray, "d h w"] | None,
+    *,
+    unit: str,
+) -> Iterable[dict[str, Any]]:
     record, predicted = store.cases[case], found.classes
-    truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
-    ignored = truth == IGNORE if store.ignores else None
     classes, name = store.class_names, {"case": record.case, "patient": record.patient}
     sure = [of_structures(each, classes) for each in found.doubts]
-    if unit == "case":
+    if unit != "slice":
         scores = score_case(predicted, truth, classes=classes, spacing=record.spacing, ignored=ignored)
         return [{**name, "classes": scores, **sure[0]}]
     return [

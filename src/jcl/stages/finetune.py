@@ -133,7 +133,8 @@ def _train(
     ranges, peak, decay = _ranges(config), config.learning_rate or 0.0, config.average
     warmup = int((config.warmup or 0.0) * steps)
     ignore = loss_of.keywords["ignore"]
-    optimizer = adam(parameter for parameter in model.parameters() if parameter.requires_grad)
+    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    optimizer = adam(trained, weight_decay=config.weight_decay)
     average = averaged_copy(network) if decay else None
     with session.loop("fine-tune", optimizer, average or network, averaged=average is not None) as loop:
         others = _unlabelled_batches(config, unlabelled, loop.start, device)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jcl import backbones
 from jcl.config import SuggestConfig
+from jcl.data.context import span_of, taken_context, with_context
 from jcl.data.origins import slice_origins
 from jcl.data.store import Store
 from jcl.distributed.device import resolve_device, resolve_precision
@@ -138,20 +139,27 @@ def _check_fits(store: Store, member: Member) -> None:
         DataError: it has not.
     """
     run, info = member.run, member.info
-    if store.channels != info["backbone"]["in_channels"]:
-        raise DataError(f"{store.path}: has {store.channels} channels, {run} {info['backbone']['in_channels']}")
+    context = _context_of(member)
+    if store.channels * span_of(context) != info["backbone"]["in_channels"]:
+        theirs = info["backbone"]["in_channels"] // span_of(context)
+        raise DataError(f"{store.path}: has {store.channels} channels, {run} {theirs}")
     if info["kind"] == "finetune":
         preparations: list[dict[str, Any]] = [info["recipe"]]
     elif store.digest in [digest for _, digest in stores_of(run, info)]:
         return
     else:
         preparations = [found for path, _ in stores_of(run, info) if (found := _preparation_of(path))]
-    if preparations and not any(prepared_alike(store.preparation, each) for each in preparations):
+    prepared = with_context(store.preparation, context)
+    if preparations and not any(prepared_alike(prepared, with_context(each, context)) for each in preparations):
         theirs, own = (" x ".join(map(str, each["padded"])) for each in (preparations[0], store.preparation))
         what = f"have {own} pixels, those of {run} {theirs}" if own != theirs else f"are not prepared as those of {run}"
         raise DataError(
             f"{store.path}: its slices {what}; prepare it likewise (--size, --spacing), or give another run"
         )
+
+
+def _context_of(member: Member) -> int:
+    return taken_context(member.info, member.run / "run.json")
 
 
 def _preparation_of(path: Path) -> dict[str, Any] | None:
@@ -188,6 +196,7 @@ def _make_looker(config: SuggestConfig, members: Sequence[Member]) -> Looker:
     info = members[0].info
     return Looker(
         networks=[member.network for member in members],  # pyright: ignore[reportArgumentType]
+        context=_context_of(members[0]),
         structures=len(info["recipe"]["classes"]) if info["kind"] == "finetune" else 0,
         batch_size=config.batch_size,
         device=device,

@@ -35,12 +35,12 @@ def sgd(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> torch.opt
     return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, weight_decay=weight_decay)
 
 
-def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Adam:
-    """Adam for fine-tuning (paper, section 4.1)."""
+def adam(parameters: Iterable[nn.Parameter], *, weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Adam for fine-tuning (paper, section 4.1); the weight decay is added to the gradient."""
     held = list(parameters)
     # on a CPU one pass over each parameter, where plain Adam takes several; elsewhere what PyTorch chooses
     fused = True if all(parameter.device.type == "cpu" for parameter in held) else None
-    return torch.optim.Adam(held, lr=0.0, fused=fused)
+    return torch.optim.Adam(held, lr=0.0, weight_decay=weight_decay, fused=fused)
 
 
 def budget(*, epochs: int | None, steps: int | None, batches: int, least: int) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from jcl.config import FinetuneConfig, PretrainConfig
+from jcl.data.authors_folds import AUTHORS, check_complete
 from jcl.data.population import check_labelled
-from jcl.data.splits import NO_FOLD, Split, draw_split, few_patients, labelled_part, take_split
+from jcl.data.splits import NO_FOLD, Split, draw_split, few_patients, fold_count, labelled_part, take_split
 from jcl.data.store import Store
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json
@@ -40,6 +41,7 @@ def pretraining_split(
     if split is None and config.split is not None:
         split = take_split(config.split, labelled)
     elif split is None and config.fold not in (None, NO_FOLD):
+        _check_authors(config, stores[0], labelled)
         split = draw_split(labelled, fold=config.fold, folds=config.folds, seed=config.split_seed)
     if split is None:
         return None, [None] * len(stores), {}
@@ -73,13 +75,13 @@ def finetuning_split(config: FinetuneConfig, store: Store) -> tuple[FinetuneConf
     recorded = _recorded(config.out, resume=config.resume)
     if recorded is not None:
         return (config if config.fold is not None else replace(config, fold=0)), recorded
-    config, split = _taken_over(config, store, labelled) or _drawn(config, labelled)
+    config, split = _taken_over(config, store, labelled) or _drawn(config, store, labelled)
     if not split.train:
         raise UsageError(
             f"none of the training patients has labels in {store.path}; give --fold {NO_FOLD} to train on all"
         )
     if config.patients is not None:
-        split = few_patients(split, config.patients, config.split_seed)
+        split = few_patients(split, config.patients, config.split_seed, folds=config.folds)
     _refuse_seen(config, store, split)
     return config, split
 
@@ -90,6 +92,12 @@ def _labelled(store: Store) -> dict[str, bool]:
     for record in store.cases:
         found[record.patient] = found.get(record.patient, False) or record.labelled
     return found
+
+
+def _check_authors(config: FinetuneConfig | PretrainConfig, store: Store, labelled: dict[str, bool]) -> None:
+    """Raises UsageError where the authors' folds are asked for of a part of one of their sets."""
+    if config.folds == AUTHORS:
+        check_complete(str(store.preparation.get("dataset")), sum(labelled.values()))
 
 
 def _recorded(out: Path, *, resume: bool) -> Split | None:
@@ -109,7 +117,7 @@ def _as_recorded(config: FinetuneConfig) -> FinetuneConfig:
     return replace(config, fold=before.get("fold", 0), folds=before.get("folds", config.folds))
 
 
-def _drawn(config: FinetuneConfig, labelled: dict[str, bool]) -> tuple[FinetuneConfig, Split]:
+def _drawn(config: FinetuneConfig, store: Store, labelled: dict[str, bool]) -> tuple[FinetuneConfig, Split]:
     if config.split is not None:
         return replace(config, fold=0), labelled_part(take_split(config.split, labelled), labelled)
     if config.fold is None:
@@ -118,8 +126,9 @@ def _drawn(config: FinetuneConfig, labelled: dict[str, bool]) -> tuple[FinetuneC
             log_rank0("one patient has labels: it is trained on, and none is left to be tested (--fold none)")
         config = replace(config, fold=NO_FOLD if alone else 0)
     fold = cast("int | str", config.fold)
+    _check_authors(config, store, labelled)
     split = draw_split(labelled, fold=fold, folds=config.folds, seed=config.split_seed)
-    if fold != NO_FOLD and sum(labelled.values()) < config.folds:
+    if fold != NO_FOLD and sum(labelled.values()) < fold_count(config.folds):
         log_rank0(f"{sum(labelled.values())} patients have labels: each is a fold by itself")
     return config, labelled_part(split, labelled)
 

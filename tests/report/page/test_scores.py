@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from jcl.benchmark.paper import PaperCell
+from jcl.metrics import METRICS
 from jcl.report.page.notes import mark_cells
 from jcl.report.page.scores import class_tables, fold_tables, score_table
 from jcl.report.page.table import Note
@@ -113,3 +114,17 @@ def test_each_class_and_each_fold_by_itself() -> None:
     assert folds["Random"] == ["0.2250", "0.3750", f"{low:.4f} – {high:.4f}", "8"]
     assert folds["JCL"][:2] == ["0.6750", "–"]
     assert folds["Bad"] == ["–", "–", "–", "0"]
+
+
+def test_pooled_scores_say_so_and_their_distances_are_in_pixels() -> None:
+    own = dict.fromkeys(METRICS, 0.5)
+    shown = one_column(
+        {"JCL": [cell(0, [case("a", 0.2, 0.1)], pooled={"mean": {**own, "classes": {"A": own, "B": own}}})]}
+    )
+    table = table_of(shown, "hd95")
+    assert table.title == "HD95 (pixels)"
+    assert "all its test slices together" in table.caption
+    assert rows_of(table)["JCL"][0].text == "0.50"
+    summary = summarise_grid(shown, metric="hd95")
+    assert class_tables(shown, summary)[0].caption.startswith("HD95 (pixels) of each class")
+    assert "together" not in table_of(one_column({"JCL": [cell(0, [case("a", 0.2)])]})).caption

@@ -34,6 +34,29 @@ def test_mean_goes_over_classes_then_cases_then_folds():
     assert found.complete
 
 
+def test_where_slices_were_pooled_that_is_a_folds_score():
+    """And the comparison is of the cases all the same."""
+
+    def pooled(value: float) -> dict:
+        own = dict.fromkeys(METRICS, value)
+        return {"mean": {**own, "classes": {"A": dict.fromkeys(METRICS, value + 0.1), "B": own}}}
+
+    cases = six(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    rows = {
+        "JCL": [cell(0, cases, pooled=pooled(0.6)), cell(1, cases, pooled=pooled(0.8))],
+        "Random": [cell(0, six(0, 0, 0, 0, 0, 0), pooled=pooled(0.7)), cell(1)],
+    }
+    summary = summarise_grid(one_column(rows))
+    found = summary.cells["JCL", "M=2"]
+    assert (summary.pooled, found.pooled, found.interval, found.patients) == (True, True, None, 6)
+    assert found.folds == pytest.approx({0: 0.6, 1: 0.8})
+    assert (found.mean, found.deviation) == pytest.approx((0.7, 0.2 / 2**0.5))
+    assert found.classes["A"].mean == pytest.approx(0.8)
+    assert only(summary, "JCL", "Random").difference == pytest.approx(0.35)
+    assert summary.cells["Random", "M=2"].folds == pytest.approx({0: 0.7})
+    assert not summarise_grid(one_column({"JCL": [cell(0, cases)]})).pooled
+
+
 def test_seeds_are_averaged_within_a_fold():
     cells = [
         cell(0, [case("a", 0.2)], seed=0),

@@ -30,10 +30,13 @@ def score_table(grid: Grid, summary: Summary, marks: Marks) -> Table:
     caption = "mean ± standard deviation over folds, the best of each column in bold"
     caption += ", what the paper publishes small beside" if papers else ""
     caption += "; lower is better" if summary.lower_is_better else ""
+    caption += (
+        "; a fold's score is that of all its test slices together, as the authors pool them" if summary.pooled else ""
+    )
     if blocks := len(summary.blocks):
         caption += f"; ranks are over {blocks} pair{'s' * (blocks > 1)} of column and fold"
     return Table(
-        title=TITLES[summary.metric],
+        title=_title(summary),
         caption=f"{caption}.",
         heads=(Head("Method"), *heads, Head("Rank", "ascending", "average over columns and folds; 1 is best")),
         rows=tuple(rows),
@@ -51,7 +54,7 @@ def class_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
     for column in grid.columns:
         cells = {row: summary.cells[row, column.name].classes for row in grid.rows}
         rows = [Row(row, tuple(_class(summary, cells[row].get(name)) for name in names), row == OURS) for row in cells]
-        caption = f"{TITLES[summary.metric]} of each class"
+        caption = f"{_title(summary)} of each class"
         tables.append(Table(title=column.name, caption=caption, heads=heads, rows=tuple(rows)))
     return tuple(tables)
 
@@ -65,9 +68,14 @@ def fold_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
         heads = (Head("Method"), *(Head(name, first_order(summary)) for name in names), Head("Patients", "descending"))
         cells = {row: summary.cells[row, column.name] for row in grid.rows}
         rows = tuple(Row(row, _folds(summary, cells[row], folds), row == OURS) for row in grid.rows)
-        caption = f"{TITLES[summary.metric]} of each fold, and the bootstrap interval of the mean over patients"
+        caption = f"{_title(summary)} of each fold, and the bootstrap interval of the mean over patients"
         tables.append(Table(title=column.name, caption=caption, heads=heads, rows=rows))
     return tuple(tables)
+
+
+def _title(summary: Summary) -> str:
+    """The metric and its unit; pooled distances are of slices, in pixels."""
+    return TITLES[summary.metric].replace("mm", "pixels") if summary.pooled else TITLES[summary.metric]
 
 
 def _score(grid: Grid, summary: Summary, marks: Marks, place: tuple[str, str]) -> Cell:

@@ -26,8 +26,9 @@ class Cell:
     """One fold and seed of a table's cell.
 
     `cases` is as `evaluate` writes it: one entry a test case, `{"case", "patient", "classes": {name: scores}}`;
-    empty where there are no scores. `calibration` too; empty where an earlier version scored. `folder` is the task's,
-    see `jcl.benchmark.folder`; `start` the id of the pre-training's task.
+    empty where there are no scores. `calibration` too; empty where an earlier version scored. `pooled` has the scores
+    of all slices together (`jcl.pooled`), where the recipe asks for them. `folder` is the task's, see
+    `jcl.benchmark.folder`; `start` the id of the pre-training's task.
     """
 
     fold: int
@@ -41,6 +42,7 @@ class Cell:
     start: str | None = None
     cases: tuple[Mapping[str, Any], ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    pooled: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trust_code: bool = False
 
 
@@ -225,7 +227,7 @@ def _cell(cell: Mapping[str, Any], states: _States) -> Cell:
     if state["status"] in ("done", "other code"):
         results = read_json(state["folder"] / RESULTS)
     start = states.tasks[cell["task"]]["needs"]
-    scored = {"cases": tuple(results["cases"]), "calibration": results.get("calibration", {})}
+    scored = {"cases": tuple(results["cases"]), **{key: results.get(key, {}) for key in ("calibration", "pooled")}}
     return Cell(fold=cell["fold"], seed=cell["seed"], task=cell["task"], start=start, **scored, **state)
 
 

@@ -6,7 +6,16 @@ from typing import Any, TypeAlias
 
 from jcl.report.stats.results import Cell
 
-__all__ = ["LOWER_IS_BETTER", "Entry", "Run", "RunScores", "mean_of_cases", "mean_over_classes", "run_scores"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "Entry",
+    "Run",
+    "RunScores",
+    "mean_of_cases",
+    "mean_over_classes",
+    "pooled_scores",
+    "run_scores",
+]
 
 LOWER_IS_BETTER = ("hd95", "asd")
 
@@ -34,6 +43,12 @@ def run_scores(cells: Sequence[Cell], metric: str, class_name: str | None = None
         values = {_entry(case): mean_over_classes(case, metric, class_name) for case in cell.cases}
         found[cell.fold, cell.seed] = {entry: value for entry, value in values.items() if value is not None}
     return found
+
+
+def pooled_scores(cells: Sequence[Cell], metric: str, class_name: str | None = None) -> dict[Run, float]:
+    """Of each run whose slices were scored together, the mean over the classes, or the class of that name."""
+    means = {(cell.fold, cell.seed): cell.pooled["mean"] for cell in cells if cell.pooled}
+    return {run: (mean if class_name is None else mean["classes"][class_name])[metric] for run, mean in means.items()}
 
 
 def mean_of_cases(cell: Cell, metric: str) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """Statistics of a table: means over folds as the paper prints them, intervals, paired comparisons and ranks.
 
 A cell's mean is taken in steps: over the foreground classes that are counted in a case, over the test cases of a fold,
-over the seeds of a fold, over the folds. Its deviation is that of the folds' means.
+over the seeds of a fold, over the folds. Its deviation is that of the folds' means. Where slices were scored together
+(`jcl.pooled`), the first two steps are that score; intervals, which draw patients, there are none then, and comparisons
+are of the cases all the same.
 """
 
 import statistics
@@ -17,7 +19,7 @@ from jcl.metrics import METRICS, bootstrap_interval
 from jcl.report.stats.comparisons import Comparison, compare_column
 from jcl.report.stats.numbers import mean_text
 from jcl.report.stats.results import BASELINE, OURS, Benchmark, Cell, Grid, Status
-from jcl.report.stats.scores import LOWER_IS_BETTER, Entry, RunScores, run_scores
+from jcl.report.stats.scores import LOWER_IS_BETTER, Entry, RunScores, pooled_scores, run_scores
 
 __all__ = ["CellSummary", "ClassSummary", "Comparison", "Summaries", "Summary", "summarise_benchmark", "summarise_grid"]
 
@@ -44,6 +46,7 @@ class CellSummary:
         runs: fold and seed of each run that has scores.
         statuses: how many runs are `done`, `missing`, ...
         patients: how many test patients are counted.
+        pooled: whether mean, deviation and classes are of all slices together.
         classes: each class by itself.
     """
 
@@ -58,6 +61,7 @@ class CellSummary:
     statuses: Mapping[Status, int]
     patients: int
     classes: Mapping[str, ClassSummary]
+    pooled: bool = False
 
     @property
     def complete(self) -> bool:
@@ -85,6 +89,11 @@ class Summary:
     comparisons: tuple[Comparison, ...]
     ranks: Mapping[str, float | None]
     blocks: tuple[tuple[str, int], ...]
+
+    @property
+    def pooled(self) -> bool:
+        """Whether scores are of all test slices of a run together, and distances in pixels."""
+        return any(cell.pooled for cell in self.cells.values())
 
 
 Summaries: TypeAlias = Mapping[str, Mapping[str, Summary]]
@@ -150,17 +159,26 @@ def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | 
     )
 
 
+def _means(cells: Sequence[Cell], metric: str, class_name: str | None = None) -> dict[int, float]:
+    """The mean of each fold, of all slices together where they were scored so."""
+    pooled = pooled_scores(cells, metric, class_name)
+    return _fold_means({run: {("", "", None): score} for run, score in pooled.items()}) or _fold_means(
+        run_scores(cells, metric, class_name)
+    )
+
+
 def _summarise(cells: Sequence[Cell], scores: RunScores, metric: str) -> CellSummary:
-    folds = _fold_means(scores)
+    folds = _means(cells, metric)
+    pooled = any(cell.pooled for cell in cells)
     mean, deviation = _mean_and_deviation(list(folds.values()))
     expected = Counter(cell.fold for cell in cells)
     there = Counter(fold for fold, _ in scores)
     names = next((list(cell.cases[0]["classes"]) for cell in cells if cell.cases), [])
-    classes = {name: _fold_means(run_scores(cells, metric, name)) for name in names}
+    classes = {name: _means(cells, metric, name) for name in names}
     return CellSummary(
         mean=mean,
         deviation=deviation,
-        interval=_interval(scores),
+        interval=None if pooled else _interval(scores),
         folds=folds,
         folds_done=sum(there[fold] == count for fold, count in expected.items()),
         folds_expected=len(expected),
@@ -169,6 +187,7 @@ def _summarise(cells: Sequence[Cell], scores: RunScores, metric: str) -> CellSum
         statuses=dict(Counter(cell.status for cell in cells)),
         patients=len({patient for values in scores.values() for patient, _, _ in values}),
         classes={name: ClassSummary(*_mean_and_deviation(list(means.values()))) for name, means in classes.items()},
+        pooled=pooled,
     )
 
 
