@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, task_folder
 from jcl.benchmark.perform import Outcome, run_task
+from jcl.data.authors_folds import draw_few, draw_fold
 from jcl.files import read_json
 from jcl.training.run_folder import load_network
 from support.benchmark_folder import make_bench
@@ -35,6 +36,24 @@ def test_a_pretraining_and_a_finetuning_from_it(bench, capsys):
     assert len(results["split"]["train"]) == 2
     assert len(results["split"]["test"]) == len(results["cases"]) == 2  # a third of six patients
     assert info["settings"]["fold"] == 1
+
+
+def test_the_authors_protocol_from_the_recipe_to_the_scores(scans, tmp_path):
+    bench = make_bench(
+        scans,
+        tmp_path,
+        ("folds = 3", 'folds = "authors"\nunit = "pooled"'),
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nweight_decay = 1e-5\nbatch_size = 2"),
+    )
+    task = bench.task("ball-random-m2-f1-s0")
+    outcome = run_task(bench.out, task, bench.stores, 1)
+    assert (outcome.status, outcome.error) == ("done", None)
+    folder = task_folder(bench.out, task.id)
+    results = read_json(folder / RESULTS)
+    train, test = draw_fold([f"p{number}" for number in range(6)], 1)
+    assert results["split"] == {"train": draw_few(train, 2), "validation": [], "test": test}
+    assert (results["unit"], results["pooled"]["batch_size"], results["pooled"]["slices"]) == ("pooled", 2, 6)
+    assert read_json(folder / RUN / "run.json")["settings"]["weight_decay"] == 1e-5
 
 
 def test_a_task_that_is_done_is_not_done_again(bench):

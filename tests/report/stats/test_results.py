@@ -37,6 +37,15 @@ def finish(folder: Path, name: str, *, code: str = "new", finished: str = "2020"
     return place
 
 
+def test_scores_of_all_slices_together_are_read_where_there_are_some(folder: Path):
+    place = finish(folder, "m1-0")
+    pooled = {"mean": {"dice": 0.7, "classes": {"A": {"dice": 0.7}}}}
+    write(place / "results.json", {"cases": CASES, "pooled": pooled})
+    finish(folder, "m1-1")
+    (table,) = read_benchmark(folder).tables
+    assert [each.pooled for each in table.cells["Ours", "M=1"]] == [pooled, {}]
+
+
 def fail(folder: Path, name: str, error: str) -> None:
     write(folder / "tasks" / f"{name}-new" / "failed.json", {"error": error})
 
