@@ -30,7 +30,7 @@ def test_from_scans_to_scores_and_files(realdata: Path, tmp_path: Path):
         for file in labelled:
             (scans / folder / file.name).symlink_to(source / folder / file.name)
     (scans / "dataset.json").symlink_to(source / "dataset.json")
-    store = prepare(PrepareConfig(source=scans, out=tmp_path / "store", spacing=2.0, workers=1))
+    store = prepare(PrepareConfig(source=scans, out=tmp_path / "store", workers=1))
     training = {"folds": 2, "fold": 0, "precision": "float32"}
     pre = pretrain(
         PretrainConfig(
