@@ -1,4 +1,4 @@
-"""Real volumes with neighbours from prepare to export: evaluation and prediction see the same, and ONNX answers alike."""
+"""Real volumes with neighbours: prediction sees what evaluation sees, and ONNX answers as the network does."""
 
 from pathlib import Path
 
