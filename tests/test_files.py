@@ -5,13 +5,14 @@ https://github.com/lemire/testingRNG/issues/2, https://github.com/lcgamboa/picsi
 Here a link makes the folder answer to its name in other capitals.
 """
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from jcl.config import PredictConfig
 from jcl.errors import DataError
-from jcl.files import check_apart
+from jcl.files import check_apart, read_error
 from jcl.stages.predict import predict
 from support.scans import write_volumes
 
@@ -45,3 +46,21 @@ def test_no_result_takes_the_place_of_another(out: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"takes P0\.nii\.gz and p0\.nii\.gz for one name"):
         predict(PredictConfig(run=run, source=scans, out=out))
     assert len(predict(PredictConfig(run=run, source=scans, out=tmp_path / "other"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOENT, "cannot be read (no such file); prepare it again"),
+        (errno.EIO, "cannot be read (the disk or network reports an error); prepare it again"),
+        (errno.EACCES, "cannot be read (permission denied); change its permissions"),
+    ],
+)
+def test_the_repair_is_named_where_a_file_is_lost(number: int, said: str):
+    error = OSError(number, "what the system says")
+    assert str(read_error(Path("cases"), error, "prepare it again")) == f"cases: {said}"
+
+
+def test_without_a_repair_the_name_is_to_be_checked():
+    error = OSError(errno.ENOENT, "No such file or directory")
+    assert str(read_error(Path("cases"), error)) == "cases: cannot be read (no such file); check its name"

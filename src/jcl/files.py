@@ -84,8 +84,9 @@ def read_error(path: Path, error: OSError, repair: str = "") -> DataError:
         errno.EPERM: ("permission denied", "change its permissions"),
         errno.EIO: ("the disk or network reports an error", "copy it again from its origin"),
     }
-    reason, repair = known.get(error.errno or 0, (error.strerror or str(error), "copy it again from its origin"))
-    return DataError(f"{path}: cannot be read ({reason}); {repair or repair}")
+    reason, hint = known.get(error.errno or 0, (error.strerror or str(error), "copy it again from its origin"))
+    lost = error.errno not in (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP)
+    return DataError(f"{path}: cannot be read ({reason}); {repair if repair and lost else hint}")
 
 
 def check_regular(path: Path) -> None:
