@@ -190,6 +190,9 @@ class FinetuneConfig(TrainingConfig):
     intensity: float | None = option(
         "augmentation: strength of contrast, noise, blur, low resolution (else the recipe's: 1, paper 0)", None
     )
+    foreground: float | None = option(
+        "share of each batch that is drawn by structure, each as often (else the recipe's: 0)", None
+    )
     average: float | None = option(
         "decay of the average of the weights, which is kept; 0 keeps the last (else the recipe's: 0.99, paper 0)", None
     )

@@ -37,7 +37,7 @@ STAGES: Mapping[str, Limit] = {
     **dict.fromkeys(("accumulate", "folds", "unlabelled_batch_size", "slices"), COUNT),
     **dict.fromkeys(("weight_decay", "checkpoint_minutes", "workers", "retries", "fold"), NUMBER),
     **dict.fromkeys(("learning_rate", "spacing", "timeout_minutes", "task_timeout"), POSITIVE),
-    **dict.fromkeys(("warmup", "label_noise"), SHARE),
+    **dict.fromkeys(("warmup", "label_noise", "foreground"), SHARE),
     **dict.fromkeys(("seed", "split_seed"), Limit(0, 2**53)),
     **dict.fromkeys(("elastic", "intensity"), NUMBER),
     "average": Limit(0, 0.99999),

@@ -34,7 +34,9 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
         "label_noise": 0.0,
         "weight_decay": 0.0,
         "recipe": "paper",
-        **{name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average")},
+        **{
+            name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average", "foreground")
+        },
         "semi": None,
         "semi_settings": {},
         "unlabelled": [],

@@ -5,7 +5,7 @@ import itertools
 import math
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -19,6 +19,9 @@ from jcl.data.context import span_of
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.errors import DataError
+
+Redraw = Callable[[list[int], np.random.Generator], list[int]]
+"""Exchanges some slices of a batch (their numbers) for others."""
 
 AHEAD = 2
 """Batches that a thread has read, or has to read, while none is asked for."""
@@ -142,6 +145,7 @@ class BatchSampler:
         start: batches that are left out.
         rank: number of this process.
         processes: how many there are.
+        redraw: what each batch of all processes goes through, with randomness of its own.
 
     Raises:
         DataError: a store has fewer slices than there are processes.
@@ -156,6 +160,7 @@ class BatchSampler:
         start: int = 0,
         rank: int = 0,
         processes: int = 1,
+        redraw: Redraw | None = None,
     ) -> None:
         numbers = np.asarray(stores)
         self.groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
@@ -165,6 +170,7 @@ class BatchSampler:
         self.rank, self.processes = rank, processes
         self.seed = seed
         self.start = start
+        self.redraw = redraw
         self._counts = [max(1, len(group) // self.batch_size) for group in self.groups]
         self.batches_per_epoch = sum(self._counts)
 
@@ -185,7 +191,9 @@ class BatchSampler:
     def __iter__(self) -> Iterator[list[int]]:
         number, skip = divmod(self.start, self.batches_per_epoch)
         while True:
-            for batch in self._batches(number, skip):
+            for place, batch in enumerate(self._batches(number, skip), skip):
+                if self.redraw is not None:
+                    batch = self.redraw(batch, np.random.default_rng((self.seed, number, place + 1)))
                 own = len(batch) // self.processes
                 yield batch[self.rank * own : (self.rank + 1) * own]
             number, skip = number + 1, 0

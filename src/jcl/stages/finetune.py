@@ -21,6 +21,7 @@ from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices
 from jcl.data.context import span_of, with_context
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
+from jcl.data.structure_draws import structure_draws
 from jcl.distributed.comm import average_gradients, rank, world_size
 from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
@@ -115,7 +116,10 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         title = f"{config.semi} on {title}"
     loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
     labelled = SliceDataset([store], slices, labels=True, context=context)
-    session = Session[nn.Module](config, technique or network, labelled, device, least=LEAST_STEPS)
+    draws = structure_draws(store, slices, config.foreground or 0.0)
+    session = Session[nn.Module](
+        config, technique or network, labelled, device, least=LEAST_STEPS, redraw=draws and draws.replace
+    )
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
         _train(config, network, technique, session, loss, unlabelled)
     return config.out

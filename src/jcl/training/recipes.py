@@ -23,6 +23,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "translation": 0.1,
             "elastic": 0.0,
             "intensity": 0.0,
+            "foreground": 0.0,
             "average": 0.0,
         },
         "strong": {
@@ -34,6 +35,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "translation": 0.1,
             "elastic": 0.0,
             "intensity": 1.0,
+            "foreground": 0.0,
             "average": 0.99,
         },
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jcl.config import TrainingConfig, as_mapping, defaults
-from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, load_batches
+from jcl.data.batches import BatchSampler, Redraw, SliceBatch, SliceDataset, load_batches
 from jcl.data.splits import Split, write_split
 from jcl.distributed.comm import is_main_process, rank, rank_generator, world_size
 from jcl.distributed.device import peak_memory as device_memory
@@ -89,6 +89,7 @@ class Session(Generic[Model]):
         least: default floor of the number of steps.
         accumulate: batches that make one step.
         recompute: see `jcl.training.activation_checkpointing`.
+        redraw: see `jcl.data.batches.BatchSampler`.
 
     Raises:
         UsageError: the number of steps makes no sense, or the run folder cannot be begun or gone on with.
@@ -104,13 +105,19 @@ class Session(Generic[Model]):
         least: int,
         accumulate: int = 1,
         recompute: bool = False,
+        redraw: Redraw | None = None,
     ) -> None:
         self.config, self.model, self.slices, self.device = config, model, slices, device
         self.accumulate, self.recompute = accumulate, recompute
         convert_sync_batchnorm(model, device)
         model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.order = BatchSampler(
-            slices.slices.stores(), config.batch_size, seed=config.seed, rank=rank(), processes=world_size()
+            slices.slices.stores(),
+            config.batch_size,
+            seed=config.seed,
+            rank=rank(),
+            processes=world_size(),
+            redraw=redraw,
         )
         self.steps_per_epoch = max(1, self.order.batches_per_epoch // accumulate)
         self.steps = budget(epochs=config.epochs, steps=config.steps, batches=self.steps_per_epoch, least=least)
