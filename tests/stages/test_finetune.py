@@ -93,6 +93,23 @@ def test_weight_decay_is_that_of_adam(store_path, tmp_path, monkeypatch):
     assert read_json(run / "run.json")["settings"]["weight_decay"] == 1e-5
 
 
+def test_all_of_each_batch_is_drawn_by_structure(store_path, tmp_path, monkeypatch):
+    shown: list[bool] = []
+    augment = stage.augment
+
+    def note(images, labels, ranges, *, generator):
+        shown.extend((labels > 0).any((1, 2)).tolist())
+        return augment(images, labels, ranges, generator=generator)
+
+    monkeypatch.setattr(stage, "augment", note)
+    finetune(config(store_path, tmp_path / "plain"))
+    assert not all(shown)
+    shown.clear()
+    finetune(config(store_path, tmp_path / "drawn", foreground=1.0))
+    assert shown
+    assert all(shown)
+
+
 def test_starts_from_the_pretrained_weights(store_path, pretrained, tmp_path):
     """With a rate of nearly 0, encoder and two decoder blocks stay those of the run; the rest is new."""
     run = finetune(config(store_path, tmp_path / "run", init=str(pretrained), steps=1, learning_rate=1e-12, seed=5))
