@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 START_SECONDS = 240
+END_SECONDS = 60
 
 TRIES = 4
 """A node gives up when one of its helper processes takes more than 15 seconds to begin, as it may on a busy machine."""
@@ -84,9 +85,19 @@ class Cluster:
     def close(self) -> None:
         for name in reversed(list(self.nodes)):
             self.kill(name)
+        try:
+            # A killed process is still listed for a moment, and one whose parent went first is no descendant any more.
+            wait_for(lambda: not self._kill_left(), END_SECONDS)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill_left(self) -> list[int]:
+        """The processes of the cluster that are still there, each sent the signal to end."""
         left = [number for number in processes() if str(self.folder) in command_line(number)]
-        shutil.rmtree(self.folder, ignore_errors=True)
-        assert not left, [command_line(number) for number in left]
+        for number in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        return left
 
 
 def is_well(process: "subprocess.Popen[bytes]") -> bool:
