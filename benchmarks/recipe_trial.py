@@ -52,6 +52,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "the same, no warm-up": {**BENT, "warmup": 0.0},
     "the same, rate 5e-4": {**BENT, "learning_rate": 5e-4},
     "the same, rate 2e-3": {**BENT, "learning_rate": 2e-3},
+    "strong, rate 2e-3": {"recipe": "strong", "learning_rate": 2e-3},
+    "strong, rate 3e-3": {"recipe": "strong", "learning_rate": 3e-3},
+    "strong, rate 5e-3": {"recipe": "strong", "learning_rate": 5e-3},
     "strong, half drawn by structure": {"recipe": "strong", "foreground": 0.5},
     "strong, context 1": {"recipe": "strong", "context": 1},
 }

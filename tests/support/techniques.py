@@ -14,7 +14,7 @@ from jcl.data.manifest import IGNORE
 from jcl.losses.segmentation import LOSSES
 
 CLASSES = 3
-SURE = {"unimatch": {"threshold": 0.3}}
+SURE = {"unimatch": {"threshold": 0.3}, "self_training": {"threshold": 0.3}}
 """Fresh weights are sure of nothing; with these settings some of their guesses count."""
 
 END = semi.Progress(9, 10)
