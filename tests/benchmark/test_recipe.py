@@ -134,7 +134,7 @@ WRONG = {
     "technique": (
         "learning_rate = 1",
         'learning_rate = 1\n[methods.JCL.finetune]\nsemi = "unmatch"',
-        "methods.JCL: no semi-supervised technique 'unmatch'; there are: bcp, cps, mean_teacher, self_training, unimatch",
+        "methods.JCL: no semi-supervised technique 'unmatch'; there are: bcp, cps, mean_teacher, self_training,",
     ),
     "technique setting": (
         "learning_rate = 1",

@@ -24,8 +24,8 @@ class SelfTraining(Technique):
     f under the recipe's changes of intensity a; both see it in the same place. A guess counts where its probability is
     at least `threshold`.
 
-    Adapted from the noisy student: one round of it, in which the student goes on instead of beginning anew; the noise is
-    that of the recipe. The teacher normalises with the statistics of the batch at hand, so that it adjusts to scans
+    Adapted from the noisy student: one round of it, in which the student goes on instead of beginning anew; the noise
+    is that of the recipe. The teacher normalises with the statistics of the batch at hand, so that it adjusts to scans
     unlike the labelled ones. What is kept is the student (or its average, where the recipe takes one).
     """
 
@@ -58,7 +58,7 @@ class SelfTraining(Technique):
         unlabelled: Float[Tensor, "m c h w"],
         generator: Generator,
     ) -> dict[str, Tensor]:
-        """Labelled slices as the recipe has them; unlabelled ones in one place, for the student under other intensities."""
+        """Labelled slices as the recipe has them; unlabelled ones in one place, the student's under other intensities."""
         images, labels = augment(images, labels, self.ranges, generator=generator)
         placed = place(unlabelled, self.ranges, generator=generator)
         changed = change_intensity(placed, self.ranges.intensity, generator=generator)
