@@ -58,7 +58,7 @@ class SelfTraining(Technique):
         unlabelled: Float[Tensor, "m c h w"],
         generator: Generator,
     ) -> dict[str, Tensor]:
-        """Labelled slices as the recipe has them; unlabelled ones in one place, the student's under other intensities."""
+        """Labelled slices as the recipe has them; unlabelled ones in one place, the student's changed."""
         images, labels = augment(images, labels, self.ranges, generator=generator)
         placed = place(unlabelled, self.ranges, generator=generator)
         changed = change_intensity(placed, self.ranges.intensity, generator=generator)
