@@ -56,6 +56,7 @@ METHODS: Mapping[str, Limit] = {
     **dict.fromkeys(("stages", "partitions", "region", "groups"), COUNT),
     **dict.fromkeys(("blocks", "queue", "small_crops", "threshold", "neighbourhood", "elastic", "windows"), NUMBER),
     **dict.fromkeys(("global_weight", "dense_weight", "equivariance_weight"), NUMBER),
+    **dict.fromkeys(("weight",), POSITIVE),
     "mask_ratio": Limit(0.01, 0.99),
     "patch": NUMBER,
     **dict.fromkeys(("discriminative_weight", "restorative_weight", "adversarial_weight"), NUMBER),

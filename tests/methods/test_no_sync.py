@@ -39,6 +39,7 @@ VARIANTS = {
         {"batch_statistics": "view", "resample": "align_corners", "hidden_units": "decoder"},
     ],
     "pcl": [{}, {"batch_statistics": "view"}],
+    "simtriplet": [{}, {"neighbours": "store", "batch_statistics": "view"}],
     "moco": [{"queue": 24}],
     "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
     "desd": [{"prototypes": 64}],
@@ -76,6 +77,7 @@ def test_a_step_waits_for_nothing(name, settings):
         positions=torch.linspace(0.1, 1, 6),
         volumes=torch.arange(6) // 2,
         depths=torch.full((6,), 10),
+        neighbours=torch.rand(6, 1, 64, 64),
     )
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)

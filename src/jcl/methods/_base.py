@@ -36,6 +36,9 @@ class Method(nn.Module):
     pretrained_modules: tuple[str, ...]
     """Names of the backbone's submodules that are trained, and go on to fine-tuning: at first those of the encoder."""
 
+    neighbourhood: float | None = None
+    """Whether each slice comes with another of its volume, and how far away that may be (see `SliceDataset`)."""
+
     further_settings: ClassVar[tuple[type[Any], ...]] = ()
     """Classes whose arguments are settings too: the constructor takes them by `**` with the ranges of the views."""
 

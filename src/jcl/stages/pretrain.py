@@ -73,7 +73,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     session = Session(
         config,
         method,
-        SliceDataset(stores, slices, labels=False, context=config.context),
+        SliceDataset(stores, slices, labels=False, context=config.context, neighbourhood=method.neighbourhood),
         device,
         least=LEAST_STEPS,
         accumulate=config.accumulate,
