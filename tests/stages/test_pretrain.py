@@ -17,6 +17,7 @@ from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, Interrupted, JclError, UsageError
 from jcl.files import read_json
+from jcl.methods.simtriplet import SimTriplet
 from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
 from jcl.training.optim import set_learning_rate
@@ -119,6 +120,28 @@ def test_a_signal_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path):
     assert "--resume" in message.splitlines()[-1]
     pretrain(config(store_path, out, resume=True))
     assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_neighbours_from_the_store_are_the_same_when_a_run_goes_on(store_path, tmp_path, monkeypatch):
+    """Whatever the number of threads; SimTriplet reads one with each slice."""
+    settings = {"projection": 8, "bottleneck": 4, "neighbours": "store"}
+    given = {"method": "simtriplet", "method_settings": settings, "steps": 8, "checkpoint_minutes": 0.0}
+    whole = pretrain(config(store_path, tmp_path / "whole", **given))
+    assert {line["paired"] for line in entries(whole)} == {1.0}
+    with monkeypatch.context() as patched:
+        patched.setattr(SimTriplet, "after_step", stop_at(5 / 8))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(store_path, tmp_path / "stopped", **given))
+    resumed = pretrain(config(store_path, tmp_path / "stopped", resume=True, workers=2, **given))
+    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def stop_at(share: float):
+    def after_step(_: SimTriplet, progress: float) -> None:
+        if progress >= share:
+            raise KeyboardInterrupt
+
+    return after_step
 
 
 def test_an_existing_run_is_not_overwritten(unbroken, store_path):
