@@ -34,6 +34,7 @@ SETTINGS = {
 
 PUBLISHED = {
     "pcl": {"projection": 32, "batch_statistics": "view", "weight": 1.4286},
+    "gcl": {"program": "pcl", "projection": 32, "batch_statistics": "view", "weight": 1.4286},
     "simtriplet": {"neighbours": "store", "batch_statistics": "view"},
 }
 """Settings that make a method what its authors publish, or what others publish of it, besides its sizes."""

@@ -39,6 +39,7 @@ VARIANTS = {
         {"batch_statistics": "view", "resample": "align_corners", "hidden_units": "decoder"},
     ],
     "pcl": [{}, {"batch_statistics": "view"}],
+    "gcl": [{}, {"program": "pcl", "batch_statistics": "view"}],
     "simtriplet": [{}, {"neighbours": "store", "batch_statistics": "view"}],
     "moco": [{"queue": 24}],
     "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],

@@ -3,7 +3,7 @@
 from typing import Unpack
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from jcl.backbones import Backbone
@@ -15,7 +15,7 @@ from jcl.losses.similarity import unit
 from jcl.methods._base import Method, ViewRanges
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
-from jcl.ssl.memory_bank import MemoryBank
+from jcl.ssl.key_queue import KeyQueue
 from jcl.ssl.momentum import make_teacher, update_ema
 
 __all__ = ["MoCo"]
@@ -29,11 +29,7 @@ class MoCo(Method):
     over the keys u of earlier batches. After each step the new keys take the place of the oldest, and the teacher
     follows the student.
 
-    *The queue holds no positives.* On a small set a slice comes back while its own earlier keys are still queued;
-    as negatives they would push apart what the loss pulls together. So the queue knows of which slice each key is,
-    by volume and position, and a query leaves out those of its own slice. (In a run over several stores two slices
-    may agree in both; then one negative less is counted.) The queue starts with random unit vectors, as in the
-    paper, and not empty: the first loss would have no negatives, and no gradient.
+    *The queue holds no positives*: a query leaves out earlier keys of its own slice (see `KeyQueue`).
 
     *Batch statistics.* Where query and key are normalised with the same slices, the statistics give the positive
     away, and the paper shuffles the batch over its GPUs. Here each batch is normalised in `groups`, queries in runs
@@ -80,11 +76,7 @@ class MoCo(Method):
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
-        self.queue = MemoryBank(
-            keys=unit(torch.randn(queue, projection)),
-            volumes=torch.full((queue,), -1),  # of no slice
-            positions=torch.zeros(queue),
-        )
+        self.queue = KeyQueue(queue, projection)
         self.arrived: dict[str, Tensor] = {}
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -97,7 +89,7 @@ class MoCo(Method):
         with torch.no_grad():
             keys = unit(gather(self.teacher_projector(encode_dealt_out(self.teacher_backbone, views[1], self.groups))))
         volumes, positions = gather(batch.volumes), gather(batch.positions)
-        own = self._own_keys(volumes, positions)
+        own = self.queue.own(volumes, positions)
         loss = queue_info_nce(queries, keys, self.queue["keys"], own, temperature=self.temperature)
         self.arrived = {"keys": keys, "volumes": volumes, "positions": positions}
         return {"loss": loss, **collapse_monitor(queries, keys)}
@@ -109,11 +101,6 @@ class MoCo(Method):
             self.arrived = {}
         update_ema(self.teacher_backbone, self.backbone, self.momentum)
         update_ema(self.teacher_projector, self.projector, self.momentum)
-
-    def _own_keys(self, volumes: Int[Tensor, " n"], positions: Float[Tensor, " n"]) -> Bool[Tensor, "n k"]:
-        """Which queued keys are of the same slice as which row."""
-        same_volume = volumes[:, None] == self.queue["volumes"]
-        return same_volume & (positions[:, None] == self.queue["positions"])
 
 
 def encode_in_runs(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:

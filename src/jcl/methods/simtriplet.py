@@ -30,9 +30,9 @@ class SimTriplet(Method):
     predictor keep it from collapsing.
 
     Adapted: the paper's neighbours are adjacent patches of a pathology slide, ours slices of the same volume, never of
-    another volume. With `neighbours="store"` each slice comes with one, as in the authors' program, and a step takes
-    half as long again. By default the nearest is looked for in the batch of all processes, and its second view is x3, so
-    that a triplet costs no third pass. A slice that has none within `neighbourhood` has the intra-sample term alone.
+    another volume. With `neighbours="store"` each slice comes with one, as in the authors' program, for a third pass
+    through the network. By default the nearest is looked for in the batch of all processes, and its second view is x3.
+    A slice that has none within `neighbourhood` has the intra-sample term alone.
     Batches are drawn from all volumes at random, so few slices have one: of 16 in a batch an eighth where there are 20
     volumes of 20 slices, and a fiftieth with 100 volumes of 15 (`paired` in the log is the share). It is then little
     more than SimSiam.
