@@ -44,7 +44,7 @@ VARIANTS = {
     "moco": [{"queue": 24}],
     "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
     "desd": [{"prototypes": 64}],
-    "dira": [{"discriminator_width": 4}],
+    "dira": [{"discriminator_width": 4}, {"discriminator_width": 4, "queue": 24, "adversary": "bce"}],
     "mae": [{}, {"sparse": True, "normalise": False, "patch": 5}],
 }
 

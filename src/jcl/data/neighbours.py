@@ -10,8 +10,8 @@ __all__ = ["draw_neighbours"]
 def draw_neighbours(slices: Sequence[tuple[int, int]], farthest: float, seed: Sequence[int]) -> list[int]:
     """The number of a neighbour of each slice in the same volume, all that are near enough with equal chance.
 
-    Near are those at most `farthest` of the volume's slices away, and always the one before and the one behind. The only
-    slice of a volume is its own neighbour.
+    Near are those at most `farthest` of the volume's slices away, and always the one before and the one behind. The
+    only slice of a volume is its own neighbour.
 
     Args:
         slices: number of each in its volume, and the slices of that volume.

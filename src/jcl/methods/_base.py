@@ -33,6 +33,15 @@ class Method(nn.Module):
     phases: int = 1
     """Parts of the run, of equal length, that each have a learning-rate schedule of their own (GCL has two)."""
 
+    final_rate: float = 0.0
+    """Learning rate at the end of each phase, as a share of the peak."""
+
+    decays_all: bool = True
+    """Whether weight decay also holds for biases and for scales of normalisations."""
+
+    clip: float = 0.0
+    """Largest norm of the gradient of each parameter by itself; 0: any."""
+
     pretrained_modules: tuple[str, ...]
     """Names of the backbone's submodules that are trained, and go on to fine-tuning: at first those of the encoder."""
 
@@ -57,6 +66,10 @@ class Method(nn.Module):
         self.backbone = backbone
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.pretrained_modules = backbone.submodule_names(0)
+
+    def bottleneck(self, images: Tensor) -> Tensor:
+        """The deepest features of the encoder, (b, c, h, w)."""
+        return self.backbone.encode(images)[-1]
 
     def two_views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """Two spatial views of each slice, (n, c, h, w) each."""

@@ -49,8 +49,8 @@ class GCL(Method):
 
     *As the authors of PCL run it* (`program="pcl"`; so it is in the tables of PCL and, by its parameters, of JCL's
     journal version): the encoder alone, in one phase. All rows of a part are positives, and all other rows are in the
-    denominator, as in PCL; a part is D / `partitions` slices, rounded, and the last has what is left. `blocks`, `region`
-    and `positives` then mean nothing.
+    denominator, as in PCL; a part is D / `partitions` slices, rounded, and the last has what is left. `blocks`,
+    `region` and `positives` then mean nothing.
 
     Adapted: the paper draws one slice per part of some volumes, we take the batch as it comes, so that slices of one
     part of the same volume are positives too; g1 pools instead of flattening, so that any size fits; the authors'
@@ -146,7 +146,7 @@ class GCL(Method):
 
     def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
         count = len(views) // (1 if self.together else 2)
-        z = self.global_projector(by_view(lambda view: self.backbone.encode(view)[-1], [views], count))
+        z = self.global_projector(by_view(self.bottleneck, [views], count))
         first, second = (gather(block) for block in z.chunk(2))
         rows = torch.cat([first, second])
         if self.as_in_pcl:

@@ -72,7 +72,7 @@ class PCL(Method):
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""
         rows = len(views[0]) // (1 if self.together else 2)
-        z = self.projector(by_view(lambda view: self.backbone.encode(view)[-1], views, rows))
+        z = self.projector(by_view(self.bottleneck, views, rows))
         first, second = (gather(block) for block in z.chunk(2))
         projections = torch.cat([first, second])
         depths = None if batch.depths is None else gather(batch.depths)

@@ -93,7 +93,7 @@ class SimTriplet(Method):
         """The loss, its two terms (inter-sample: per slice of the batch), `paired`, and the collapse monitor."""
         count = len(batch.positions)
         rows = len(views[0]) if self.together else count
-        z = by_view(lambda view: self.projector(self.backbone.encode(view)[-1]), views, rows)
+        z = by_view(self._project, views, rows)
         p1, p2, *p3 = (gather(block) for block in by_view(self.predictor, [z], rows).split(count))
         z1, z2, *z3 = (gather(block) for block in z.detach().split(count))
         if z3:
@@ -111,6 +111,9 @@ class SimTriplet(Method):
             "paired": found.float().mean(),
             **collapse_monitor(z1, z2),
         }
+
+    def _project(self, images: Tensor) -> Tensor:
+        return self.projector(self.bottleneck(images))
 
 
 def neighbours(
