@@ -136,6 +136,37 @@ def test_neighbours_from_the_store_are_the_same_when_a_run_goes_on(store_path, t
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_the_rate_need_not_end_at_0_and_gradients_are_clipped(store_path, tmp_path, monkeypatch):
+    """By the step: PyTorch's cosine to the floor behind the warm-up; what decays is asked of the method."""
+    rates, norms, decays = [], [], []
+
+    class Spy(SimTriplet):
+        final_rate, decays_all, clip = 0.2, False, 0.01
+
+        def after_step(self, progress):
+            norms.append(max(float(p.grad.norm()) for p in self.parameters() if p.grad is not None))
+
+    def spy(optimizer, rate):
+        rates.append(rate)
+        decays.append([group["weight_decay"] for group in optimizer.param_groups])
+        set_learning_rate(optimizer, rate)
+
+    monkeypatch.setattr(stage, "set_learning_rate", spy)
+    monkeypatch.setattr(stage.methods, "build", lambda name, backbone, given: Spy(backbone, projection=8, bottleneck=4))
+    given = {"steps": 10, "warmup": 0.2, "learning_rate": 0.1, "weight_decay": 0.3, "method": "simtriplet"}
+    pretrain(config(store_path, tmp_path / "run", method_settings={}, **given))
+    parameter = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(parameter, T_max=8, eta_min=0.02)
+    wanted = [0.05, 0.1]
+    for _ in range(8):
+        wanted.append(schedule.get_last_lr()[0])
+        parameter.step()
+        schedule.step()
+    assert rates == pytest.approx(wanted)
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+    assert decays == [[0.3, 0.0]] * 10
+
+
 def stop_at(share: float):
     def after_step(_: SimTriplet, progress: float) -> None:
         if progress >= share:
