@@ -37,6 +37,8 @@ PUBLISHED = {
     "gcl": {"program": "pcl", "projection": 32, "batch_statistics": "view", "weight": 1.4286},
     "dira": {"queue": 24, "adversary": "least-squares", "discriminator": "program"},
     "desd": {"final_rate": 0.2133, "decay": "weights", "clip": 3.0},
+    **{name: {"augment": "own"} for name in ("simclr", "moco", "byol", "simsiam")},
+    "swav": {"augment": "own", "small_crops": 2},
     "simtriplet": {"neighbours": "store", "batch_statistics": "view"},
 }
 """Settings that make a method what its authors publish, or what others publish of it, besides its sizes."""

@@ -42,7 +42,11 @@ VARIANTS = {
     "gcl": [{}, {"program": "pcl", "batch_statistics": "view"}],
     "simtriplet": [{}, {"neighbours": "store", "batch_statistics": "view"}],
     "moco": [{"queue": 24}],
-    "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
+    "byol": [{}, {"augment": "own"}],
+    "swav": [
+        {"prototypes": 24, "queue": 12, "queue_from": 0.0},
+        {"prototypes": 24, "augment": "own", "small_crops": 1},
+    ],
     "desd": [{"prototypes": 64}],
     "dira": [{"discriminator_width": 4}, {"discriminator_width": 4, "queue": 24, "adversary": "bce"}],
     "mae": [{}, {"sparse": True, "normalise": False, "patch": 5}],

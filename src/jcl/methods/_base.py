@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Generator, Tensor, nn
 
+from jcl.augment.published import Published, published_view
 from jcl.augment.spatial import AffineRanges, random_view
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
@@ -64,6 +65,7 @@ class Method(nn.Module):
         """
         super().__init__()
         self.backbone = backbone
+        self.own_views: tuple[Published, Published] | None = None
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.pretrained_modules = backbone.submodule_names(0)
 
@@ -72,7 +74,10 @@ class Method(nn.Module):
         return self.backbone.encode(images)[-1]
 
     def two_views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Two spatial views of each slice, (n, c, h, w) each."""
+        """Two spatial views of each slice, (n, c, h, w) each; where the method has `own_views`, these."""
+        if self.own_views is not None:
+            one, other = (published_view(batch.images, view, generator=generator) for view in self.own_views)
+            return one, other
         first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
         return first, second
 

@@ -32,10 +32,11 @@ class DeSD(Method):
     Centring and sharpening are DINO's (arXiv:2104.14294), and so are the heads: pooling, three linear layers with
     batch normalisation and GELU, a row of length 1, and a layer whose weights have length 1.
 
-    Defaults are those of the paper's program, at its rates of SGD, but for how these end and for what decays, which
-    are settings. Adapted: the paper's encoder is a 3-D ResNet-50 of four levels, here it is the `stages` deepest
-    levels of a 2-D encoder; 60,000 prototypes for 125,000 sub-volumes are 4,096 for some thousand slices; the two views
-    are those of all methods here, without crops. The student goes on to fine-tuning, as with all methods here (the authors take the teacher).
+    Defaults are those of the paper's program, at its rates of SGD, but for how these end and for what decays, which are
+    settings. Adapted: the paper's encoder is a 3-D ResNet-50 of four levels, here it is the `stages` deepest levels of
+    a 2-D encoder; 60,000 prototypes for 125,000 sub-volumes are 4,096 for some thousand slices; the two views are those
+    of all methods here, without crops. The student goes on to fine-tuning, as with all methods here (the authors take
+    the teacher).
     """
 
     learning_rate = 0.02

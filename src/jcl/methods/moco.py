@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from jcl.augment.published import MOCO_VIEWS, published
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -36,9 +37,9 @@ class MoCo(Method):
     of rows and keys dealt out in turn, so that the two groups of a slice share only some of their slices. Batches
     being shuffled already, that takes no further draw.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; MoCo v2's colour jitter and blur have no
-    meaning, or destroy the small, in slices of one channel. The queue has 4,096 keys, since the paper's 65,536
-    are more than most sets have slices.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; MoCo v2's
+    colour jitter and blur have no meaning, or destroy the small, in slices of one channel. The queue has 4,096 keys,
+    since the paper's 65,536 are more than most sets have slices.
     """
 
     learning_rate = 0.01
@@ -53,6 +54,7 @@ class MoCo(Method):
         queue: int = 4096,
         groups: int = 2,
         projection: int = 128,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, teacher and queue around `backbone`.
@@ -64,11 +66,14 @@ class MoCo(Method):
             groups: parts of a batch that are normalised each by itself (paper: 8 GPUs); 1 is plain batch
                 normalisation.
             projection: channels of the projections (paper: 128).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
 
         Raises:
-            UsageError: `queue` or `groups` is less than 1.
+            UsageError: `queue` or `groups` is less than 1, or `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, MOCO_VIEWS)
         for name, value in (("queue", queue), ("groups", groups)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it has to be at least 1")
