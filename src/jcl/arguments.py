@@ -9,7 +9,7 @@ from jcl.errors import UsageError
 from jcl.limits import Limit, check_number
 from jcl.schema import did_you_mean
 
-__all__ = ["Setting", "arguments", "check_given", "check_names"]
+__all__ = ["Setting", "arguments", "check_choice", "check_given", "check_names"]
 
 
 class Setting(NamedTuple):
@@ -50,6 +50,16 @@ def check_given(what: str, given: Mapping[str, Any], settings: Sequence[Setting]
         if type(value) is not kind and not (kind is float and type(value) is int):
             raise UsageError(f"{what}: {key} is {value!r}, which is not of type {kind.__name__}")
         check_number(key, value, limits)
+
+
+def check_choice(name: str, value: str, *offered: str) -> None:
+    """See that a setting is one of the words that are offered.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if value not in offered:
+        raise UsageError(f"{name} is {value!r}; it can be {' or '.join(offered)}")
 
 
 def check_names(what: str, given: Collection[str], settings: Sequence[Setting]) -> None:

@@ -51,13 +51,18 @@ METHODS: Mapping[str, Limit] = {
     **dict.fromkeys(("temperature", "student_temperature", "teacher_temperature", "epsilon"), POSITIVE),
     **dict.fromkeys(("first_teacher_temperature",), POSITIVE),
     **dict.fromkeys(("momentum", "centre_momentum"), SHARE),
-    **dict.fromkeys(("temperature_warmup", "fixed_prototypes", "queue_from", "frozen_until"), SHARE),
+    **dict.fromkeys(
+        ("temperature_warmup", "fixed_prototypes", "queue_from", "frozen_until", "adversary_from", "final_rate"), SHARE
+    ),
     **dict.fromkeys(("projection", "hidden", "bottleneck", "prototypes", "channels", "discriminator_width"), COUNT),
     **dict.fromkeys(("stages", "partitions", "region", "groups"), COUNT),
-    **dict.fromkeys(("blocks", "queue", "small_crops", "threshold", "neighbourhood", "elastic", "windows"), NUMBER),
+    **dict.fromkeys(
+        ("blocks", "queue", "small_crops", "threshold", "neighbourhood", "elastic", "windows", "clip"), NUMBER
+    ),
     **dict.fromkeys(("global_weight", "dense_weight", "equivariance_weight"), NUMBER),
+    **dict.fromkeys(("weight",), POSITIVE),
     "mask_ratio": Limit(0.01, 0.99),
-    "patch": NUMBER,
+    **dict.fromkeys(("patch", "clip"), NUMBER),
     **dict.fromkeys(("discriminative_weight", "restorative_weight", "adversarial_weight"), NUMBER),
 }
 """Of the settings of the methods that come with `jcl`; some ask for more themselves."""

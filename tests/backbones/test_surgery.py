@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from jcl.backbones import available, load
 from jcl.backbones._surgery import copy_submodules, frozen, reset_parameters
 from jcl.backbones.unet import UNet
 
@@ -30,6 +32,25 @@ def test_weights_drawn_anew_are_others_of_the_same_spread():
     for before, after in zip(old, new, strict=True):
         assert not torch.allclose(before, after)
         assert 0.6 < (after.std() / before.std()).item() < 1.6
+
+
+@pytest.mark.parametrize("name", available())
+def test_weights_drawn_anew_are_spread_as_the_networks_own_first_ones(name):
+    """Weight by weight, in the mean over draws; what is the same in every network, such as a bias of 0, is so again."""
+    torch.manual_seed(0)
+    first = [dict(load(name)(width=8).named_parameters()) for _ in range(3)]
+    network = copy_submodules(load(name)(width=8), load(name)(width=8).submodule_names(0))
+    again: list[dict[str, torch.Tensor]] = []
+    for _ in range(3):
+        reset_parameters(network)
+        again.append({key: p.detach().clone() for key, p in network.named_parameters()})
+    for key in again[0]:
+        constant = all(torch.equal(found[key], first[0][key]) for found in first)
+        if constant:
+            assert all(torch.equal(found[key], first[0][key]) for found in again), key
+        elif first[0][key].numel() >= 64 and key.split(".")[-1] != "position":
+            own, drawn = (torch.stack([found[key].detach() for found in some]).std() for some in (first, again))
+            assert 0.8 < (drawn / own).item() < 1.25, key
 
 
 def test_frozen_parts_get_no_gradient_and_keep_their_statistics():

@@ -156,6 +156,31 @@ def test_neighbours_come_along(uneven: Store, context: int, labelled: bool):
             assert np.array_equal(row[2 * place : 2 * place + 2], expected)
 
 
+@pytest.mark.parametrize("context", [0, 1])
+def test_each_slice_comes_with_another_of_its_volume(uneven: Store, context: int):
+    """As it is in the store, with channels of its own neighbours; other numbers of a batch, other draws."""
+    slices = list_slices([uneven], [None], labelled=False)
+    dataset = SliceDataset([uneven], slices, labels=False, context=context, neighbourhood=0.5)
+    seen = set()
+    for rows in itertools.islice(itertools.permutations(range(9)), 40):
+        batch, again = dataset.read(rows), dataset.read(rows)
+        assert batch.neighbours is not None
+        assert torch.equal(batch.neighbours, again.neighbours)
+        for row, number in zip(batch.neighbours.numpy(), rows, strict=True):
+            case, own = slices[number].case, slices[number].slice
+            (drawn,) = (
+                other
+                for other in range(uneven.cases[case].slices)
+                if np.array_equal(row, uneven.image(case, other, context=context))
+            )
+            assert abs(drawn - own) <= 3
+            assert (drawn == own) == (uneven.cases[case].slices == 1)
+            seen.add((case, own, drawn))
+    assert {other for case, own, other in seen if (case, own) == (2, 0)} == {1, 2, 3}
+    assert dataset.read([0]).to("cpu").neighbours is not None
+    assert SliceDataset([uneven], slices, labels=False).read([0]).neighbours is None
+
+
 def test_without_context_a_batch_is_what_it_was(uneven: Store):
     slices = list_slices([uneven], [None], labelled=False)
     batches = [SliceDataset([uneven], slices, labels=False, **given).read([3, 0, 8]) for given in ({}, {"context": 0})]

@@ -32,10 +32,22 @@ SETTINGS = {
 """Small projections, so that the tests are quick; everything else is as it comes."""
 
 
+PUBLISHED = {
+    "pcl": {"projection": 32, "batch_statistics": "view", "weight": 1.4286},
+    "gcl": {"program": "pcl", "projection": 32, "batch_statistics": "view", "weight": 1.4286},
+    "dira": {"queue": 24, "adversary": "least-squares", "discriminator": "program"},
+    "desd": {"final_rate": 0.2133, "decay": "weights", "clip": 3.0},
+    **{name: {"augment": "own"} for name in ("simclr", "moco", "byol", "simsiam")},
+    "swav": {"augment": "own", "small_crops": 2},
+    "simtriplet": {"neighbours": "store", "batch_statistics": "view"},
+}
+"""Settings that make a method what its authors publish, or what others publish of it, besides its sizes."""
+
 CONTRASTED = ("jcl", "pcl", "simclr")
 """Methods that are tried on every backbone; the others are tried on the U-Net."""
 
 PAIRS = [(m, b) for b in backbones.available() for m in (methods.available() if b == "unet" else CONTRASTED)]
+CASES = [*PAIRS, *((m, "unet", "published") for m in PUBLISHED)]
 
 
 def batch(seed: int = 0) -> SliceBatch:
@@ -44,13 +56,15 @@ def batch(seed: int = 0) -> SliceBatch:
         images=torch.rand(6, 1, 64, 64, generator=generator),
         positions=torch.linspace(0.1, 1, 6),
         volumes=torch.tensor([0, 0, 1, 1, 2, 2]),
+        neighbours=torch.rand(6, 1, 64, 64, generator=generator),
     )
 
 
-def make(name: str, backbone: str = "unet") -> torch.nn.Module:
+def make(name: str, backbone: str = "unet", variant: str = "") -> torch.nn.Module:
     torch.manual_seed(0)
     network = backbones.load(backbone)(in_channels=1, classes=3, width=4)
-    return without_dropout(methods.load(name)(network, **SETTINGS.get(name, {})))
+    settings = {**SETTINGS.get(name, {}), **(PUBLISHED[name] if variant == "published" else {})}
+    return without_dropout(methods.load(name)(network, **settings))
 
 
 def without_dropout(method: torch.nn.Module) -> torch.nn.Module:
@@ -65,7 +79,7 @@ def losses_of(method, b: SliceBatch, seed: int = 0) -> dict[str, torch.Tensor]:
     return method(method.views(b, torch.Generator().manual_seed(seed)), b)
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
+@pytest.fixture(params=CASES, ids="-".join)
 def method(request):
     return make(*request.param)
 
@@ -178,7 +192,7 @@ def test_finite_in_bfloat16_and_near_float32(method):
 
 
 def test_two_processes_equal_one(tmp_path):
-    two_processes_equal_one(make, PAIRS, tmp_path)
+    two_processes_equal_one(make, CASES, tmp_path)
 
 
 def two_processes_equal_one(build: Callable[..., nn.Module], names: Sequence[tuple[str, ...]], tmp_path: Path) -> None:
@@ -193,7 +207,8 @@ def two_processes_equal_one(build: Callable[..., nn.Module], names: Sequence[tup
         parts = [batch(seed) for seed in range(2)]
         views = [alone.views(part, torch.Generator().manual_seed(seed)) for seed, part in enumerate(parts)]
         views = tuple(interleave(pair, len(parts[0].images)) for pair in zip(*views, strict=True))
-        whole = SliceBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in ("images", "positions", "volumes")})
+        given = ("images", "positions", "volumes", "neighbours")
+        whole = SliceBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in given})
         loss = alone(views, whole)["loss"]
         loss.backward()
         # a loss that is a mean over slices has each process's own part; training in parallel takes the mean

@@ -137,6 +137,14 @@ def test_all_the_same_is_seen():
     assert losses["feature_std"] < 1e-3
 
 
+def test_rate_decay_and_clipping_of_the_program():
+    plain, program = make(), make(final_rate=0.2133, decay="weights", clip=3.0)
+    assert (plain.final_rate, plain.decays_all, plain.clip) == (0, True, 0)
+    assert (program.final_rate, program.decays_all, program.clip) == (0.2133, False, 3)
+    with pytest.raises(UsageError, match="decay is 'none'; it can be all or weights"):
+        make(decay="none")
+
+
 @pytest.mark.parametrize("name", awkward())
 def test_finite_for_awkward_batches(name):
     assert_finite(make(), awkward()[name])

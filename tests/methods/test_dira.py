@@ -10,12 +10,18 @@ from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods.dira import DiRA, cut_out, shuffle_window
+from jcl.ssl.adversary import PublishedDiscriminator
 from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
 
 def make(**settings) -> DiRA:
     torch.manual_seed(0)
     return DiRA(UNet(width=4), **{"projection": 16, "discriminator_width": 4, **settings})
+
+
+def published(**settings) -> DiRA:
+    program = {"queue": 12, "adversary": "least-squares", "adversary_from": 0.5, "discriminator": "program"}
+    return make(**{**program, **settings})
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -66,6 +72,90 @@ def test_the_network_climbs_what_the_discriminator_descends():
     for mine, theirs in zip(got[len(network) :], plain[len(network) :], strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-7)
     assert any(g.abs().max() > 1e-5 for g in plain[: len(network)])
+
+
+@pytest.mark.parametrize("form", ["bce", "least-squares"])
+@pytest.mark.parametrize("discriminator", ["paper", "program"])
+def test_two_losses_of_which_each_trains_its_own_side(form, discriminator):
+    """Values patch by patch, and gradients as two optimisers would get them, one side after the other."""
+    weights = {"discriminative_weight": 0.0, "restorative_weight": 0.0, "adversarial_weight": 0.5}
+    method, b = make(**weights, adversary=form, discriminator=discriminator), slices()
+    disturbed, target = method.views(b, generator())
+    judge = list(method.discriminator.parameters())
+    network = [*method.backbone.encoder.parameters(), *method.backbone.decoder.parameters()]
+
+    def restored() -> torch.Tensor:
+        return method.restorer(method.backbone.decode(method.backbone.encode(disturbed[:6])))
+
+    def per_patch(logits: torch.Tensor, label: int) -> torch.Tensor:
+        logits = logits.double()
+        wanted = torch.full_like(logits, label)
+        return F.mse_loss(logits, wanted) if form != "bce" else F.binary_cross_entropy(logits.sigmoid(), wanted)
+
+    learned = (per_patch(method.discriminator(target), 1) + per_patch(method.discriminator(restored().detach()), 0)) / 2
+    deceived = per_patch(method.discriminator(restored()), 1)
+    of_judge = torch.autograd.grad(learned, judge)
+    of_network = torch.autograd.grad(0.5 * deceived, network)
+    got = method((disturbed, target), b)
+    assert got["discriminator"].item() == pytest.approx(learned.item(), rel=1e-5)
+    assert got["adversarial"].item() == pytest.approx(deceived.item(), rel=1e-5)
+    assert got["loss"].item() == pytest.approx(learned.item() + 0.5 * deceived.item(), rel=1e-5)
+    found = torch.autograd.grad(got["loss"], network + judge)
+    for mine, theirs in ((found[: len(network)], of_network), (found[len(network) :], of_judge)):
+        scale = max(float(gradient.abs().max()) for gradient in theirs)
+        assert scale > 1e-5
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one / scale, other / scale, rtol=0, atol=1e-4)
+
+
+def test_the_discriminator_of_the_program():
+    """By hand from its layers: 3 x 3 weights and biases; instance normalisation has none."""
+    judge = PublishedDiscriminator(1, 64)
+    counts = [9 * a * b + b for a, b in ((1, 64), (64, 128), (128, 256), (256, 512), (512, 1))]
+    assert sum(p.numel() for p in judge.parameters()) == sum(counts)
+    assert judge(torch.rand(2, 1, 64, 64)).shape == (2, 1, 8, 8)
+    assert [layer.stride for layer in judge if isinstance(layer, torch.nn.Conv2d)] == [(2, 2)] * 3 + [(1, 1)] * 2
+    assert judge[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_negatives_of_the_queue():
+    """A key at a time; those of a slice's own, from an earlier step, are left out."""
+    method, b = other_teacher(make(queue=12)), slices()
+    disturbed, target = method.views(b, generator())
+    method((disturbed, target), b)
+    method.after_step(0.1)
+    assert method.queue.volumes[:6].tolist() == b.volumes.tolist()
+    q = F.normalize(method.projector(method.backbone.encode(disturbed[:6])[-1]).double(), dim=1)
+    k = F.normalize(method.teacher_projector(method.teacher.encode(disturbed[6:])[-1]).double(), dim=1)
+    queued, wanted = method.queue["keys"].double(), 0.0
+    for i in range(6):
+        negatives = [queued[j] for j in range(12) if j != i]
+        exponents = [math.exp((q[i] @ key).item() / 0.2) for key in (k[i], *negatives)]
+        wanted -= math.log(exponents[0] / sum(exponents)) / 6
+    assert method((disturbed, target), b)["discriminative"].item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_adversary_comes_when_it_is_set():
+    method = make(adversary_from=0.75, adversary="least-squares")
+    losses = losses_of(method, slices())
+    assert "adversarial" not in losses
+    losses["loss"].backward()
+    assert all(p.grad is None for p in method.discriminator.parameters())
+    assert losses["loss"].item() == pytest.approx((losses["discriminative"] + 10 * losses["restorative"]).item())
+    method.after_step(0.75)
+    losses = losses_of(method, slices())
+    assert losses["adversarial"] > 0
+    losses["loss"].backward()
+    assert all(p.grad.any() for p in method.discriminator.parameters() if p.ndim > 1)
+    resumed = make(adversary_from=0.75, adversary="least-squares")
+    resumed.load_state_dict(method.state_dict())
+    assert "adversarial" in losses_of(resumed, slices())
+
+
+@pytest.mark.parametrize("settings", [{"adversary": "wgan"}, {"discriminator": "mine"}])
+def test_unknown_values_are_named(settings):
+    with pytest.raises(UsageError, match=f"{next(iter(settings))} is .*; it can be"):
+        make(**settings)
 
 
 def test_each_loss_reaches_what_it_should():
@@ -155,7 +245,9 @@ def test_channels_are_a_setting():
 @pytest.mark.parametrize("name", awkward())
 def test_finite_for_awkward_batches(name):
     assert_finite(make(temperature=0.01), awkward()[name])
+    assert_finite(published(temperature=0.01, adversary_from=0.0), awkward()[name])
 
 
 def test_resumes_bit_for_bit():
     assert_resumes_bit_for_bit(make)
+    assert_resumes_bit_for_bit(published)

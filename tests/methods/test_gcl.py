@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
-from jcl.methods.gcl import GCL, global_masks, local_masks, partition, regions
+from jcl.methods.gcl import GCL, global_masks, local_masks, partition, regions, rounded_partition
 from jcl.training.optim import sgd
 from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices, train
 
@@ -171,9 +171,9 @@ def test_no_negatives_at_all():
 
 
 @pytest.mark.parametrize("name", awkward())
-@pytest.mark.parametrize("stage", [0, 1])
-def test_finite_for_awkward_batches(name, stage):
-    assert_finite(make(stage=stage, temperature=0.01), awkward()[name])
+@pytest.mark.parametrize("settings", [{"stage": 0}, {"stage": 1}, {"program": "pcl"}])
+def test_finite_for_awkward_batches(name, settings):
+    assert_finite(make(temperature=0.01, **settings), awkward()[name])
 
 
 def test_stage_two_in_bfloat16():
@@ -199,7 +199,71 @@ def test_too_small_slices_are_said_at_the_start(stage):
                 losses_of(method, b)
 
 
-@pytest.mark.parametrize("settings", [{"positives": "all"}, {"blocks": 0}])
+def parts_of_the_program(depth: int, count: int) -> list[int]:
+    """As PCL's program has them: per = D / 4, down, or up from one half on; the number of a slice over it, 0 to 3."""
+    per = math.floor(depth / count)
+    if depth / count - per >= 0.5:
+        per = math.ceil(depth / count)
+    return [min(max(i // per, 0), count - 1) for i in range(depth)]
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6, 7, 10, 13, 26, 33, 90, 161])
+@pytest.mark.parametrize("count", [3, 4])
+def test_rounded_parts_are_those_of_pcls_program(depth, count):
+    positions, depths = (torch.arange(1, depth + 1) / depth).float(), torch.full((depth,), depth)
+    found = rounded_partition(positions, count, depths).tolist()
+    if depth / count < 0.5:
+        assert found == list(range(depth))
+    else:
+        assert found == parts_of_the_program(depth, count)
+    assert torch.equal(rounded_partition(positions, count, None), partition(positions, count))
+
+
+def as_in_pcl(**settings) -> GCL:
+    return make(**{"program": "pcl", "batch_statistics": "view", **settings})
+
+
+def test_the_loss_of_pcls_program():
+    """Of 12 rows: the same part is positive, whatever the volume; all other rows are in the denominator."""
+    method = as_in_pcl(weight=10 / 7)
+    b = slices()
+    positions, depths = torch.tensor([1 / 6, 0.5, 4 / 6, 0.2, 0.6, 1.0]), torch.tensor([6, 6, 6, 10, 10, 10])
+    parts = [0, 1, 1, 0, 1, 3] * 2  # 6 slices: two a part, 10: three a part, the last has one
+    b = SliceBatch(b.images, positions, b.volumes, depths=depths)
+    (views,) = method.views(b, torch.Generator().manual_seed(0))
+    z = torch.cat([method.global_projector(method.backbone.encode(view)[-1]) for view in views.chunk(2)])
+    z = F.normalize(z.double(), dim=1).tolist()
+    terms = []
+    for i, anchor in enumerate(z):
+        exponents = [math.exp(sum(x * y for x, y in zip(anchor, other, strict=True)) / 0.1) for other in z]
+        total = sum(exponents) - exponents[i]
+        positives = [j for j in range(12) if j != i and parts[j] == parts[i]]
+        terms.append(-sum(math.log(exponents[j] / total) for j in positives) / len(positives))
+    assert losses_of(method, b)["loss"].item() == pytest.approx(sum(terms) / 12 * 0.1 / 0.07, rel=1e-5)
+
+
+def test_pcls_program_has_one_phase_and_the_encoder_alone():
+    method = as_in_pcl()
+    method.after_step(0.75)
+    assert (method.phases, method.phase, method.pretrained_modules) == (1, 0, ("encoder",))
+    assert not any("local" in name for name, _ in method.named_parameters())
+    assert GCL.phases == 2
+    assert torch.isfinite(losses_of(method, slices(size=32))["loss"]), "no regions, so any size"
+
+
+def test_each_view_is_normalised_by_itself_in_phase_one():
+    for statistics, wanted in (("view", {6}), ("joint", {12})):
+        method, rows = make(batch_statistics=statistics), set()
+        for layer in method.backbone.encoder.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.register_forward_pre_hook(lambda _, inputs, rows=rows: rows.add(len(inputs[0])))
+        losses_of(method, slices())
+        assert rows == wanted
+
+
+@pytest.mark.parametrize(
+    "settings", [{"positives": "all"}, {"blocks": 0}, {"program": "mine"}, {"batch_statistics": "each"}]
+)
 def test_unknown_values_are_named(settings):
     with pytest.raises(UsageError, match=next(iter(settings))):
         make(**settings)
@@ -207,3 +271,4 @@ def test_unknown_values_are_named(settings):
 
 def test_resumes_bit_for_bit():
     assert_resumes_bit_for_bit(make)
+    assert_resumes_bit_for_bit(as_in_pcl)

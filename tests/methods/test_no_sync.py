@@ -39,10 +39,16 @@ VARIANTS = {
         {"batch_statistics": "view", "resample": "align_corners", "hidden_units": "decoder"},
     ],
     "pcl": [{}, {"batch_statistics": "view"}],
+    "gcl": [{}, {"program": "pcl", "batch_statistics": "view"}],
+    "simtriplet": [{}, {"neighbours": "store", "batch_statistics": "view"}],
     "moco": [{"queue": 24}],
-    "swav": [{"prototypes": 24, "queue": 12, "queue_from": 0.0}],
+    "byol": [{}, {"augment": "own"}],
+    "swav": [
+        {"prototypes": 24, "queue": 12, "queue_from": 0.0},
+        {"prototypes": 24, "augment": "own", "small_crops": 1},
+    ],
     "desd": [{"prototypes": 64}],
-    "dira": [{"discriminator_width": 4}],
+    "dira": [{"discriminator_width": 4}, {"discriminator_width": 4, "queue": 24, "adversary": "bce"}],
     "mae": [{}, {"sparse": True, "normalise": False, "patch": 5}],
 }
 
@@ -76,6 +82,7 @@ def test_a_step_waits_for_nothing(name, settings):
         positions=torch.linspace(0.1, 1, 6),
         volumes=torch.arange(6) // 2,
         depths=torch.full((6,), 10),
+        neighbours=torch.rand(6, 1, 64, 64),
     )
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from jcl.backbones.macl_unet import MACLUNet
 from jcl.backbones.unet import UNet
 from jcl.data.batches import SliceBatch
 from jcl.methods.jcl import JCL
@@ -92,6 +93,21 @@ def test_it_is_jcl_with_the_global_loss_alone():
 
 def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_with_512_outputs_it_is_as_large_as_the_program():
+    """5,238,880 parameters (a run of the program), less the biases that a batch normalisation takes out."""
+    method = PCL(MACLUNet(width=32), projection=512)
+    trained = [*method.backbone.encoder.parameters(), *method.projector.parameters()]
+    assert sum(p.numel() for p in trained) == 5_238_880 - 2 * (32 + 64 + 128 + 256)
+    assert [m.out_features for m in method.projector if isinstance(m, torch.nn.Linear)] == [512, 512]
+
+
+def test_the_factor_of_the_program():
+    plain, weighed, b = make(), make(weight=10 / 7), slices()
+    losses = [losses_of(method, b) for method in (plain, weighed)]
+    assert losses[1]["loss"].item() == pytest.approx(losses[0]["loss"].item() * 0.1 / 0.07, rel=1e-6)
+    assert losses[1]["alignment"] == losses[0]["alignment"]
 
 
 def test_the_two_views_are_two_draws():

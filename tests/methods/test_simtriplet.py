@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from jcl.augment.spatial import random_view
 from jcl.backbones.unet import UNet
 from jcl.data.batches import BatchSampler, SliceBatch
+from jcl.errors import UsageError
 from jcl.methods.simtriplet import SimTriplet, neighbours
 from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
@@ -96,6 +98,66 @@ def test_loss_and_gradient_are_those_of_the_paper():
     assert not torch.allclose(got, gradient(method, slow_loss(method, b, stop=False)), rtol=1e-2)
 
 
+@pytest.mark.parametrize("statistics", ["joint", "view"])
+def test_a_neighbour_of_every_slice_from_the_store(statistics):
+    """The program's triplets one by one, (D(p1, z2) + D(p2, z1) + D(p1, z3) + D(p3, z1)) / 2."""
+    method = make(neighbours="store", batch_statistics=statistics).double()
+    b = slices()
+    b = SliceBatch(b.images.double(), b.positions, b.volumes, neighbours=b.neighbours.double())
+    (views,) = method.views(b, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    for rows, images in zip(views.chunk(3), (b.images, b.images, b.neighbours), strict=True):
+        assert torch.equal(rows, random_view(images, method.affine, generator=generator))
+    parts = views.chunk(3) if statistics == "view" else (views,)
+    z = [method.projector(method.backbone.encode(part)[-1]) for part in parts]
+    p = torch.cat([method.predictor(part) for part in z])
+    z = torch.cat(z).detach()
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(6):
+        for j, k in ((i, i + 6), (i + 6, i), (i, i + 12), (i + 12, i)):
+            total = total - (p[j] @ z[k]) / (p[j].norm() * z[k].norm()) / 2
+    got = method((views,), b)
+    assert got["loss"].item() == pytest.approx(total.item() / 6, rel=1e-10)
+    assert got["paired"] == 1
+    torch.testing.assert_close(gradient(method, got["loss"]), gradient(method, total / 6), rtol=1e-6, atol=1e-9)
+
+
+def test_batch_statistics_of_each_view():
+    """With the neighbours of the batch too: each of the two views is normalised by itself."""
+    found = {}
+    for statistics in ("view", "joint"):
+        method, rows = make(batch_statistics=statistics), set()
+        for layer in method.modules():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.register_forward_pre_hook(lambda _, inputs, rows=rows: rows.add(len(inputs[0])))
+        losses_of(method, batch())
+        found[statistics] = rows
+    assert found == {"view": {6}, "joint": {12}}
+
+
+def test_the_heads_are_those_of_the_program():
+    """Three layers of 2,048 and a predictor of 512; its biases before batch normalisations are taken out by these."""
+    method = SimTriplet(UNet(width=4))
+    assert [(m.in_features, m.out_features) for m in method.projector if isinstance(m, torch.nn.Linear)] == [
+        (64, 2048),
+        (2048, 2048),
+        (2048, 2048),
+    ]
+    assert [(m.in_features, m.out_features) for m in method.predictor if isinstance(m, torch.nn.Linear)] == [
+        (2048, 512),
+        (512, 2048),
+    ]
+    assert method.projector[-1].affine
+    assert method.neighbourhood is None
+    assert make(neighbours="store", neighbourhood=0.2).neighbourhood == 0.2
+
+
+@pytest.mark.parametrize("settings", [{"neighbours": "volume"}, {"batch_statistics": "each"}])
+def test_unknown_values_are_named(settings):
+    with pytest.raises(UsageError, match=f"{next(iter(settings))} is .*; it can be"):
+        make(**settings)
+
+
 def test_without_neighbours_it_is_simsiam():
     method, b = make(), awkward()["one slice of each volume"]
     losses = losses_of(method, b)
@@ -124,3 +186,4 @@ def test_finite_for_awkward_batches(name):
 
 def test_resumes_bit_for_bit():
     assert_resumes_bit_for_bit(make)
+    assert_resumes_bit_for_bit(lambda: make(neighbours="store", batch_statistics="view"))

@@ -17,6 +17,7 @@ from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, Interrupted, JclError, UsageError
 from jcl.files import read_json
+from jcl.methods.simtriplet import SimTriplet
 from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
 from jcl.training.optim import set_learning_rate
@@ -119,6 +120,59 @@ def test_a_signal_saves_and_says_how_to_go_on(unbroken, store_path, tmp_path):
     assert "--resume" in message.splitlines()[-1]
     pretrain(config(store_path, out, resume=True))
     assert (out / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
+
+
+def test_neighbours_from_the_store_are_the_same_when_a_run_goes_on(store_path, tmp_path, monkeypatch):
+    """Whatever the number of threads; SimTriplet reads one with each slice."""
+    settings = {"projection": 8, "bottleneck": 4, "neighbours": "store"}
+    given = {"method": "simtriplet", "method_settings": settings, "steps": 8, "checkpoint_minutes": 0.0}
+    whole = pretrain(config(store_path, tmp_path / "whole", **given))
+    assert {line["paired"] for line in entries(whole)} == {1.0}
+    with monkeypatch.context() as patched:
+        patched.setattr(SimTriplet, "after_step", stop_at(5 / 8))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config(store_path, tmp_path / "stopped", **given))
+    resumed = pretrain(config(store_path, tmp_path / "stopped", resume=True, workers=2, **given))
+    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_the_rate_need_not_end_at_0_and_gradients_are_clipped(store_path, tmp_path, monkeypatch):
+    """By the step: PyTorch's cosine to the floor behind the warm-up; what decays is asked of the method."""
+    rates, norms, decays = [], [], []
+
+    class Spy(SimTriplet):
+        final_rate, decays_all, clip = 0.2, False, 0.01
+
+        def after_step(self, progress):
+            norms.append(max(float(p.grad.norm()) for p in self.parameters() if p.grad is not None))
+
+    def spy(optimizer, rate):
+        rates.append(rate)
+        decays.append([group["weight_decay"] for group in optimizer.param_groups])
+        set_learning_rate(optimizer, rate)
+
+    monkeypatch.setattr(stage, "set_learning_rate", spy)
+    monkeypatch.setattr(stage.methods, "build", lambda name, backbone, given: Spy(backbone, projection=8, bottleneck=4))
+    given = {"steps": 10, "warmup": 0.2, "learning_rate": 0.1, "weight_decay": 0.3, "method": "simtriplet"}
+    pretrain(config(store_path, tmp_path / "run", method_settings={}, **given))
+    parameter = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(parameter, T_max=8, eta_min=0.02)
+    wanted = [0.05, 0.1]
+    for _ in range(8):
+        wanted.append(schedule.get_last_lr()[0])
+        parameter.step()
+        schedule.step()
+    assert rates == pytest.approx(wanted)
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+    assert decays == [[0.3, 0.0]] * 10
+
+
+def stop_at(share: float):
+    def after_step(_: SimTriplet, progress: float) -> None:
+        if progress >= share:
+            raise KeyboardInterrupt
+
+    return after_step
 
 
 def test_an_existing_run_is_not_overwritten(unbroken, store_path):

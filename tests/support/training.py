@@ -17,6 +17,7 @@ def slices(n: int = 6, *, seed: int = 0, size: int = 64) -> SliceBatch:
         images=torch.rand(n, 1, size, size, generator=generator),
         positions=torch.linspace(0.1, 1, n),
         volumes=torch.arange(n) // 2,
+        neighbours=torch.rand(n, 1, size, size, generator=generator),
     )
 
 

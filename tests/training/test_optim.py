@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jcl.errors import UsageError
-from jcl.training.optim import adam, budget, cosine, set_learning_rate, sgd
+from jcl.training.optim import adam, budget, clip_each, cosine, set_learning_rate, sgd
 
 
 def test_cosine_equals_torch():
@@ -29,6 +29,31 @@ def test_set_learning_rate_reaches_every_group():
     optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))]})
     set_learning_rate(optimizer, 0.3)
     assert [group["lr"] for group in optimizer.param_groups] == [0.3, 0.3]
+
+
+def test_biases_and_normalisations_need_not_decay():
+    """Without a gradient a step is the decay alone: w - rate x decay x w, or nothing."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Flatten())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(2.0)
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer = sgd(network.parameters(), weight_decay=0.1, decays_all=False)
+    set_learning_rate(optimizer, 0.5)
+    optimizer.step()
+    for parameter in network.parameters():
+        assert parameter.flatten()[0].item() == pytest.approx(2 - 0.5 * 0.1 * 2 if parameter.ndim > 1 else 2)
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.9}
+
+
+def test_each_gradient_is_clipped_by_itself():
+    """Of three parameters the norms are 5, 0.5 and none, and the limit 2."""
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    parameters[0].grad, parameters[1].grad = torch.tensor([3.0, -4.0]), torch.tensor([0.3, 0.4])
+    clip_each(parameters, 2.0)
+    assert parameters[0].grad.tolist() == pytest.approx([1.2, -1.6], rel=1e-5)
+    assert parameters[1].grad.tolist() == pytest.approx([0.3, 0.4])
+    assert parameters[2].grad is None
 
 
 def test_sgd_is_the_papers():

@@ -3,6 +3,7 @@
 from jcl._lazy import attach
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.augment.label_noise import corrupt_labels
+from jcl.augment.published import Published, published_view
 from jcl.augment.spatial import (
     AffineRanges,
     random_affine,
@@ -16,8 +17,10 @@ from jcl.augment.spatial import (
 __all__ = [
     "AffineRanges",
     "IntensityRanges",
+    "Published",
     "corrupt_labels",
     "jitter",
+    "published_view",
     "random_affine",
     "random_elastic",
     "random_view",

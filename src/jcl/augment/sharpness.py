@@ -3,11 +3,11 @@
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-__all__ = ["blur", "coarsen"]
+__all__ = ["blur", "coarsen", "gaussian_blur"]
 
 CHANCE = 0.25
 """Share of the images that each of the two changes (nnU-Net: 0.2 and 0.25)."""
@@ -15,13 +15,28 @@ CHANCE = 0.25
 
 def blur(images: Float[Tensor, "b c h w"], reach: float, *, generator: Generator) -> Float[Tensor, "b c h w"]:
     """A Gaussian blur of `CHANCE` of the images, its standard deviation up to `reach` pixels."""
+    chosen, sigma = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
+    return gaussian_blur(images, sigma * reach, math.ceil(2 * reach), chosen=chosen < CHANCE)
+
+
+def gaussian_blur(
+    images: Float[Tensor, "b c h w"],
+    sigma: Float[Tensor, " b"],
+    radius: int,
+    *,
+    chosen: Bool[Tensor, " b"] | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """A Gaussian blur of the chosen images (None: of all), each with its standard deviation, in pixels.
+
+    The kernel ends `radius` pixels from its middle; beyond the image its edge goes on.
+    """
     count, channels = images.shape[:2]
-    chosen, sigma = torch.rand(2, count, generator=generator, device=generator.device).to(images.device)
-    radius = math.ceil(2 * reach)
-    apart = torch.arange(-radius, radius + 1, device=images.device) / (sigma * reach).clamp(min=0.1)[:, None]
+    apart = torch.arange(-radius, radius + 1, device=images.device) / sigma.clamp(min=0.1)[:, None]
     weights = torch.exp(-apart.square() / 2)
-    weights = torch.where((chosen < CHANCE)[:, None], weights / weights.sum(1, keepdim=True), (apart == 0).float())
-    weights = weights.repeat_interleave(channels, 0)[:, None].to(images.dtype)
+    weights = weights / weights.sum(1, keepdim=True)
+    if chosen is not None:
+        weights = torch.where(chosen[:, None], weights, (apart == 0).float())
+    weights = weights.repeat(1, channels).view(count * channels, 1, -1).to(images.dtype)
     rows = F.pad(images.flatten(0, 1)[None], (radius, radius, radius, radius), mode="replicate")
     rows = F.conv2d(rows, weights[:, :, :, None], groups=count * channels)
     return F.conv2d(rows, weights[:, :, None, :], groups=count * channels)[0].view_as(images)

@@ -42,6 +42,10 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     feature_channels: tuple[int, ...]
     """Channels of each level of `encode`, shallow to deep."""
 
+    @staticmethod
+    def first_weights(module: nn.Module) -> None:
+        """Draw the first weights of a layer, to be given to `apply`, where a network has others than PyTorch's."""
+
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """Features, shallow to deep; the last is the bottleneck.
 

@@ -26,10 +26,15 @@ def copy_submodules(network: Module, parts: Iterable[str]) -> Module:
 
 
 def reset_parameters(network: nn.Module) -> None:
-    """Give every layer of PyTorch other weights, drawn as when it was made; other parameters keep theirs."""
+    """Give every layer other weights, drawn as when it was made; parameters of no such layer keep theirs.
+
+    What a network changes of its layers' own first weights, it changes here too (`Backbone.first_weights`).
+    """
     for module in network.modules():
         if callable(draw := getattr(module, "reset_parameters", None)):
             draw()
+    if callable(change := getattr(network, "first_weights", None)):
+        network.apply(change)
 
 
 @contextmanager

@@ -180,6 +180,8 @@ class BCDUNet(Backbone):
     stride = 2**LEVELS
     blocks = LEVELS
 
+    first_weights = staticmethod(initialise)
+
     def __init__(
         self,
         *,
@@ -203,4 +205,4 @@ class BCDUNet(Backbone):
             for level in reversed(range(LEVELS))
         )
         self.head = nn.Conv2d(width, classes, 1)
-        self.apply(initialise)
+        self.apply(self.first_weights)

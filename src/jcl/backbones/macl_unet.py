@@ -31,6 +31,8 @@ class MACLUNet(Backbone):
     stride = 2**LEVELS
     blocks = LEVELS
 
+    first_weights = staticmethod(draw_he)
+
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -49,4 +51,4 @@ class MACLUNet(Backbone):
             DecoderBlock(width * 2 ** (level + 1), width * 2**level) for level in reversed(range(LEVELS))
         )
         self.head = nn.Conv2d(width, classes, 1, bias=False)
-        self.apply(draw_he)
+        self.apply(self.first_weights)

@@ -85,13 +85,15 @@ class PlainConvUNet(Backbone):
     stride = 2 ** (LEVELS - 1)
     blocks = LEVELS - 1
 
+    first_weights = staticmethod(draw_he)
+
     def __init__(self, *, in_channels: int = 1, classes: int = 2, width: int = 32) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.feature_channels = tuple(width * 2**level for level in range(LEVELS))
         self.encoder = Encoder(in_channels, self.feature_channels)
         self.decoder = Decoder(classes, self.feature_channels)
-        self.apply(draw_he)  # as nnU-Net does
+        self.apply(self.first_weights)  # as nnU-Net does
 
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """As in `Backbone`; a bottleneck of a single pixel is normalised with zeros beside it."""

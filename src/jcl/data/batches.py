@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jcl.data.context import span_of
 from jcl.data.manifest import IGNORE
+from jcl.data.neighbours import draw_neighbours
 from jcl.data.store import Store
 from jcl.errors import DataError
 
@@ -42,6 +43,8 @@ class SliceBatch:
     labels: Int[Tensor, "b h w"] | None = None
     depths: Int[Tensor, " b"] | None = None
     """D, the slices of each slice's volume; None where the positions are of no volumes."""
+    neighbours: Float[Tensor, "b c h w"] | None = None
+    """Another slice of each slice's volume, near to it (see `SliceDataset`)."""
 
     def to(self, device: torch.device | str) -> "SliceBatch":
         """The same batch on another device."""
@@ -231,13 +234,25 @@ class SliceDataset:
         labels: whether to read them too.
         context: neighbours on each side that come as channels with each slice, of its whole volume, whichever slices of
             it are listed (see `jcl.data.context`).
+        neighbourhood: with each slice comes another of its volume, drawn among those at most so far away, as a share of
+            the volume (see `draw_neighbours`); None for none. The draw depends on the numbers of the batch alone, so
+            that a run that goes on, and any number of threads, read the same.
     """
 
-    def __init__(self, stores: Sequence[Store], slices: SliceList, *, labels: bool, context: int = 0) -> None:
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        slices: SliceList,
+        *,
+        labels: bool,
+        context: int = 0,
+        neighbourhood: float | None = None,
+    ) -> None:
         self.stores = tuple(stores)
         self.slices = slices
         self.labels = labels
         self.context = context
+        self.neighbourhood = neighbourhood
         self._memory = _Memory()
 
     def __len__(self) -> int:
@@ -255,24 +270,35 @@ class SliceDataset:
         """
         chosen = [self.slices[index] for index in indices]
         store = self.stores[chosen[0].store]
-        # Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes.
-        shape = (len(chosen), span_of(self.context) * store.channels, *store.size)
-        images = (
-            torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(self._memory.take(shape, np.float32))
-        )
+        depths = [store.cases[where.case].slices for where in chosen]
+        neighbours = None
+        if self.neighbourhood is not None:
+            places = [(where.slice, depth) for where, depth in zip(chosen, depths, strict=True)]
+            drawn = draw_neighbours(places, self.neighbourhood, indices)
+            others = [replace(where, slice=number) for where, number in zip(chosen, drawn, strict=True)]
+            neighbours = self._images(store, others, pinned=pinned)
         labels = torch.from_numpy(self._memory.take((len(chosen), *store.size), np.int64)) if self.labels else None
-        for row, where in zip(images.numpy(), chosen, strict=True):
-            store.image(where.case, where.slice, row, context=self.context)
         if labels is not None:
             for row, where in zip(labels.numpy(), chosen, strict=True):
                 row[...] = store.label(where.case, where.slice)
         return SliceBatch(
-            images=images,
-            positions=torch.tensor([(where.slice + 1) / store.cases[where.case].slices for where in chosen]),
+            images=self._images(store, chosen, pinned=pinned),
+            positions=torch.tensor([(w.slice + 1) / depth for w, depth in zip(chosen, depths, strict=True)]),
             volumes=torch.tensor([where.case for where in chosen]),
             labels=labels,
-            depths=torch.tensor([store.cases[where.case].slices for where in chosen]),
+            depths=torch.tensor(depths),
+            neighbours=neighbours,
         )
+
+    def _images(self, store: Store, chosen: Sequence[SliceIndex], *, pinned: bool) -> Float[Tensor, "b c h w"]:
+        """Each slice is unpacked to its place in the batch; nothing is stacked, nor sent between processes."""
+        shape = (len(chosen), span_of(self.context) * store.channels, *store.size)
+        images = (
+            torch.empty(shape, pin_memory=True) if pinned else torch.from_numpy(self._memory.take(shape, np.float32))
+        )
+        for row, where in zip(images.numpy(), chosen, strict=True):
+            store.image(where.case, where.slice, row, context=self.context)
+        return images
 
 
 def load_batches(

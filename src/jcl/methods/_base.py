@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Generator, Tensor, nn
 
+from jcl.augment.published import Published, published_view
 from jcl.augment.spatial import AffineRanges, random_view
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
@@ -33,8 +34,20 @@ class Method(nn.Module):
     phases: int = 1
     """Parts of the run, of equal length, that each have a learning-rate schedule of their own (GCL has two)."""
 
+    final_rate: float = 0.0
+    """Learning rate at the end of each phase, as a share of the peak."""
+
+    decays_all: bool = True
+    """Whether weight decay also holds for biases and for scales of normalisations."""
+
+    clip: float = 0.0
+    """Largest norm of the gradient of each parameter by itself; 0: any."""
+
     pretrained_modules: tuple[str, ...]
     """Names of the backbone's submodules that are trained, and go on to fine-tuning: at first those of the encoder."""
+
+    neighbourhood: float | None = None
+    """Whether each slice comes with another of its volume, and how far away that may be (see `SliceDataset`)."""
 
     further_settings: ClassVar[tuple[type[Any], ...]] = ()
     """Classes whose arguments are settings too: the constructor takes them by `**` with the ranges of the views."""
@@ -52,11 +65,19 @@ class Method(nn.Module):
         """
         super().__init__()
         self.backbone = backbone
+        self.own_views: tuple[Published, Published] | None = None
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.pretrained_modules = backbone.submodule_names(0)
 
+    def bottleneck(self, images: Tensor) -> Tensor:
+        """The deepest features of the encoder, (b, c, h, w)."""
+        return self.backbone.encode(images)[-1]
+
     def two_views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Two spatial views of each slice, (n, c, h, w) each."""
+        """Two spatial views of each slice, (n, c, h, w) each; where the method has `own_views`, these."""
+        if self.own_views is not None:
+            one, other = (published_view(batch.images, view, generator=generator) for view in self.own_views)
+            return one, other
         first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
         return first, second
 

@@ -5,6 +5,7 @@ from typing import Unpack
 import torch
 from torch import Generator, Tensor
 
+from jcl.augment.published import BYOL_VIEWS, published
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -26,10 +27,10 @@ class BYOL(Method):
     The views go through each network one after the other, as in the authors' program, so that batch normalisation has
     the statistics of one view.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; colour jitter, solarisation and
-    grey-scale have no meaning for slices of one channel. The hidden layers have 512 channels instead of 4,096, for an
-    encoder that ends in 512 where ResNet-50 has 2,048. The paper's batches of 4,096 under LARS become small ones under
-    SGD. Batch normalisation takes its statistics within each process.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; colour jitter
+    and grey-scale have no meaning for slices of one channel. The hidden layers have 512 channels instead of 4,096, for
+    an encoder that ends in 512 where ResNet-50 has 2,048. The paper's batches of 4,096 under LARS become small ones
+    under SGD. Batch normalisation takes its statistics within each process.
     """
 
     learning_rate = 0.01
@@ -42,6 +43,7 @@ class BYOL(Method):
         momentum: float = 0.996,
         projection: int = 256,
         hidden: int = 512,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, predictor and teacher around `backbone`.
@@ -50,8 +52,14 @@ class BYOL(Method):
             momentum: of the teacher at the beginning (paper: 0.996).
             projection: channels of projections and predictions (paper: 256).
             hidden: hidden channels of projector and predictor (paper: 4096).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
+
+        Raises:
+            UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, BYOL_VIEWS)
         self.momentum = momentum
         self.projector = MLPProjector(backbone.feature_channels[-1], hidden, projection)
         self.predictor = MLP(projection, hidden, projection)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jcl.arguments import check_choice
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -31,10 +32,11 @@ class DeSD(Method):
     Centring and sharpening are DINO's (arXiv:2104.14294), and so are the heads: pooling, three linear layers with
     batch normalisation and GELU, a row of length 1, and a layer whose weights have length 1.
 
-    Defaults are those of the paper's program, at its rates of SGD. Adapted: the paper's encoder is a 3-D ResNet-50
-    of four levels, here it is the `stages` deepest levels of a 2-D encoder; 60,000 prototypes for 125,000
-    sub-volumes are 4,096 for some thousand slices; the two views are those of all methods here, without crops.
-    The student goes on to fine-tuning, as with all methods here (the authors take the teacher).
+    Defaults are those of the paper's program, at its rates of SGD, but for how these end and for what decays, which are
+    settings. Adapted: the paper's encoder is a 3-D ResNet-50 of four levels, here it is the `stages` deepest levels of
+    a 2-D encoder; 60,000 prototypes for 125,000 sub-volumes are 4,096 for some thousand slices; the two views are those
+    of all methods here, without crops. The student goes on to fine-tuning, as with all methods here (the authors take
+    the teacher).
     """
 
     learning_rate = 0.02
@@ -55,6 +57,9 @@ class DeSD(Method):
         momentum: float = 0.996,
         centre_momentum: float = 0.9,
         fixed_prototypes: float = 0.0033,
+        final_rate: float = 0.0,
+        decay: str = "all",
+        clip: float = 0.0,
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the heads around `backbone`, and the teacher.
@@ -71,9 +76,14 @@ class DeSD(Method):
             momentum: the teacher's at the start; it rises to 1 (paper: 0.996).
             centre_momentum: momentum of the centre (paper: 0.9).
             fixed_prototypes: share of the run in which the last layers do not learn (paper: 1 of 300 epochs).
+            final_rate: learning rate at the end, as a share of the peak (authors' program: 0.048 of 0.225, 0.2133).
+            decay: weight decay holds for `all` that is trained, or not for biases and normalisations (`weights`,
+                authors' program).
+            clip: largest norm of the gradient of each parameter; 0 is any (authors' program: 0 as they run it, 3
+                unless they say so).
 
         Raises:
-            UsageError: the backbone has not so many levels.
+            UsageError: the backbone has not so many levels, or `decay` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
         if not 1 <= stages <= len(backbone.feature_channels):
@@ -81,7 +91,9 @@ class DeSD(Method):
         self.student_temperature, self.teacher_temperature = student_temperature, teacher_temperature
         self.first_teacher_temperature, self.temperature_warmup = first_teacher_temperature, temperature_warmup
         self.momentum, self.centre_momentum = momentum, centre_momentum
+        check_choice("decay", decay, "all", "weights")
         self.fixed_prototypes = fixed_prototypes
+        self.final_rate, self.decays_all, self.clip = final_rate, decay == "all", clip
         self.heads = nn.ModuleList(
             Head(channels, hidden, bottleneck, prototypes) for channels in backbone.feature_channels[-stages:]
         )

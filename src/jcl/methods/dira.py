@@ -1,21 +1,26 @@
 """DiRA: discriminative, restorative and adversarial learning together (Haghighi et al., 2022, arXiv:2204.10437)."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from jcl.arguments import check_choice
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.backbones import Backbone, crop_like
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.losses.similarity import cosines
+from jcl.losses.contrastive import queue_info_nce
+from jcl.losses.similarity import cosines, unit
 from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.adversary import FORMS, Discriminator, PublishedDiscriminator, contest
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
+from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
+from jcl.ssl.key_queue import KeyQueue
 from jcl.ssl.momentum import make_teacher, update_ema
 
 __all__ = ["DiRA"]
@@ -36,11 +41,11 @@ class DiRA(Method):
     optimiser this is done by reversing a gradient (arXiv:1409.7495): D learns from L_adv in full, and what L_adv
     sends back into x1' is multiplied by - adversarial_weight. At adversarial_weight 0 there is no discriminator.
 
-    Of the paper's discriminative parts (MoCo-v2, Barlow Twins, SimSiam) it is MoCo-v2's, whose negatives are the keys
-    of the batch of all processes: a queue of 65,536 keys would hold every slice of a small collection many times over.
+    Of the paper's discriminative parts (MoCo-v2, Barlow Twins, SimSiam) it is MoCo-v2's, whose negatives are by default
+    the keys of the batch of all processes, and with `queue` those of earlier batches, less a slice's own.
     Adapted: single-channel slices, and common ranges of spatial views instead of crops; networks of this
-    repository instead of a ResNet-50; D learns at the network's rate with SGD (authors: Adam of its own, and the
-    non-saturating form of L_adv, which takes two updates a step).
+    repository instead of a ResNet-50; D learns at the network's rate with SGD (authors: Adam of its own). What the
+    authors' program has otherwise are settings (docs/methods.md).
     """
 
     learning_rate = 0.01
@@ -59,6 +64,10 @@ class DiRA(Method):
         channels: int = 1,
         windows: int = 4,
         discriminator_width: int = 64,
+        queue: int = 0,
+        adversary: str = "minimax",
+        adversary_from: float = 0.0,
+        discriminator: str = "paper",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, restoring layer and discriminator around `backbone`, and the teacher.
@@ -73,20 +82,36 @@ class DiRA(Method):
             channels: of the slices.
             windows: windows that are cut out, and as many that are shuffled, in each view (0: intensities only).
             discriminator_width: channels of its first layer.
+            queue: keys of earlier batches that are the negatives (authors' program: 65536); 0: those of the batch.
+            adversary: form of L_adv: `minimax` (paper), `bce`, the same without saturation, or `least-squares`
+                (authors' program); the last two have the network and D learn from parts of their own.
+            adversary_from: share of the run after which L_adv is added (authors' program: 0.75, which is 1200 epochs
+                without it and 400 with it).
+            discriminator: as in the `paper`, or in the authors' `program`: a convolution more, instance normalisation.
+
+        Raises:
+            UsageError: `adversary` or `discriminator` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        check_choice("adversary", adversary, *FORMS)
+        check_choice("discriminator", discriminator, "paper", "program")
         self.discriminative_weight, self.restorative_weight = discriminative_weight, restorative_weight
-        self.adversarial_weight = adversarial_weight
+        self.adversarial_weight, self.adversary, self.adversary_from = adversarial_weight, adversary, adversary_from
         self.temperature, self.momentum = temperature, momentum
         self.channels, self.windows = channels, windows
         self.intensity = IntensityRanges()
         blocks = backbone.blocks
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
         self.restorer = nn.Conv2d(backbone.decoder_channels(blocks), channels, 1)
-        self.discriminator = Discriminator(channels, discriminator_width) if adversarial_weight else None
+        judge = Discriminator if discriminator == "paper" else PublishedDiscriminator
+        self.discriminator = judge(channels, discriminator_width) if adversarial_weight else None
         self.teacher = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
         self.pretrained_modules = backbone.submodule_names(blocks)
+        self.queue = KeyQueue(queue, projection) if queue else None
+        self.arrived: dict[str, Tensor] = {}
+        if adversary_from:
+            register_host_scalar(self, "progress", 0.0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """The disturbed views T(x1) of all slices and then T(x2), and the undisturbed x1.
@@ -110,20 +135,40 @@ class DiRA(Method):
             k = gather(self.teacher_projector(self.teacher.encode(key)[-1]))
         restored = crop_like(self.restorer(self.backbone.decode(features)), target).float()
         losses = {
-            "discriminative": contrast(q, k, temperature=self.temperature),
+            "discriminative": self._contrast(q, k, batch),
             "restorative": gather((restored - target).square().mean((1, 2, 3))).mean(),
         }
         total = self.discriminative_weight * losses["discriminative"] + self.restorative_weight * losses["restorative"]
-        if self.discriminator is not None:
-            judged = Reverse.apply(restored, self.adversarial_weight)
-            losses["adversarial"] = gather(deception(self.discriminator(target), self.discriminator(judged))).mean()
-            total = total + losses["adversarial"]
+        if self.discriminator is not None and self._has_begun():
+            added, parts = contest(
+                self.discriminator, target, restored, form=self.adversary, weight=self.adversarial_weight
+            )
+            total = total + gather(added).mean()
+            losses.update({name: gather(part).mean() for name, part in parts.items()})
         return {"loss": total, **losses, **collapse_monitor(q, k)}
 
     def after_step(self, progress: float) -> None:
-        """The teacher follows the student."""
+        """Queue the keys of the step, of all processes, and let the teacher follow the student."""
+        if self.queue is not None and self.arrived:
+            self.queue.push(**self.arrived)
+        self.arrived = {}
+        if self.adversary_from:
+            set_host_scalar(self, "progress", progress)
         update_ema(self.teacher, self.backbone, self.momentum)
         update_ema(self.teacher_projector, self.projector, self.momentum)
+
+    def _has_begun(self) -> bool:
+        """Whether the discriminator takes part by now."""
+        return not self.adversary_from or host_scalar(self, "progress") >= self.adversary_from
+
+    def _contrast(self, q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], batch: SliceBatch) -> Float[Tensor, ""]:
+        """L_dis against the keys of the batch, or of the queue."""
+        if self.queue is None:
+            return contrast(q, k, temperature=self.temperature)
+        volumes, positions = gather(batch.volumes), gather(batch.positions)
+        self.arrived = {"keys": unit(k), "volumes": volumes, "positions": positions}
+        own = self.queue.own(volumes, positions)
+        return queue_info_nce(q, k, self.queue["keys"], own, temperature=self.temperature)
 
     def _disturb(self, images: Tensor, generator: Generator) -> Tensor:
         """T: intensities, and then windows that are shuffled or emptied."""
@@ -134,47 +179,9 @@ class DiRA(Method):
         return images
 
 
-class Discriminator(nn.Sequential):
-    """Four 3x3 convolutions, the first three halving; each output judges a patch (paper, appendix).
-
-    Normalised within each image, so that it does not matter which images are judged together.
-    """
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.GroupNorm(1, 2 * width),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
-            nn.GroupNorm(1, 4 * width),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(4 * width, 1, 3, padding=1),
-        )
-
-
-class Reverse(torch.autograd.Function):
-    """The input itself; its gradient is multiplied by - weight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.weight = weight
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return grad_output * -ctx.weight, None
-
-
 def contrast(q: Float[Tensor, "n d"], k: Float[Tensor, "n d"], *, temperature: float) -> Float[Tensor, ""]:
     """L_dis: each query picks its own key among all."""
     return F.cross_entropy(cosines(q, k) / temperature, torch.arange(len(q), device=q.device))
-
-
-def deception(real: Float[Tensor, "n 1 h w"], restored: Float[Tensor, "n 1 h w"]) -> Float[Tensor, " n"]:
-    """L_adv of each slice, from the discriminator's logits, as the mean over its patches."""
-    return (F.softplus(-real.float()) + F.softplus(restored.float())).mean((1, 2, 3))
 
 
 def cut_out(images: Float[Tensor, "n c h w"], *, generator: Generator) -> Float[Tensor, "n c h w"]:

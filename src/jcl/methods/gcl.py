@@ -7,14 +7,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from jcl.arguments import check_choice
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.backbones import Backbone
 from jcl.backbones._surgery import frozen
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
+from jcl.losses.contrastive import info_nce
 from jcl.losses.similarity import cosines
 from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.by_view import by_view
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
 from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
@@ -44,6 +47,11 @@ class GCL(Method):
     intensity-transformed views of a slice. The same region of the other view is positive; N_i are all other
     regions of both views of this slice.
 
+    *As the authors of PCL run it* (`program="pcl"`; so it is in the tables of PCL and, by its parameters, of JCL's
+    journal version): the encoder alone, in one phase. All rows of a part are positives, and all other rows are in the
+    denominator, as in PCL; a part is D / `partitions` slices, rounded, and the last has what is left. `blocks`,
+    `region` and `positives` then mean nothing.
+
     Adapted: the paper draws one slice per part of some volumes, we take the batch as it comes, so that slices of one
     part of the same volume are positives too; g1 pools instead of flattening, so that any size fits; the authors'
     network has six levels and five decoder blocks and trains three of them, to a quarter of the image's
@@ -67,6 +75,9 @@ class GCL(Method):
         region: int = 3,
         temperature: float = 0.1,
         projection: int = 128,
+        program: str = "original",
+        batch_statistics: str = "joint",
+        weight: float = 1.0,
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the two projectors around `backbone`.
@@ -77,20 +88,30 @@ class GCL(Method):
             blocks: decoder blocks of phase two.
             region: side of a local region in pixels of the decoder's output (paper: 3).
             temperature: t of both losses (paper: 0.1).
-            projection: channels of the global projections (paper: 128).
+            projection: channels of the global projections (paper: 128; PCL's program: 512).
+            program: `original`, of two phases, or `pcl`, as the authors of PCL run it.
+            batch_statistics: batch normalisation of phase one over both views together (`joint`), or over each by
+                itself (`view`, PCL's program).
+            weight: factor of the loss (PCL's program: temperature / 0.07, which is 1.4286 at 0.1).
 
         Raises:
-            UsageError: `positives` or `blocks` has a value that is not offered.
+            UsageError: `positives`, `blocks`, `program` or `batch_statistics` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        if positives not in ("partition", "views"):
-            raise UsageError(f"positives is {positives!r}; it can be partition or views")
+        check_choice("positives", positives, "partition", "views")
+        check_choice("program", program, "original", "pcl")
+        check_choice("batch_statistics", batch_statistics, "joint", "view")
         if blocks < 1:
             raise UsageError(f"blocks is {blocks}; phase two needs a decoder block, 1 at least")
-        self.positives, self.partitions = positives, partitions
+        self.positives, self.partitions, self.weight = positives, partitions, weight
+        self.together, self.as_in_pcl = batch_statistics == "joint", program == "pcl"
         self.blocks, self.region, self.temperature = blocks, region, temperature
         self.intensity = IntensityRanges()
         self.global_projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        register_host_scalar(self, "phase", 0)
+        if self.as_in_pcl:
+            self.phases = 1
+            return
         channels = backbone.decoder_channels(blocks)
         self.local_projector = nn.Sequential(
             nn.Conv2d(channels, channels, 1, bias=False),
@@ -99,7 +120,6 @@ class GCL(Method):
             nn.Conv2d(channels, channels, 1, bias=False),
         )
         self.pretrained_modules = backbone.submodule_names(blocks)
-        register_host_scalar(self, "phase", 0)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
         """Two views of each slice: with spatial augmentation in phase one, with intensities changed in phase two.
@@ -107,7 +127,8 @@ class GCL(Method):
         Raises:
             UsageError: the slices are too small for the regions of phase two; said before phase one begins.
         """
-        self._check_size(batch.images)
+        if not self.as_in_pcl:
+            self._check_size(batch.images)
         if self._phase() == 0:
             return (torch.cat(self.two_views(batch, generator)),)
         return (torch.cat([jitter(batch.images, self.intensity, generator=generator) for _ in range(2)]),)
@@ -124,13 +145,21 @@ class GCL(Method):
         return host_scalar(self, "phase")
 
     def _global(self, views: Tensor, batch: SliceBatch) -> dict[str, Tensor]:
-        z = self.global_projector(self.backbone.encode(views)[-1])
+        count = len(views) // (1 if self.together else 2)
+        z = self.global_projector(by_view(self.bottleneck, [views], count))
         first, second = (gather(block) for block in z.chunk(2))
-        parts = partition(gather(batch.positions), self.partitions)
-        positives, negatives = global_masks(parts, across=self.positives == "partition")
         rows = torch.cat([first, second])
-        losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
-        return {"loss": mean_of_pairs(losses, positives), **collapse_monitor(first, second)}
+        if self.as_in_pcl:
+            depths = None if batch.depths is None else gather(batch.depths)
+            positives, _ = global_masks(
+                rounded_partition(gather(batch.positions), self.partitions, depths), across=True
+            )
+            loss = info_nce(rows, rows, positives, temperature=self.temperature)
+        else:
+            parts = partition(gather(batch.positions), self.partitions)
+            positives, negatives = global_masks(parts, across=self.positives == "partition")
+            loss = mean_of_pairs(pair_losses(cosines(rows, rows) / self.temperature, negatives), positives)
+        return {"loss": self.weight * loss, **collapse_monitor(first, second)}
 
     def _local(self, views: Tensor) -> dict[str, Tensor]:
         with frozen(self.backbone, self.backbone.submodule_names(0)):
@@ -141,7 +170,10 @@ class GCL(Method):
         positives, negatives = local_masks(first.shape[1], device=rows.device)
         losses = pair_losses(cosines(rows, rows) / self.temperature, negatives)
         loss = gather(mean_of_pairs(losses, positives)).mean()
-        return {"loss": loss, **collapse_monitor(gather(first).flatten(0, 1), gather(second).flatten(0, 1))}
+        return {
+            "loss": self.weight * loss,
+            **collapse_monitor(gather(first).flatten(0, 1), gather(second).flatten(0, 1)),
+        }
 
     def _check_size(self, images: Tensor) -> None:
         levels = self.backbone.blocks
@@ -162,6 +194,23 @@ def partition(positions: Float[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
     """
     # the slice at the end of a part belongs to it, whatever way (i + 1) / D was rounded
     return ((positions * count - 1e-4).ceil().long() - 1).clamp(0, count - 1)
+
+
+def rounded_partition(
+    positions: Float[Tensor, " n"], count: int, depths: Int[Tensor, " n"] | None
+) -> Int[Tensor, " n"]:
+    """The parts as PCL's program has them: D / `count` slices each, half rounded up, the last part with what is left.
+
+    Without `depths` there is nothing to round, and parts are those of `partition`.
+
+    Example:
+        >>> rounded_partition(torch.arange(1, 7) / 6, 4, torch.full((6,), 6)).tolist()
+        [0, 0, 1, 1, 2, 2]
+    """
+    if depths is None:
+        return partition(positions, count)
+    each = ((2 * depths + count) // (2 * count)).clamp(min=1)  # with fewer slices than that the program cannot divide
+    return (((positions * depths).round().long() - 1) // each).clamp(0, count - 1)
 
 
 def global_masks(

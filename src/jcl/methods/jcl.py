@@ -14,8 +14,9 @@ from jcl.losses.dense import dense_info_nce, equivariance
 from jcl.methods._base import Method
 from jcl.methods._jcl.ablations import Ablations, check_numbers
 from jcl.methods._jcl.losses import SAME_PIXEL, Contrast
-from jcl.methods._jcl.phases import Phase, auxiliary_encoder, by_view, encode_both, phases_of
+from jcl.methods._jcl.phases import Phase, auxiliary_encoder, encode_both, phases_of
 from jcl.methods._jcl.views import Pair, view_pairs
+from jcl.ssl.by_view import by_view
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector, PixelProjector
 from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar

@@ -3,9 +3,10 @@
 from typing import Unpack
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
+from jcl.augment.published import MOCO_VIEWS, published
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -15,7 +16,7 @@ from jcl.losses.similarity import unit
 from jcl.methods._base import Method, ViewRanges
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
-from jcl.ssl.memory_bank import MemoryBank
+from jcl.ssl.key_queue import KeyQueue
 from jcl.ssl.momentum import make_teacher, update_ema
 
 __all__ = ["MoCo"]
@@ -29,20 +30,16 @@ class MoCo(Method):
     over the keys u of earlier batches. After each step the new keys take the place of the oldest, and the teacher
     follows the student.
 
-    *The queue holds no positives.* On a small set a slice comes back while its own earlier keys are still queued;
-    as negatives they would push apart what the loss pulls together. So the queue knows of which slice each key is,
-    by volume and position, and a query leaves out those of its own slice. (In a run over several stores two slices
-    may agree in both; then one negative less is counted.) The queue starts with random unit vectors, as in the
-    paper, and not empty: the first loss would have no negatives, and no gradient.
+    *The queue holds no positives*: a query leaves out earlier keys of its own slice (see `KeyQueue`).
 
     *Batch statistics.* Where query and key are normalised with the same slices, the statistics give the positive
     away, and the paper shuffles the batch over its GPUs. Here each batch is normalised in `groups`, queries in runs
     of rows and keys dealt out in turn, so that the two groups of a slice share only some of their slices. Batches
     being shuffled already, that takes no further draw.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; MoCo v2's colour jitter and blur have no
-    meaning, or destroy the small, in slices of one channel. The queue has 4,096 keys, since the paper's 65,536
-    are more than most sets have slices.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; MoCo v2's
+    colour jitter and blur have no meaning, or destroy the small, in slices of one channel. The queue has 4,096 keys,
+    since the paper's 65,536 are more than most sets have slices.
     """
 
     learning_rate = 0.01
@@ -57,6 +54,7 @@ class MoCo(Method):
         queue: int = 4096,
         groups: int = 2,
         projection: int = 128,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, teacher and queue around `backbone`.
@@ -68,11 +66,14 @@ class MoCo(Method):
             groups: parts of a batch that are normalised each by itself (paper: 8 GPUs); 1 is plain batch
                 normalisation.
             projection: channels of the projections (paper: 128).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
 
         Raises:
-            UsageError: `queue` or `groups` is less than 1.
+            UsageError: `queue` or `groups` is less than 1, or `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, MOCO_VIEWS)
         for name, value in (("queue", queue), ("groups", groups)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it has to be at least 1")
@@ -80,11 +81,7 @@ class MoCo(Method):
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
-        self.queue = MemoryBank(
-            keys=unit(torch.randn(queue, projection)),
-            volumes=torch.full((queue,), -1),  # of no slice
-            positions=torch.zeros(queue),
-        )
+        self.queue = KeyQueue(queue, projection)
         self.arrived: dict[str, Tensor] = {}
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -97,7 +94,7 @@ class MoCo(Method):
         with torch.no_grad():
             keys = unit(gather(self.teacher_projector(encode_dealt_out(self.teacher_backbone, views[1], self.groups))))
         volumes, positions = gather(batch.volumes), gather(batch.positions)
-        own = self._own_keys(volumes, positions)
+        own = self.queue.own(volumes, positions)
         loss = queue_info_nce(queries, keys, self.queue["keys"], own, temperature=self.temperature)
         self.arrived = {"keys": keys, "volumes": volumes, "positions": positions}
         return {"loss": loss, **collapse_monitor(queries, keys)}
@@ -109,11 +106,6 @@ class MoCo(Method):
             self.arrived = {}
         update_ema(self.teacher_backbone, self.backbone, self.momentum)
         update_ema(self.teacher_projector, self.projector, self.momentum)
-
-    def _own_keys(self, volumes: Int[Tensor, " n"], positions: Float[Tensor, " n"]) -> Bool[Tensor, "n k"]:
-        """Which queued keys are of the same slice as which row."""
-        same_volume = volumes[:, None] == self.queue["volumes"]
-        return same_volume & (positions[:, None] == self.queue["positions"])
 
 
 def encode_in_runs(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:

@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from jcl.arguments import check_choice
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
-from jcl.errors import UsageError
 from jcl.losses.contrastive import info_nce, position_mask
 from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.by_view import by_view
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
 
@@ -31,7 +32,8 @@ class PCL(Method):
     no decoder is the same loss.
 
     Adapted: the paper's L sums over anchors, ours is the mean, and the authors' program multiplies it by t / 0.07
-    besides; projections of one convolutional level pooled, as in JCL's appendix, whatever the size of the slice.
+    besides, which `weight` gives; projections of one convolutional level pooled, as in JCL's appendix, whatever the
+    size of the slice. What the authors' program has otherwise are settings (docs/methods.md).
     """
 
     learning_rate = 0.01
@@ -45,6 +47,7 @@ class PCL(Method):
         threshold: float = 0.1,
         projection: int = 128,
         batch_statistics: str = "joint",
+        weight: float = 1.0,
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the projector behind the encoder of `backbone`.
@@ -52,30 +55,30 @@ class PCL(Method):
         Args:
             temperature: t (paper: 0.1).
             threshold: slices nearer than this in relative position are positives (paper, CHD: 0.1); 0 is SimCLR.
-            projection: channels of the projections (paper: 128).
+            projection: channels of the projections (paper: 128; authors' program: 512).
             batch_statistics: batch normalisation over both views together (`joint`), or over each by itself
                 (`view`, authors' program).
+            weight: factor of the loss (authors' program: temperature / 0.07, which is 1.4286 at 0.1).
 
         Raises:
             UsageError: `batch_statistics` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        if batch_statistics not in ("joint", "view"):
-            raise UsageError(f"batch_statistics is {batch_statistics!r}; it can be joint or view")
-        self.temperature, self.threshold = temperature, threshold
+        check_choice("batch_statistics", batch_statistics, "joint", "view")
+        self.temperature, self.threshold, self.weight = temperature, threshold, weight
         self.together = batch_statistics == "joint"
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""
-        passes = [views[0]] if self.together else views[0].chunk(2)
-        z = self.projector(torch.cat([self.backbone.encode(each)[-1] for each in passes]))
+        rows = len(views[0]) // (1 if self.together else 2)
+        z = self.projector(by_view(self.bottleneck, views, rows))
         first, second = (gather(block) for block in z.chunk(2))
-        rows = torch.cat([first, second])
+        projections = torch.cat([first, second])
         depths = None if batch.depths is None else gather(batch.depths)
         positives = positive_pairs(gather(batch.positions), self.threshold, depths)
-        loss = info_nce(rows, rows, positives, temperature=self.temperature)
-        return {"loss": loss, **collapse_monitor(first, second)}
+        loss = info_nce(projections, projections, positives, temperature=self.temperature)
+        return {"loss": self.weight * loss, **collapse_monitor(first, second)}
 
 
 def positive_pairs(

@@ -5,6 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from jcl.augment.published import SIMCLR_VIEWS, published
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -24,9 +25,9 @@ class SimCLR(Method):
     Both views go through the network in one batch, as in the authors' program, so they share the statistics of
     batch normalisation.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; colour distortion and grey-scale have
-    no meaning for slices of one channel, and a mirrored crop none for anatomy. The paper's batches of 4,096 under
-    LARS become small ones under SGD.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; colour
+    distortion and grey-scale have no meaning for slices of one channel, and a mirrored crop none for anatomy. The
+    paper's batches of 4,096 under LARS become small ones under SGD.
     """
 
     learning_rate = 0.01
@@ -38,6 +39,7 @@ class SimCLR(Method):
         *,
         temperature: float = 0.1,
         projection: int = 128,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up the projector behind the encoder of `backbone`.
@@ -45,8 +47,14 @@ class SimCLR(Method):
         Args:
             temperature: t (paper: 0.1, the best of its table 5).
             projection: channels of the projections (paper: 128).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
+
+        Raises:
+            UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, SIMCLR_VIEWS)
         self.temperature = temperature
         self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
 

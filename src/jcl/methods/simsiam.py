@@ -4,6 +4,7 @@ from typing import Unpack
 
 from torch import Generator, Tensor
 
+from jcl.augment.published import MOCO_VIEWS, published
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -24,11 +25,11 @@ class SimSiam(Method):
     The views go through the network one after the other, as in the paper's algorithm 1: its batch normalisation
     takes the statistics of one view, and mixing both would leak one into the other.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; colour has no meaning for slices of one
-    channel. Projections and bottleneck have a quarter of the paper's 2,048 and 512 channels, for an encoder that ends
-    in 512 channels where ResNet-50 has 2,048. The predictor's learning rate falls with the others', where the authors'
-    program can keep it constant (paper, table 1: 68.1 % instead of 67.7 % on ImageNet). Batch normalisation takes its
-    statistics within each process.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; colour has no
+    meaning for slices of one channel. Projections and bottleneck have a quarter of the paper's 2,048 and 512 channels,
+    for an encoder that ends in 512 channels where ResNet-50 has 2,048. The predictor's learning rate falls with the
+    others', where the authors' program can keep it constant (paper, table 1: 68.1 % instead of 67.7 % on ImageNet).
+    Batch normalisation takes its statistics within each process.
     """
 
     learning_rate = 0.01
@@ -40,6 +41,7 @@ class SimSiam(Method):
         *,
         projection: int = 512,
         bottleneck: int = 128,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector and predictor behind the encoder of `backbone`.
@@ -47,8 +49,14 @@ class SimSiam(Method):
         Args:
             projection: channels of the projector's layers and of the prediction (paper: 2048).
             bottleneck: hidden channels of the predictor (paper: 512, a quarter of the projection).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
+
+        Raises:
+            UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, MOCO_VIEWS)
         deepest = backbone.feature_channels[-1]
         self.projector = MLPProjector(deepest, projection, projection, projection, output_norm=True)
         self.predictor = MLP(projection, bottleneck, projection)

@@ -4,13 +4,16 @@ from typing import Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from jcl.arguments import check_choice
+from jcl.augment.spatial import random_view
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
 from jcl.losses.similarity import cosine
 from jcl.methods._base import Method, ViewRanges
+from jcl.ssl.by_view import by_view
 from jcl.ssl.collapse import collapse_monitor
 
 __all__ = ["SimTriplet"]
@@ -26,12 +29,13 @@ class SimTriplet(Method):
     the intra-sample and the inter-sample term of the paper. There are no negatives; the stop-gradient and the
     predictor keep it from collapsing.
 
-    Adapted: the paper's neighbours are adjacent patches of a pathology slide, ours the nearest other slice of the
-    same volume, never of another volume. It is looked for in the batch of all processes, and its second view is
-    x3, so that a triplet costs no third pass. A slice that has none within `neighbourhood` has the intra-sample
-    term alone. Batches are drawn from all volumes at random, so few slices have one: of 16 in a batch an eighth where
-    there are 20 volumes of 20 slices, and a fiftieth with 100 volumes of 15 (`paired` in the log is the share). It is
-    then little more than SimSiam; larger batches or a wider neighbourhood give more triplets.
+    Adapted: the paper's neighbours are adjacent patches of a pathology slide, ours slices of the same volume, never of
+    another volume. With `neighbours="store"` each slice comes with one, as in the authors' program, for a third pass
+    through the network. By default the nearest is looked for in the batch of all processes, and its second view is x3.
+    A slice that has none within `neighbourhood` has the intra-sample term alone.
+    Batches are drawn from all volumes at random, so few slices have one: of 16 in a batch an eighth where there are 20
+    volumes of 20 slices, and a fiftieth with 100 volumes of 15 (`paired` in the log is the share). It is then little
+    more than SimSiam.
     """
 
     learning_rate = 0.01
@@ -44,17 +48,29 @@ class SimTriplet(Method):
         neighbourhood: float = 0.1,
         projection: int = 2048,
         bottleneck: int = 512,
+        neighbours: str = "batch",
+        batch_statistics: str = "joint",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector and predictor behind the encoder of `backbone`.
 
         Args:
-            neighbourhood: farthest that a neighbour may be, in relative position (0: no neighbours, SimSiam).
-            projection: channels of projections and predictions (paper, as SimSiam: 2048).
-            bottleneck: hidden channels of the predictor (paper, as SimSiam: 512).
+            neighbourhood: farthest that a neighbour may be, in relative position. At 0 there are no neighbours in a
+                batch (SimSiam), and of a store those before and behind.
+            projection: channels of projections and predictions (authors' program, as SimSiam: 2048).
+            bottleneck: hidden channels of the predictor (authors' program, as SimSiam: 512).
+            neighbours: they are looked for in the `batch`, or read from the `store` for every slice (authors' program).
+            batch_statistics: batch normalisation over all views together (`joint`), or over each by itself (`view`,
+                authors' program).
+
+        Raises:
+            UsageError: `neighbours` or `batch_statistics` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        self.neighbourhood = neighbourhood
+        check_choice("neighbours", neighbours, "batch", "store")
+        check_choice("batch_statistics", batch_statistics, "joint", "view")
+        self.farthest, self.together = neighbourhood, batch_statistics == "joint"
+        self.neighbourhood = neighbourhood if neighbours == "store" else None
         self.projector = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -65,14 +81,29 @@ class SimTriplet(Method):
         )
         self.predictor = nn.Sequential(*_linear_unit(projection, bottleneck), nn.Linear(bottleneck, projection))
 
+    def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor]:
+        """Two views of each slice, and, where it comes with a neighbour, one of that."""
+        views = [*self.two_views(batch, generator)]
+        if self.neighbourhood is not None:
+            assert batch.neighbours is not None, "the batches are to be read with neighbours"
+            views.append(random_view(batch.neighbours, self.affine, generator=generator))
+        return (torch.cat(views),)
+
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, its two terms (inter-sample: per slice of the batch), `paired`, and the collapse monitor."""
-        z = self.projector(self.backbone.encode(views[0])[-1])
-        p1, p2 = (gather(block) for block in self.predictor(z).chunk(2))
-        z1, z2 = (gather(block) for block in z.detach().chunk(2))
-        near, found = neighbours(gather(batch.positions), gather(batch.volumes), self.neighbourhood)
+        count = len(batch.positions)
+        rows = len(views[0]) if self.together else count
+        z = by_view(self._project, views, rows)
+        p1, p2, *p3 = (gather(block) for block in by_view(self.predictor, [z], rows).split(count))
+        z1, z2, *z3 = (gather(block) for block in z.detach().split(count))
+        if z3:
+            (p3,), (z3,) = p3, z3
+            found = torch.ones(len(z1), device=z1.device)
+        else:
+            near, found = neighbours(gather(batch.positions), gather(batch.volumes), self.farthest)
+            p3, z3 = p2[near], z2[near]
         intra = _attract(p1, z2, p2, z1).mean()
-        inter = (_attract(p1, z2[near], p2[near], z1) * found).mean()
+        inter = (_attract(p1, z3, p3, z1) * found).mean()
         return {
             "loss": intra + inter,
             "intra": intra,
@@ -80,6 +111,9 @@ class SimTriplet(Method):
             "paired": found.float().mean(),
             **collapse_monitor(z1, z2),
         }
+
+    def _project(self, images: Tensor) -> Tensor:
+        return self.projector(self.bottleneck(images))
 
 
 def neighbours(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from jcl.augment.published import SMALL_VIEW, SWAV_VIEWS, published, published_view
 from jcl.augment.spatial import AffineRanges, random_affine, shrink, warp
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
@@ -39,11 +40,11 @@ class SwAV(Method):
     authors' program. Scores, codes and loss are computed in float32 whatever the precision, and the codes in
     logarithms, so that no exponential overflows and none vanishes.
 
-    Adapted: the views are turned, scaled and shifted, as for all methods here; colour has no meaning for slices of one
-    channel. For the same reason there are no small crops by default (paper: 6): they help any method (paper, figure
-    3), and all are to see the same here. The queue keeps 15 batches of 16 slices, as the paper's keeps 15 of 256,
-    and the prototypes are fewer in about the same proportion. Prototypes are frozen, and the queue unused, for shares
-    of the run instead of epochs. SGD takes the place of LARS.
+    Adapted: the views are turned, scaled and shifted, as for all methods here, unless `augment` is `own`; colour has no
+    meaning for slices of one channel. For the same reason there are no small crops by default (paper: 6): they help any
+    method (paper, figure 3), and all are to see the same here. The queue keeps 15 batches of 16 slices, as the paper's
+    keeps 15 of 256, and the prototypes are fewer in about the same proportion. Prototypes are frozen, and the queue
+    unused, for shares of the run instead of epochs. SGD takes the place of LARS.
     """
 
     learning_rate = 0.01
@@ -62,6 +63,7 @@ class SwAV(Method):
         small_crops: int = 0,
         projection: int = 128,
         hidden: int = 512,
+        augment: str = "shared",
         **ranges: Unpack[ViewRanges],
     ) -> None:
         """Set up projector, prototypes and queue around `backbone`.
@@ -76,11 +78,14 @@ class SwAV(Method):
             small_crops: further views of half the side, cut from the slice, that only predict (paper: 6).
             projection: channels of the projections (paper: 128).
             hidden: hidden channels of the projector (paper: 2048).
+            augment: `shared`, the views that all methods have; or `own`, the crops and changes of intensity of the
+                authors' program, mirrored too, for which `rotation`, `scale` and `translation` do not count.
 
         Raises:
-            UsageError: a number is too small.
+            UsageError: a number is too small, or `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
+        self.own_views = published(augment, SWAV_VIEWS)
         for name, value, least in (("prototypes", prototypes, 1), ("queue", queue, 0), ("small_crops", small_crops, 0)):
             if value < least:
                 raise UsageError(f"{name} is {value}; it has to be at least {least}")
@@ -99,7 +104,10 @@ class SwAV(Method):
         large = torch.cat(self.two_views(batch, generator))
         if not self.small_crops:
             return (large,)
-        small = [small_crop(images, self.affine, generator=generator) for _ in range(self.small_crops)]
+        if self.own_views is not None:
+            small = [published_view(images, SMALL_VIEW, generator=generator) for _ in range(self.small_crops)]
+        else:
+            small = [small_crop(images, self.affine, generator=generator) for _ in range(self.small_crops)]
         return large, torch.cat(small)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError
 from jcl.limits import check_numbers
-from jcl.training.optim import cosine, set_learning_rate, sgd
+from jcl.training.optim import clip_each, cosine, set_learning_rate, sgd
 from jcl.training.run_folder import only_writer
 from jcl.training.run_record import recorded
 from jcl.training.run_split import pretraining_split
@@ -73,7 +73,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     session = Session(
         config,
         method,
-        SliceDataset(stores, slices, labels=False, context=config.context),
+        SliceDataset(stores, slices, labels=False, context=config.context, neighbourhood=method.neighbourhood),
         device,
         least=LEAST_STEPS,
         accumulate=config.accumulate,
@@ -94,12 +94,14 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
 def _train(config: PretrainConfig, method: methods.Method, session: Session[methods.Method]) -> None:
     steps, device = session.steps, session.device
     peak = method.learning_rate if config.learning_rate is None else config.learning_rate
-    optimizer = sgd(method.parameters(), weight_decay=config.weight_decay)
+    optimizer = sgd(method.parameters(), weight_decay=config.weight_decay, decays_all=method.decays_all)
     phase = math.ceil(steps / method.phases)
     watch = _Watch(steps)
     with session.loop("pre-train", optimizer) as loop:
         for step in range(loop.start, steps):
-            learning_rate = cosine(step % phase, phase, peak=peak, warmup=int(config.warmup * phase))
+            learning_rate = cosine(
+                *(step % phase, phase), peak=peak, final=peak * method.final_rate, warmup=int(config.warmup * phase)
+            )
             set_learning_rate(optimizer, learning_rate)
             optimizer.zero_grad()
             losses: dict[str, Tensor] = {}
@@ -114,6 +116,8 @@ def _train(config: PretrainConfig, method: methods.Method, session: Session[meth
                     losses = method(views, batch)
                 (losses["loss"] / config.accumulate).backward()
             average_gradients(method.parameters())
+            if method.clip:
+                clip_each(method.parameters(), method.clip)
             optimizer.step()
             method.after_step((step + 1) / steps)
             watch(step, loop.add(step + 1, {**losses, "learning_rate": learning_rate}))

@@ -30,9 +30,26 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def sgd(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> torch.optim.SGD:
-    """SGD with momentum 0.9 for pre-training (paper: SGD; momentum and weight decay are our choice)."""
-    return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, weight_decay=weight_decay)
+def sgd(parameters: Iterable[nn.Parameter], *, weight_decay: float, decays_all: bool = True) -> torch.optim.SGD:
+    """SGD with momentum 0.9 for pre-training (paper: SGD; momentum and weight decay are our choice).
+
+    Without `decays_all` parameters of one dimension, which are biases and scales of normalisations, do not decay.
+    """
+    if decays_all:
+        return torch.optim.SGD(parameters, lr=0.0, momentum=0.9, weight_decay=weight_decay)
+    held = list(parameters)
+    groups = [
+        {"params": [p for p in held if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in held if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=0.0, momentum=0.9)
+
+
+def clip_each(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Scale the gradient of each parameter whose norm is above the limit down to it (DINO's program)."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_((limit / (parameter.grad.norm() + 1e-6)).clamp(max=1))
 
 
 def adam(parameters: Iterable[nn.Parameter], *, weight_decay: float = 0.0) -> torch.optim.Adam:

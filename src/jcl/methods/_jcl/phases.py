@@ -1,19 +1,18 @@
 """What JCL trains together or one after the other, and how its two encoders are connected (table 7)."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from jcl.augment.spatial import concatenate
 from jcl.backbones import Backbone
 from jcl.backbones._surgery import copy_submodules, frozen, reset_parameters
 from jcl.errors import UsageError
 from jcl.methods._jcl.ablations import Ablations
 from jcl.ssl.momentum import make_teacher
 
-__all__ = ["Phase", "auxiliary_encoder", "by_view", "encode_both", "phases_of"]
+__all__ = ["Phase", "auxiliary_encoder", "encode_both", "phases_of"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,3 @@ def encode_both(
         return other.encode(full)[-1], backbone.encode(small)
     features = backbone.encode(torch.cat([full, small]))
     return features[-1][: len(full)], [level[len(full) :] for level in features]
-
-
-def by_view(part: Callable[..., Tensor], levels: Sequence[Tensor], rows: int) -> Tensor:
-    """What a part of the network makes of these tensors, called for `rows` of their rows at a time."""
-    return concatenate([part(*each) for each in zip(*(level.split(rows) for level in levels), strict=True)])
