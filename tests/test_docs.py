@@ -122,6 +122,11 @@ def test_command_lines_are_those_of_the_program(command: Command, capsys: pytest
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
         case ["pip", "install", *words]:
             assert_extras_exist(" ".join(words))
+        case ["docker", "run", *words]:
+            image = next(at for at, word in enumerate(words) if word in ("jcl", "jcl-cuda"))
+            assert cli.main([*words[image + 1 :], "--print-config"]) == 0, capsys.readouterr().err
+        case ["docker", "build", *_]:
+            assert (ROOT / "Dockerfile").is_file()
         case ["python", "-m", *_] | ["cd" | "srun" | "ray" | "nnUNetv2_train", *_]:
             pass  # other programs
         case ["python", file, *_] | [file]:

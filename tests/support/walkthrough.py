@@ -31,6 +31,7 @@ NOT_RUN = {
     "pip": "needs the package index; its extra has to exist",
     ".ci/run": "runs this test; the file has to exist",
     "python": "another program, or hours; its file has to exist",
+    "docker": "needs a builder of images (tests/packaging/test_dockerfile.py)",
     "cd": "goes with a program that is not run",
     "srun": "needs SLURM",
     "ray": "needs a cluster (tests/benchmark/test_ray_cluster.py)",
