@@ -109,7 +109,7 @@ class UKAN(Backbone):
     its ReLU of what is not negative anyway. Any image size is taken: it is padded with zeros to a multiple of 32, and
     `forward` crops its output back.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = UKAN(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
