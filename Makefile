@@ -9,7 +9,7 @@ INPUTS := pyproject.toml constraints.txt
 # The tests with real volumes run where $JCL_REALDATA names a folder of them.
 MARKS := not gpu$(if $(JCL_REALDATA),, and not realdata)$(if $(JCL_LONG),, and not long)
 
-.PHONY: help demo test chromium lint format bench smoke clean
+.PHONY: help demo test chromium lint format docs bench smoke clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -42,6 +42,9 @@ format: $(TEST)/.installed ## put sources in order: ruff's fixes and format
 	$(TEST)/bin/ruff check --fix
 	$(TEST)/bin/ruff format
 
+docs: $(TEST)/.installed ## build the pages of docs/ into site/, to be opened from there; every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/mkdocs build --strict --quiet
+
 bench: $(TEST)/.installed ## measure every row of docs/performance.md on this machine, and write its table (an hour)
 	$(TEST)/bin/python benchmarks/table.py --out docs/performance.md
 
@@ -51,7 +54,7 @@ smoke: $(TEST)/.installed ## run every benchmark once, small, to see that it wor
 		printf "%s --smoke\n%s\n" @ "$$said"; exit $$code'
 
 clean: ## remove the virtual environments and the demo's folder
-	rm -rf $(DEMO) $(TEST) jcl-demo
+	rm -rf $(DEMO) $(TEST) jcl-demo site
 
 $(DEMO)/.installed: $(INPUTS)
 	$(call install,$(DEMO),.)

@@ -1,5 +1,6 @@
 """README and docs: every block runs, is parsed or is listed, and every name, path and link leads somewhere."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -15,6 +16,7 @@ from jcl.benchmark.recipe import read_recipe
 from jcl.cli import main as cli
 from jcl.cli.options import Parser, add_options
 from jcl.data.datasets import load_spec
+from jcl.data.store import Store
 from support.documents import (
     DOCUMENTS,
     ROOT,
@@ -45,9 +47,15 @@ SHOWN = {  # blocks that show what is printed or how files lie, by their beginni
     ],
     "docs/verify.md": ["store: 7 cases"],
 }
-OTHERS = {"--node-rank": "torchrun", "--disable-usage-stats": "ray start"}  # flags of other programs in the prose
+OTHERS = {
+    "--node-rank": "torchrun",
+    "--disable-usage-stats": "ray start",
+    "--ipc": "docker run",
+    "--user": "docker run",
+}  # flags of other programs in the prose
 CURRENT = [document for document in DOCUMENTS if not document.startswith("docs/decisions/")]
 """All but the records of decisions, whose names of files, modules and flags are those of their time."""
+LOOP = "docs/annotation-loop.md"
 MISTAKES = "docs/errors.md"
 """Its commands are wrong on purpose; tests/test_mistakes.py makes them."""
 
@@ -86,6 +94,21 @@ LONG_BLOCKS = ("docs/export.md", "docs/backbones.md")
 )
 def test_blocks_run_in_order(document: str, prepared: Path, tmp_path: Path):
     run_document(blocks(document), tmp_path, prepared)
+    if document == LOOP:
+        check_loop(tmp_path)
+
+
+def check_loop(folder: Path) -> None:
+    """The two who were asked for are others than the three, and have labels now; all are segmented."""
+    first, second = (
+        {record.case for record in Store.open(folder / name).cases if record.labelled}
+        for name in ("round-1", "round-2")
+    )
+    asked = json.loads((folder / "next.json").read_text(encoding="utf-8"))["suggestions"]
+    assert len(first) == 3
+    assert second - first == {case["case"] for each in asked for case in each["cases"]}
+    assert len(second) == 5
+    assert len([*(folder / "segmentations").glob("*.nii.gz")]) == 12
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
@@ -122,6 +145,11 @@ def test_command_lines_are_those_of_the_program(command: Command, capsys: pytest
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
         case ["pip", "install", *words]:
             assert_extras_exist(" ".join(words))
+        case ["docker", "run", *words]:
+            image = next(at for at, word in enumerate(words) if word in ("jcl", "jcl-cuda"))
+            assert cli.main([*words[image + 1 :], "--print-config"]) == 0, capsys.readouterr().err
+        case ["docker", "build", *_]:
+            assert (ROOT / "Dockerfile").is_file()
         case ["python", "-m", *_] | ["cd" | "srun" | "ray" | "nnUNetv2_train", *_]:
             pass  # other programs
         case ["python", file, *_] | [file]:

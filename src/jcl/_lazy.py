@@ -13,7 +13,7 @@ __all__ = ["attach"]
 def attach(package: str) -> tuple[Callable[[str], ModuleType], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package (PEP 562), which find its submodules.
 
-    Example:
+    Examples:
         __getattr__, __dir__ = attach(__name__)
     """
 

@@ -71,7 +71,7 @@ def score_case(
         ValueError: the shapes differ or have not 2 or 3 axes, an array is not of integers or has
             labels beyond the classes, or `spacing` is not one positive number an axis.
 
-    Example:
+    Examples:
         >>> truth = np.zeros((4, 8, 8), int)
         >>> truth[1:3, 2:6, 2:6] = 1
         >>> score_case(np.roll(truth, 1, axis=2), truth, classes=["LV"], spacing=(5.0, 1.0, 1.0))["LV"]["dice"]

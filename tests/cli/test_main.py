@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -240,14 +241,42 @@ def test_every_setting_of_every_method_is_explained():
             assert text, f"{name}.{setting} has no entry under Args"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_commands_and_flags(shell: str, capsys: pytest.CaptureFixture):
     pytest.importorskip("shtab")
     assert cli.main(["--print-completion", shell]) == 0
     text = capsys.readouterr().out
     assert "pretrain" in text
-    assert "--batch-size" in text
+    assert "batch-size" in text  # fish has no dashes before it
     assert "doctor" in text
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        (["pretr"], {"pretrain"}),
+        (["pretrain", "--batch"], {"--batch-size"}),
+        (["export", "--to", "mo"], {"monai"}),
+        (["pretrain", "sto"], {"store"}),
+        (["rec"], {"recipes"}),
+    ],
+    ids=" ".join,
+)
+def test_bash_completes(typed: list[str], completed: set[str], tmp_path: Path, capsys: pytest.CaptureFixture):
+    """As bash asks for it: what was typed is in its variables, and the function that was given for `jcl` is called."""
+    pytest.importorskip("shtab")
+    assert cli.main(["--print-completion", "bash"]) == 0
+    (tmp_path / "store").mkdir()
+    ask = f"""
+        COMP_WORDS=(jcl {" ".join(typed)}); COMP_CWORD={len(typed)}
+        $(complete -p jcl | sed 's/.*-F \\([^ ]*\\).*/\\1/') jcl "{typed[-1]}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", capsys.readouterr().out + ask], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert {*done.stdout.split()} == completed, done.stderr
 
 
 def test_completion_without_shtab_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -23,7 +23,7 @@ def packages_of(modules: tuple[str, ...]) -> set[str]:
 
 
 def test_every_extra_is_listed_with_all_that_it_brings() -> None:
-    assert set(EXTRAS) == set(PROJECT["optional-dependencies"]) - {"dev"}
+    assert set(EXTRAS) == set(PROJECT["optional-dependencies"]) - {"dev", "docs"}
     for name, (modules, purpose) in EXTRAS.items():
         assert packages_of(modules) == packages(PROJECT["optional-dependencies"][name]), name
         assert purpose

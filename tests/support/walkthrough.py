@@ -15,6 +15,7 @@ import torch
 from jcl.backbones.macl_unet import MACLUNet
 from jcl.backbones.plain_conv_unet import PlainConvUNet
 from support.checkpoints import authors_state, save
+from support.dicomfiles import write_series
 from support.documents import Block, Command, commands
 from support.scans import write_volumes
 from support.sets import WRITERS
@@ -31,6 +32,7 @@ NOT_RUN = {
     "pip": "needs the package index; its extra has to exist",
     ".ci/run": "runs this test; the file has to exist",
     "python": "another program, or hours; its file has to exist",
+    "docker": "needs a builder of images (tests/packaging/test_dockerfile.py)",
     "cd": "goes with a program that is not run",
     "srun": "needs SLURM",
     "ray": "needs a cluster (tests/benchmark/test_ray_cluster.py)",
@@ -74,6 +76,7 @@ def prepare_folder(folder: Path) -> Path:
     (folder / "knee-scans").mkdir()
     for kind, ending in (("images", "pd"), ("labels", "seg")):
         shutil.copy(folder / "scans" / kind / "p0.nii.gz", folder / "knee-scans" / f"knee1_{ending}.nii.gz")
+    write_series(folder / "studies" / "anna")
     WRITERS["acdc"](folder / "ACDC" / "training")
     shutil.copy(folder / "scans" / "images" / "p0.nii.gz", folder / "scan.nii.gz")
     network = PlainConvUNet(width=32, classes=4)

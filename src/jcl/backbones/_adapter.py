@@ -90,7 +90,7 @@ def adapt(
         UsageError: the parts do not fit: no such submodule, not run by the network, in another order, of the wrong
             size, or not all that the network computes.
 
-    Example:
+    Examples:
         >>> from jcl.backbones.plain_conv_unet import PlainConvUNet
         >>> net = adapt(
         ...     PlainConvUNet(width=4),

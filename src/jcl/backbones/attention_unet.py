@@ -66,7 +66,7 @@ class AttentionUNet(Backbone):
     it is the same function. Any image size is taken: it is padded with zeros to a multiple of 16, and
     `forward` crops its output back.
 
-    Example:
+    Examples:
         >>> net = AttentionUNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

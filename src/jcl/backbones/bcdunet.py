@@ -171,7 +171,7 @@ class BCDUNet(Backbone):
         dropout: probability behind each dense block and on the deepest skip, as in the authors' program.
         bidirectional: ConvLSTM in both directions (the paper), or backward alone (the authors' program).
 
-    Example:
+    Examples:
         >>> net = BCDUNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

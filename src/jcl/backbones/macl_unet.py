@@ -21,7 +21,7 @@ class MACLUNet(Backbone):
     that the authors' convolutions have before a batch normalisation are left out, since it takes them out again. Any
     image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its output back.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = MACLUNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape

@@ -198,7 +198,7 @@ class RollingUNet(Backbone):
     width 16, 32 and 64. Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its
     output back. Channels are rolled around the edges of the padded features.
 
-    Example:
+    Examples:
         >>> net = RollingUNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

@@ -77,7 +77,7 @@ class UCTransNet(Backbone):
 
     Dropout in the transformer draws from PyTorch's own generator while training.
 
-    Example:
+    Examples:
         >>> net = UCTransNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

@@ -14,7 +14,7 @@ class UKAN(TokenisedUNet):
     160 and 256 in the deepest three; M in the authors' program), at 32 those of its wider one (L). For its smaller one
     (S), whose levels are in other proportions, see `ukan_s`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = UKAN(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape

@@ -17,7 +17,7 @@ class UNet(Backbone):
     parameters with the projectors). Any image size is taken: it is padded with zeros to a multiple
     of 16, and `forward` crops its output back.
 
-    Example:
+    Examples:
         >>> import torch
         >>> net = UNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape

@@ -77,7 +77,7 @@ def looks_sparse(structures: Sequence[int], slices: int) -> bool:
 
     Organs go on from slice to slice; labels of every second slice, or of one alone, do not.
 
-    Example:
+    Examples:
         >>> looks_sparse([2, 5, 8], 12), looks_sparse([2, 3, 4], 12), looks_sparse([6], 12)
         (True, False, True)
     """

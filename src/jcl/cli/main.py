@@ -141,7 +141,7 @@ An example session:
   jcl export fine --to onnx --out model.onnx
 
 `jcl COMMAND --help` shows a command's settings; `jcl --version` the version;
-`jcl --print-completion bash` (or zsh, tcsh) the code for tab completion."""
+`jcl --print-completion bash` (or zsh, fish) the code for tab completion."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -306,7 +306,9 @@ def _print_completion(shell: Sequence[str]) -> None:
     parser = Parser(prog="jcl")
     commands = parser.add_subparsers()
     for name, command in COMMANDS.items():
-        _fill(commands.add_parser(name, help=command.summary, add_help=False), command)
+        filled = _fill(commands.add_parser(name, help=command.summary, add_help=False), command)
+        for action in (action for action in filled._actions if action.type is Path):
+            vars(action)["complete"] = shtab.FILE  # shtab's own attribute, which argparse does not know
     for name, summary in CATALOGUES.items():
         commands.add_parser(name, help=summary)
     print(shtab.complete(parser, shell[0]))

@@ -44,7 +44,7 @@ def draw_fold(patients: Iterable[str], fold: int) -> tuple[list[str], list[str]]
     Raises:
         UsageError: the fold is out of range, or there are fewer patients than folds.
 
-    Example:
+    Examples:
         >>> draw_fold("abcdefg", 0)
         (['a', 'b', 'c', 'e', 'f'], ['d', 'g'])
     """

@@ -67,7 +67,7 @@ def draw_split(labelled: Mapping[str, bool], *, fold: int | str, folds: int | st
         UsageError: the fold is out of range, or one patient alone could be tested, so that none would train; or a seed
             for the authors' folds.
 
-    Example:
+    Examples:
         >>> draw_split({"a": True, "b": True, "c": False}, fold=0)
         Split(train=('a', 'c'), validation=(), test=('b',))
     """
@@ -105,7 +105,7 @@ def make_split(patients: Iterable[str], *, fold: int, folds: int = 5, seed: int 
     Raises:
         UsageError: the fold is out of range, or there are more folds than patients.
 
-    Example:
+    Examples:
         >>> make_split(["a", "b", "c"], fold=0, folds=3)
         Split(train=('a', 'c'), validation=(), test=('b',))
     """

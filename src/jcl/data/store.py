@@ -79,7 +79,7 @@ class Store:
         digest: of the manifest, and so of every byte of the store.
         cases, skipped: what is in the store, and what could not be prepared.
 
-    Example:
+    Examples:
         >>> store = Store.open("store")  # doctest: +SKIP
         >>> store.image(0, 5).shape, store.label(0, 5).shape  # doctest: +SKIP
         ((1, 256, 256), (256, 256))

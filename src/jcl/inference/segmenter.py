@@ -64,7 +64,7 @@ class Segmenter:
             slices are seen, `context`, if with any.
         info: all that is known of the training.
 
-    Example:
+    Examples:
         >>> segmenter = jcl.load("fine")  # doctest: +SKIP
         >>> labels = segmenter.segment("scan.nii.gz", out="segmentation.nii.gz")  # doctest: +SKIP
     """

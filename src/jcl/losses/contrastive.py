@@ -32,7 +32,7 @@ def position_mask(
         threshold: 0.1 for CHD in the JCL paper; at 0 only equal positions would be near, and none is.
         depths: D, the slices of each row's volume.
 
-    Example:
+    Examples:
         >>> position_mask(torch.tensor([0.10, 0.15, 0.90]), 0.1).int().tolist()
         [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
         >>> position_mask(torch.tensor([0.8, 0.9]), 0.1).any(), position_mask(

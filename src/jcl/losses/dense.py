@@ -21,7 +21,7 @@ __all__ = ["dense_byol", "dense_info_nce", "dense_mse", "equivariance"]
 def dense_mse(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d h w"]) -> Float[Tensor, ""]:
     """Squared difference of the projections, the mean over slices, channels and pixels (JCL paper, appendix B).
 
-    Example:
+    Examples:
         >>> dense_mse(torch.full((1, 2, 1, 1), 3.0), torch.ones(1, 2, 1, 1)).item()
         4.0
     """
@@ -35,7 +35,7 @@ def dense_byol(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d
     Equation 2 of BYOL (arXiv:2006.07733) at every pixel. A zero vector has no direction: its cosine to anything is 0,
     and so is its gradient.
 
-    Example:
+    Examples:
         >>> dense_byol(torch.tensor([3.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 5.0]).view(1, 2, 1, 1)).item()
         2.0
     """

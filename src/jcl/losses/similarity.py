@@ -12,7 +12,7 @@ EPSILON = 1e-12
 def unit(x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
     """Rows of length 1, in float32 or better; a zero vector has no direction: it stays 0, and so does its gradient.
 
-    Example:
+    Examples:
         >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])

@@ -16,7 +16,7 @@ def settings(method: type[Method]) -> list[Setting]:
     Raises:
         UsageError: an argument has no default.
 
-    Example:
+    Examples:
         >>> import jcl
         >>> [setting.name for setting in settings(jcl.methods.load("simclr"))]
         ['temperature', 'projection', 'rotation', 'scale', 'translation']

@@ -188,7 +188,7 @@ class GCL(Method):
 def partition(positions: Float[Tensor, " n"], count: int) -> Int[Tensor, " n"]:
     """Which of `count` equal parts of its volume each slice is in, from its relative position (i + 1) / D.
 
-    Example:
+    Examples:
         >>> partition(torch.arange(1, 9) / 8, 4).tolist()
         [0, 0, 1, 1, 2, 2, 3, 3]
     """

@@ -106,7 +106,7 @@ class MAE(Method):
 def fitting_patch(sides: tuple[int, ...]) -> int:
     """The power of 2 that is nearest to the shorter side over `PATCHES_A_SIDE`, at least 1.
 
-    Example:
+    Examples:
         >>> [fitting_patch((side, 512)) for side in (64, 96, 256, 352)]
         [8, 16, 32, 32]
     """

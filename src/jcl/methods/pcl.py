@@ -88,7 +88,7 @@ def positive_pairs(
 
     The other view of the slice is one at any threshold; at 0 `position_mask` finds nothing near, not even that.
 
-    Example:
+    Examples:
         >>> positive_pairs(torch.tensor([0.1, 0.9]), 0.0).int().tolist()
         [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
     """

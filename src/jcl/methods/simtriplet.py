@@ -123,7 +123,7 @@ def neighbours(
 
     Where there is none, the row means nothing. A row at the same position of the same volume is the same slice.
 
-    Example:
+    Examples:
         >>> positions, volumes = torch.tensor([0.10, 0.15, 0.18, 0.15]), torch.tensor([7, 7, 7, 8])
         >>> [x.tolist() for x in neighbours(positions, volumes, 0.1)]
         [[1, 2, 1, 0], [True, True, True, False]]

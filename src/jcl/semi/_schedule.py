@@ -15,7 +15,7 @@ def rising_weight(share: float, *, warmup: float, rampup: float) -> float:
         warmup: share of the training on labels alone.
         rampup: share of the training over which the weight rises; 0 is at once.
 
-    Example:
+    Examples:
         >>> [round(rising_weight(share, warmup=0.2, rampup=0.4), 3) for share in (0.1, 0.2, 0.4, 0.6, 1.0)]
         [0.0, 0.007, 0.287, 1.0, 1.0]
     """
@@ -28,7 +28,7 @@ def rising_weight(share: float, *, warmup: float, rampup: float) -> float:
 def rising_momentum(done: int, most: float) -> float:
     """Of a teacher after so many steps: min(most, 1 - 1 / (done + 1)), so that it forgets how it began.
 
-    Example:
+    Examples:
         >>> [rising_momentum(done, 0.99) for done in (1, 3, 999)]
         [0.5, 0.75, 0.99]
     """

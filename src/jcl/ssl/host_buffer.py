@@ -18,7 +18,7 @@ _HELD = "_saved_numbers"
 def register_host_scalar(module: nn.Module, name: str, value: float) -> None:
     """Register the buffer `name`; an `int` stays one, a `float` has the precision of float32.
 
-    Example:
+    Examples:
         >>> module = nn.Module()
         >>> register_host_scalar(module, "phase", 0)
         >>> set_host_scalar(module, "phase", 1)

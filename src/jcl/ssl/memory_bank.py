@@ -11,7 +11,7 @@ __all__ = ["MemoryBank"]
 class MemoryBank(nn.Module):
     """First in, first out: the last rows of one or several tensors side by side, saved and resumed as buffers.
 
-    Example:
+    Examples:
         >>> queue = MemoryBank(keys=torch.zeros(3))
         >>> queue.push(keys=torch.tensor([1.0, 2.0]))
         >>> queue.push(keys=torch.tensor([3.0, 4.0]))

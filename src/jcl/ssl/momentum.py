@@ -32,7 +32,7 @@ def cosine_momentum(progress: float, base: float) -> float:
 
     1 - (1 - base) (cos(pi progress) + 1) / 2
 
-    Example:
+    Examples:
         >>> [round(cosine_momentum(p, 0.99), 4) for p in (0.0, 0.5, 1.0)]
         [0.99, 0.995, 1.0]
     """

@@ -92,7 +92,7 @@ def _check(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], program: s
 def their_name(name: str, program: str) -> str:
     """What the program calls a tensor of `macl_unet`.
 
-    Example:
+    Examples:
         >>> their_name("encoder.blocks.1.3.weight", "macl"), their_name("decoder.0.units.1.bias", "pcl")
         ('share_encoder.contr_2_2.0.weight', 'decoder.expand_4_1.1.bias')
     """

@@ -14,7 +14,7 @@ def cosine(step: int, steps: int, *, peak: float, final: float = 0.0, warmup: in
 
     Set at every iteration, as in the JCL paper (section 4.1).
 
-    Example:
+    Examples:
         >>> [round(cosine(s, 4, peak=1.0), 3) for s in range(4)]
         [1.0, 0.854, 0.5, 0.146]
     """

@@ -43,7 +43,7 @@ def scan(patient: Patient, *, seed: int = 0, size: int = 128, slices: int = 32, 
     and seed give the same volume. `field` is the side of an adult's field of view in mm, on average: 205 shows
     most of the chest, 160 the heart.
 
-    Example:
+    Examples:
         >>> scan(draw_patient(0, 3), size=64, slices=24).image.shape[1:]
         (64, 64)
     """
