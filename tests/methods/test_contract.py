@@ -35,7 +35,7 @@ SETTINGS = {
 CONTRASTED = ("jcl", "pcl", "simclr")
 """Methods that are tried on every backbone; the others are tried on the U-Net."""
 
-PAIRS = [(m, b) for b in backbones.available() for m in (methods.available() if b == "unet" else CONTRASTED)]
+PAIRS = [(m, b) for b in backbones.available(2) for m in (methods.available() if b == "unet" else CONTRASTED)]
 
 
 def batch(seed: int = 0) -> SliceBatch:
