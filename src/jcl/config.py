@@ -120,6 +120,7 @@ class PretrainConfig(TrainingConfig):
     backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int | None = option("channels of the network's first level (else those of its paper)", None)
     context: int = option("neighbouring slices on each side that a slice is seen with, as channels (2.5-D)", 0)
+    block: tuple[int, int, int] | None = option(BLOCK, None, metavar="N")
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     batch_size: int = option("slices in a batch of each process", 16)
     accumulate: int = option("batches whose gradients make one step; each has its own contrasts", 1)
