@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,22 +18,12 @@ from jcl.augment.spatial import AffineRanges
 from jcl.augment.volumetric import augment_blocks
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
-from jcl.data.batches import (
-    BatchSampler,
-    Dataset,
-    Redraw,
-    SliceBatch,
-    SliceDataset,
-    list_slices,
-    load_batches,
-)
+from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, load_batches
 from jcl.data.block_plan import with_block
 from jcl.data.blocks import BlockBatch
 from jcl.data.context import span_of, with_context
 from jcl.data.manifest import IGNORE
-from jcl.data.splits import Split
 from jcl.data.store import Store
-from jcl.data.structure_draws import structure_draws
 from jcl.distributed.comm import average_gradients, rank, world_size
 from jcl.distributed.device import autocast, channels_last
 from jcl.distributed.launch import launch
@@ -41,9 +31,10 @@ from jcl.errors import DataError, UsageError, foreign_code
 from jcl.limits import check_numbers
 from jcl.losses.segmentation import LOSSES
 from jcl.training.averaging import averaged_copy, update_average
-from jcl.training.blocks import FOREGROUND, block_taken, blocks_of, check_offered, strides_for
+from jcl.training.blocks import FOREGROUND, block_taken, check_offered, strides_for
 from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
+from jcl.training.feed import labelled_feed
 from jcl.training.initial_run import context_taken
 from jcl.training.optim import adam, cosine, set_learning_rate
 from jcl.training.recipes import before_recipes, settle
@@ -65,14 +56,6 @@ SPARE = 10_000_000
 
 LEAST_STEPS = 1000
 """Default floor of the number of steps: with one or two patients 100 epochs are too few to converge."""
-
-
-class _Feed(NamedTuple):
-    """What is trained on: the labelled slices or blocks, what redraws a batch of them, and their number in words."""
-
-    labelled: Dataset
-    redraw: Redraw | None
-    words: str
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -112,7 +95,7 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     config = _with_block(config, given.foreground)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
-    fed = _feed(config, store, split)
+    fed = labelled_feed(config, store, split)
     check_classes(store, split.train)
     if config.block is not None and "strides" not in backbone:
         backbone["strides"] = strides_for([store], [set(split.train)], config.block)
@@ -139,24 +122,11 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         title = f"{config.semi} on {title}"
     loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
     session = Session[nn.Module](
-        config, technique or network, fed.labelled, device, least=LEAST_STEPS, redraw=fed.redraw
+        config, technique or network, fed.dataset, device, least=LEAST_STEPS, redraw=fed.redraw
     )
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
         _train(config, network, technique, session, loss, unlabelled)
     return config.out
-
-
-def _feed(config: FinetuneConfig, store: Store, split: Split) -> _Feed:
-    """The labelled slices, or the blocks, of the patients that train."""
-    patients, foreground = [set(split.train)], config.foreground or 0.0
-    if config.block is not None:
-        return _Feed(*blocks_of([store], patients, config.block, labelled=True, foreground=foreground))
-    slices = list_slices([store], patients, labelled=True)
-    context = config.context or 0
-    draws = structure_draws(store, slices, foreground)
-    seen = f" with {context} on either side" if context else ""
-    labelled = SliceDataset([store], slices, labels=True, context=context)
-    return _Feed(labelled, draws and draws.replace, f"{len(slices)} slices{seen}")
 
 
 def _train(

@@ -6,23 +6,24 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from jcl import backbones, methods
 from jcl.config import PretrainConfig
-from jcl.data.batches import Dataset, Redraw, SliceBatch, SliceDataset, list_slices
+from jcl.data.batches import SliceBatch
 from jcl.data.context import span_of
-from jcl.data.population import LEAST_SLICES, check_slices
+from jcl.data.population import LEAST_SLICES
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, world_size
 from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError
 from jcl.limits import check_numbers
-from jcl.training.blocks import block_taken, blocks_of, check_offered, strides_for
+from jcl.training.blocks import block_taken, check_offered, strides_for
+from jcl.training.feed import unlabelled_feed
 from jcl.training.optim import cosine, set_learning_rate, sgd
 from jcl.training.run_folder import only_writer
 from jcl.training.run_record import recorded
@@ -37,14 +38,6 @@ COLLAPSED = 0.05
 
 WATCHED_FROM = 200
 """Steps before which the spread says nothing: fresh projections are still close to each other."""
-
-
-class _Feed(NamedTuple):
-    """What is trained on: slices or blocks, what redraws a batch of them, and their number in words."""
-
-    unlabelled: Dataset
-    redraw: Redraw | None
-    words: str
 
 
 def pretrain(config: PretrainConfig) -> Path:
@@ -78,7 +71,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     if block is not None:
         check_offered(config)
     split, patients, left_out = pretraining_split(config, stores)
-    fed = _feed(config, stores, patients)
+    fed = unlabelled_feed(config, stores, patients)
     channels = span_of(config.context) * _same_channels(stores)
     network: dict[str, Any] = {"in_channels": channels, "classes": 2, "width": config.width}
     if block is not None:
@@ -87,7 +80,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     session = Session(
         config,
         method,
-        fed.unlabelled,
+        fed.dataset,
         device,
         least=LEAST_STEPS,
         accumulate=config.accumulate,
@@ -104,17 +97,6 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     if session.begin(_trial, info, split, _title(config, fed.words)):
         _train(config, method, session)
     return config.out
-
-
-def _feed(config: PretrainConfig, stores: Sequence[Store], patients: Sequence[set[str] | None]) -> _Feed:
-    """The slices, or the blocks, of the patients that are used; nobody's labels."""
-    if config.block is not None:
-        return _Feed(*blocks_of(stores, patients, config.block, labelled=False))
-    slices = list_slices(stores, patients, labelled=False)
-    check_slices(stores, len(slices))
-    seen = f", each with {config.context} on either side" if config.context else ""
-    words = f"{len(slices)} slices of {len(slices.cases)} volumes{seen}"
-    return _Feed(SliceDataset(stores, slices, labels=False, context=config.context), None, words)
 
 
 def _train(config: PretrainConfig, method: methods.Method, session: Session[methods.Method]) -> None:

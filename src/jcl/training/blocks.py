@@ -6,9 +6,7 @@ from typing import Any, cast
 
 from jcl import backbones
 from jcl.config import TrainingConfig
-from jcl.data.batches import Dataset, Redraw
 from jcl.data.block_plan import Block, block_of, check_block, median_spacing, plan_strides
-from jcl.data.blocks import BlockDataset, BlockDraws, list_blocks, structure_voxels
 from jcl.data.store import Store
 from jcl.errors import UsageError
 from jcl.files import read_json
@@ -16,7 +14,6 @@ from jcl.files import read_json
 __all__ = [
     "FOREGROUND",
     "block_taken",
-    "blocks_of",
     "check_offered",
     "refuse_blocks",
     "sees_blocks",
@@ -84,30 +81,3 @@ def strides_for(stores: Sequence[Store], patients: Sequence[Collection[str] | No
         if chosen is None or record.patient in chosen
     ]
     return plan_strides(median_spacing(spacings), block)
-
-
-def blocks_of(
-    stores: Sequence[Store],
-    patients: Sequence[set[str] | None],
-    block: Block,
-    *,
-    labelled: bool,
-    foreground: float = 0.0,
-) -> tuple[Dataset, Redraw, str]:
-    """The blocks of a training, what draws them, and their number in words.
-
-    Args:
-        stores: where they are.
-        patients: of each store (None: everyone).
-        block: slices, rows and columns.
-        labelled: whether their labels are read.
-        foreground: share of each batch that is drawn around structures.
-
-    Raises:
-        DataError: there is no case to cut them from.
-    """
-    blocks = list_blocks(stores, patients, block, labelled=labelled)
-    voxels = structure_voxels(stores, blocks) if foreground else None
-    sides = " x ".join(map(str, block))
-    words = f"blocks of {sides} of {len(blocks.cases)} volumes"
-    return BlockDataset(stores, blocks, labels=labelled), BlockDraws(blocks, foreground, voxels).redraw, words
