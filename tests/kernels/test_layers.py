@@ -58,7 +58,7 @@ def disturbed(exact: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("name", backbones.available())
+@pytest.mark.parametrize("name", backbones.available(2))
 def test_every_backbone_computes_the_same_on_kernels(name):
     """Outputs, gradients and running statistics: no further from float64 than noise of the tiles' rounding leads.
 
@@ -93,7 +93,7 @@ def assert_as_near(exact: torch.Tensor, *others: torch.Tensor) -> None:
     assert fast <= max(3 * noisy, 10 * plain, 1e-4 * float(exact.norm()) + 1e-6)
 
 
-@pytest.mark.parametrize("name", backbones.available())
+@pytest.mark.parametrize("name", backbones.available(2))
 def test_every_backbone_evaluates_the_same_on_kernels(name):
     plain, _ = pair(name)
     plain.eval()

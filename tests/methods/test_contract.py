@@ -46,7 +46,7 @@ PUBLISHED = {
 CONTRASTED = ("jcl", "pcl", "simclr")
 """Methods that are tried on every backbone; the others are tried on the U-Net."""
 
-PAIRS = [(m, b) for b in backbones.available() for m in (methods.available() if b == "unet" else CONTRASTED)]
+PAIRS = [(m, b) for b in backbones.available(2) for m in (methods.available() if b == "unet" else CONTRASTED)]
 CASES = [*PAIRS, *((m, "unet", "published") for m in PUBLISHED)]
 
 

@@ -162,7 +162,7 @@ def test_with_sparse_the_decoder_is_given_nothing_where_nothing_is_seen():
     assert not torch.equal(skip[~hidden], method.empty[0].expand_as(skip)[~hidden])
 
 
-@pytest.mark.parametrize("name", backbones.available())
+@pytest.mark.parametrize("name", backbones.available(2))
 @pytest.mark.parametrize("sparse", [False, True])
 def test_every_network_restores_in_encoder_and_whole_decoder(name, sparse):
     """Sides that no network divides, two channels; with large patches every level has places to fill."""

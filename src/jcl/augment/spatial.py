@@ -145,18 +145,23 @@ def warp_with_labels(
     return warp(images, matrices, shifts=shifts), warped[:, 0].round().to(labels.dtype)
 
 
-def shrink(images: Float[Tensor, "b c h w"], factor: int, *, align_corners: bool = False) -> Float[Tensor, "b c H W"]:
-    """Down-sampling by a whole factor: what the dominant branch sees.
+def shrink(
+    images: Float[Tensor, "b c *space"], factor: int | Sequence[int], *, align_corners: bool = False
+) -> Float[Tensor, "b c *smaller"]:
+    """Down-sampling by a whole factor, one for all sides or one for each: what the dominant branch sees.
 
-    By area averaging or, with `align_corners`, as the authors' program does: bilinear between four pixels, none of them
-    averaged, with corner pixels on corner pixels.
+    By area averaging or, with `align_corners`, as the authors' program does: bilinear between four pixels (of voxels
+    trilinear), none of them averaged, with corner pixels on corner pixels.
     """
-    if factor == 1:
+    sides = images.shape[2:]
+    factors = [factor] * len(sides) if isinstance(factor, int) else list(factor)
+    if all(by == 1 for by in factors):
         return images
+    flat = len(sides) == 2
     if not align_corners:
-        return F.avg_pool2d(images, factor)
-    size = (images.shape[2] // factor, images.shape[3] // factor)
-    return F.interpolate(images, size=size, mode="bilinear", align_corners=True)
+        return F.avg_pool2d(images, factors) if flat else F.avg_pool3d(images, factors)
+    size = [side // by for side, by in zip(sides, factors, strict=True)]
+    return F.interpolate(images, size=size, mode="bilinear" if flat else "trilinear", align_corners=True)
 
 
 def concatenate(views: Sequence[Tensor]) -> Tensor:

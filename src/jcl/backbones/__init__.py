@@ -17,7 +17,16 @@ from torch import Tensor, nn
 
 from jcl._lazy import attach
 from jcl.backbones._adapter import Adapted, DecoderBlockSpec, adapt, unwrap
-from jcl.backbones._base import MEMBERS, Backbone, crop_like, encode_padded, pad_to_multiple
+from jcl.backbones._base import (
+    MEMBERS,
+    Backbone,
+    crop_like,
+    dimensions_of,
+    encode_padded,
+    growth,
+    multiples_of,
+    pad_to_multiple,
+)
 from jcl.backbones._by_name import import_callable, import_trusted, plain_settings
 from jcl.errors import DataError, UsageError
 from jcl.schema import did_you_mean
@@ -32,18 +41,35 @@ __all__ = [
     "available",
     "crop_like",
     "default_width",
+    "dimensions",
+    "dimensions_of",
     "encode_padded",
+    "growth",
     "load",
+    "multiples_of",
     "pad_to_multiple",
     "rebuild",
     "restore",
     "unwrap",
 ]
 
+MOST_LEVELS = 8
+"""Of a network that a file describes."""
 
-def available() -> list[str]:
-    """Names of the networks that come with `jcl`, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+def available(sides: int | None = None) -> list[str]:
+    """Names of the networks that come with `jcl`, sorted; with `sides` those alone whose images have so many."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return names if sides is None else [name for name in names if dimensions(name) == sides]
+
+
+def dimensions(name: str) -> int:
+    """Sides of the images that the network called `name` takes; 2 for one of the user's own, without importing it.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    return 2 if ":" in name else int(getattr(load(name), "dimensions", 2))
 
 
 def load(name: str) -> Callable[..., Backbone]:
@@ -89,9 +115,22 @@ def rebuild(settings: object, file: Path, *, trust_code: bool = False) -> Backbo
         inspect.signature(build).bind(**given)
     except TypeError as error:
         raise DataError(f"{file}: not how the network {name} is recorded ({error}); restore it") from error
-    if wrong := [key for key, value in given.items() if type(value) is not int or value < 1]:
+    if wrong := [key for key, value in given.items() if key != "strides" and (type(value) is not int or value < 1)]:
         raise DataError(f"{file}: {wrong[0]} of its network is {given[wrong[0]]!r:.40}, no whole number above 0")
+    if not _are_strides(given.get("strides", [[2, 2, 2]])):
+        raise DataError(f"{file}: strides of its network is {given['strides']!r:.40}, no list of three 1 or 2 a level")
     return build(**given)
+
+
+def _are_strides(value: object) -> bool:
+    """Whether they can be those of a network of three dimensions."""
+    levels = cast("list[Any]", value) if isinstance(value, list) else []
+    return 0 < len(levels) <= MOST_LEVELS and all(
+        isinstance(level, list)
+        and len(cast("list[Any]", level)) == 3
+        and all(type(n) is int and n in (1, 2) for n in level)
+        for level in levels
+    )
 
 
 def restore(settings: object, file: Path, weights: Mapping[str, Tensor], *, trust_code: bool = False) -> Backbone:

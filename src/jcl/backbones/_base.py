@@ -1,13 +1,23 @@
 """What methods and trainings ask of a network, and what U-shaped networks share."""
 
+import math
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MEMBERS", "Backbone", "crop_like", "encode_padded", "pad_to_multiple"]
+__all__ = [
+    "MEMBERS",
+    "Backbone",
+    "crop_like",
+    "dimensions_of",
+    "encode_padded",
+    "growth",
+    "multiples_of",
+    "pad_to_multiple",
+]
 
 MEMBERS = (
     "in_channels",
@@ -28,7 +38,13 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     What is here serves a U-shaped network, whose `encoder` returns the features of all levels and whose `decoder` is a
     list of blocks, each called with what the one before returns and the skip of its level; other networks override it.
     Images may have any size: they are padded with zeros to a multiple of `stride`.
+
+    What is said here of images (b, c, h, w) holds for blocks (b, c, d, h, w) where a network has three `dimensions`; it
+    then says with `strides` by how much each level divides each side (see `jcl.backbones.unet3d`).
     """
+
+    dimensions: int = 2
+    """Sides of an image: 2, or 3 for blocks."""
 
     in_channels: int
     """Channels of the images."""
@@ -46,13 +62,13 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     def first_weights(module: nn.Module) -> None:
         """Draw the first weights of a layer, to be given to `apply`, where a network has others than PyTorch's."""
 
-    def encode(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+    def encode(self, x: Float[Tensor, "b c *space"]) -> list[Tensor]:
         """Features, shallow to deep; the last is the bottleneck.
 
         Level l is (b, feature_channels[l], …) with half the height and width of the one before; the bottleneck is
         (b, feature_channels[-1], H / stride, W / stride), where H and W are h and w, padded.
         """
-        return self.get_submodule("encoder")(pad_to_multiple(x, self.stride))
+        return self.get_submodule("encoder")(pad_to_multiple(x, multiples_of(self)))
 
     def decode(self, features: list[Tensor], blocks: int | None = None) -> Tensor:
         """Output of decoder block number `blocks` (None: the last); nothing of the later ones runs.
@@ -78,11 +94,11 @@ class Backbone(nn.Module, metaclass=ABCMeta):
         """
         return ("encoder", *(f"decoder.{index}" for index in range(blocks)))
 
-    def logits(self, features: list[Tensor], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def logits(self, features: list[Tensor], like: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """What `forward` makes of the features that `encode(like)` returns, changed or not."""
         return crop_like(self.get_submodule("head")(self.decode(features)), like)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """Logits at the size of the input."""
         return self.logits(self.encode(x), x)
 
@@ -98,11 +114,32 @@ class Backbone(nn.Module, metaclass=ABCMeta):
         return self.get_submodule(f"decoder.{index}")(x, skip)
 
 
-def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c H W"]:
-    """Pad with zeros at the bottom and the right to the next multiple (no copy where none is needed)."""
-    height, width = x.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    return F.pad(x, (0, right, 0, bottom)) if bottom or right else x
+def dimensions_of(network: nn.Module) -> int:
+    """Sides of the images that a network takes: 2, unless it says otherwise."""
+    return getattr(network, "dimensions", 2)
+
+
+def multiples_of(network: Backbone) -> int | tuple[int, ...]:
+    """What each side of an image is padded to a multiple of."""
+    return network.stride if dimensions_of(network) == 2 else growth(network, network.blocks)
+
+
+def growth(network: Backbone, blocks: int) -> tuple[int, ...]:
+    """How many times as large each side is behind so many decoder blocks as at the bottleneck."""
+    strides: Sequence[Sequence[int]] = getattr(network, "strides", ((2, 2),) * network.blocks)
+    deepest = strides[len(strides) - blocks :]
+    return tuple(math.prod(level[axis] for level in deepest) for axis in range(dimensions_of(network)))
+
+
+def pad_to_multiple(x: Float[Tensor, "b c *space"], multiple: int | Sequence[int]) -> Float[Tensor, "b c *padded"]:
+    """Pad with zeros behind the last pixels to the next multiple, one for all sides or one for each.
+
+    There is no copy where none is needed.
+    """
+    sides = x.shape[2:]
+    each = [multiple] * len(sides) if isinstance(multiple, int) else multiple
+    behind = [-side % by for side, by in zip(sides, each, strict=True)]
+    return F.pad(x, [value for end in reversed(behind) for value in (0, end)]) if any(behind) else x
 
 
 def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c h w"], stride: int) -> list[Tensor]:
@@ -117,6 +154,6 @@ def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b
     return [level[..., : level.shape[-1] // 2] for level in encoder(F.pad(x, (0, stride)))]
 
 
-def crop_like(x: Float[Tensor, "b k H W"], like: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-    """Cut off at the bottom and the right what `pad_to_multiple` had added to `like`."""
-    return x[..., : like.shape[-2], : like.shape[-1]]
+def crop_like(x: Float[Tensor, "b k *padded"], like: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
+    """Cut off what `pad_to_multiple` had added to `like`."""
+    return x[..., *(slice(side) for side in like.shape[2:])]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl.backbones._base import Backbone
+from jcl.backbones._base import Backbone, dimensions_of
 from jcl.backbones._surgery import frozen
 from jcl.errors import DataError, UsageError
 
@@ -183,19 +183,19 @@ def _check_shapes(
 
 
 def _only_channels(given: Tensor, own: Tensor) -> bool:
-    return given.ndim == own.ndim == 4 and given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]
+    return given.ndim == own.ndim >= 4 and given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]
 
 
 def _image_layers(network: Backbone) -> set[str]:
     """Names of the weights of all convolutions that get the image itself, padded perhaps."""
-    side = 2 * network.stride
+    sides = [2 * network.stride] * dimensions_of(network)
     like = next(network.parameters())
-    image = torch.rand(1, network.in_channels, side, side, generator=Generator().manual_seed(0)).to(like)
+    image = torch.rand(1, network.in_channels, *sides, generator=Generator().manual_seed(0)).to(like)
     seen: set[str] = set()
-    names = {id(m): name for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    names = {id(m): name for name, m in network.named_modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))}
 
     def note(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if torch.equal(inputs[0][..., :side, :side], image):
+        if torch.equal(inputs[0][..., *map(slice, sides)], image):
             seen.add(f"{names[id(layer)]}.weight")
 
     hooks = [m.register_forward_pre_hook(note) for m in network.modules() if id(m) in names]
@@ -209,10 +209,10 @@ def _image_layers(network: Backbone) -> set[str]:
 
 
 def _with_channels(given: Tensor, channels: int, adapt: str) -> Tensor:
-    """(o, c, h, w) to (o, channels, h, w); see `transfer`."""
+    """(o, c, …) to (o, channels, …); see `transfer`."""
     old = given.shape[1]
     if adapt == "mean":
-        return given.mean(1, keepdim=True).expand(-1, channels, -1, -1) * (old / channels)
+        return given.mean(1, keepdim=True).expand(-1, channels, *given.shape[2:]) * (old / channels)
     return given[:, torch.arange(channels) % old] * (old / channels)
 
 

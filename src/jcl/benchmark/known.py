@@ -61,6 +61,10 @@ def check_backbone(where: str, name: str | None) -> None:
     if name is not None and ":" not in name and name not in backbones.available():
         known = ", ".join(backbones.available())
         raise UsageError(f"{where}: no backbone {name!r}; there are: {known}, and package.module:factory of your own")
+    if name is not None and backbones.dimensions(name) == 3:
+        raise UsageError(
+            f"{where}: {name} sees blocks, which is not offered in benchmarks yet; take one that sees slices"
+        )
 
 
 def check_dataset(where: str, name: str | None) -> None:

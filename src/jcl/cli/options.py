@@ -132,7 +132,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     kind = schema.reader(typing.get_args(plain)[0] if _is_list(plain) else plain)
     common |= {"type": kind, "choices": field.metadata.get("choices"), "metavar": _metavar(field, hint)}
     if "positional" not in field.metadata:
-        several = {"nargs": "+", "action": "extend"} if _is_list(plain) else {}
+        several = {"nargs": _count(plain) or "+", "action": "extend"} if _is_list(plain) else {}
         flags = [field.metadata["short"]] if "short" in field.metadata else []
         group.add_argument(*flags, _flag(field), dest=field.name, **several, **common)
     else:
@@ -161,6 +161,12 @@ def _help(field: dataclasses.Field[Any]) -> str:
     text = str(field.metadata["help"]).replace("%", "%%")
     untold = any(field.default is value for value in (dataclasses.MISSING, None, False, ()))
     return text if untold else f"{text} (default: {field.default})"
+
+
+def _count(hint: Any) -> int | None:
+    """How many values a tuple has; None for any number."""
+    arguments = typing.get_args(hint)
+    return len(arguments) if _is_tuple(hint) and arguments[-1] is not ... else None
 
 
 def _is_list(hint: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -258,6 +259,10 @@ class SliceDataset:
     def __len__(self) -> int:
         return len(self.slices)
 
+    def store_numbers(self) -> Int[np.ndarray, " n"]:
+        """Number of each slice's store."""
+        return self.slices.stores()
+
     def read(self, indices: Sequence[int], *, pinned: bool = False) -> SliceBatch:
         """The slices with these numbers, all of one store, as a batch. Threads may call it at the same time.
 
@@ -301,8 +306,21 @@ class SliceDataset:
         return images
 
 
+@runtime_checkable
+class Dataset(Protocol):
+    """What batches are read from: slices, or blocks (`jcl.data.blocks`)."""
+
+    def store_numbers(self) -> Int[np.ndarray, " n"]:
+        """Number of the store for each of those that an epoch has."""
+        ...
+
+    def read(self, indices: Sequence[int], *, pinned: bool = False) -> SliceBatch:
+        """Those with these numbers as a batch; threads may call it at the same time."""
+        ...
+
+
 def load_batches(
-    slices: SliceDataset, order: BatchSampler, *, workers: int = 0, pinned: bool = False
+    slices: Dataset, order: BatchSampler, *, workers: int = 0, pinned: bool = False
 ) -> Iterator[SliceBatch]:
     """Batches without end in the given order, which is the same with any number of workers.
 

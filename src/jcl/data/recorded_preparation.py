@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from jcl import schema
+from jcl.data.block_plan import check_block
 from jcl.data.context import span_of
 from jcl.data.imagefile.budget import scan_memory
 from jcl.errors import DataError, UsageError
@@ -32,6 +33,7 @@ class _Values:
     padded: tuple[int, int]
     fit: bool = False
     context: int = 0
+    block: tuple[int, int, int] | None = None
 
 
 def check_preparation(recorded: object, backbone: object, file: Path) -> None:
@@ -61,12 +63,21 @@ def check_preparation(recorded: object, backbone: object, file: Path) -> None:
         if network.get(key, count) != count:
             raise DataError(f"{file}: {key} of its network is {network[key]!r:.40}, by its recipe {count}; restore it")
     needed, allowed = BYTES * channels * math.prod(values.padded), scan_memory()
+    if values.block is not None and allowed is not None and BYTES * channels * math.prod(values.block) > allowed:
+        raise DataError(f"{file}: recipe: block is {list(values.block)}, too large for this memory; restore it")
     if allowed is not None and needed > allowed:
         rows, columns = values.padded
         raise DataError(
             f"{file}: its slices of {rows} x {columns} pixels need {size(needed)} of memory each, "
             f"more than the {size(allowed)} that one scan may take; restore it"
         )
+
+
+def _is_block(block: tuple[int, int, int]) -> bool:
+    try:
+        return check_block(block) == block
+    except UsageError:
+        return False
 
 
 _KEYS = frozenset(field.name for field in fields(_Values))
@@ -81,6 +92,7 @@ def _wrong(values: _Values) -> str | None:
         "size": (values.size, (values.size or 1) >= 1 and not (values.fit and values.size is None), "at least 1"),
         "clip": (values.clip, 0 <= low < high <= 100, "two percentiles, the lower one first"),
         "context": (values.context, STAGES["context"].allows(values.context), str(STAGES["context"])),
+        "block": (values.block, values.block is None or _is_block(values.block), "as --block takes it"),
         "padded": (values.padded, min(values.padded) >= 1, "at least 1 pixel a side"),
         "classes": (values.classes, 1 <= len(values.classes) <= 254, "1 to 254 names"),
         "class_values": (

@@ -177,6 +177,17 @@ class Store:
             channel *= np.float32(scale)
             channel += np.float32(offset)
 
+    def image_window(
+        self, case_index: int, slice_index: int, window: tuple[slice, slice]
+    ) -> Float32[np.ndarray, "c h w"]:
+        """Rows and columns of one slice of the case itself, without the store's padding; errors as of `image`."""
+        record = self.cases[case_index]
+        codes = self._read(record, IMAGES, slice_index)[:, *window].astype(np.float32)
+        scale, offset = (np.array(each, np.float32)[:, None, None] for each in (record.scale, record.offset))
+        codes *= scale
+        codes += offset
+        return codes
+
     @property
     def ignores(self) -> bool:
         """Whether voxels may be labelled `IGNORE`: left out of loss and scores."""
@@ -202,6 +213,13 @@ class Store:
         if self.ignores and ignored_as != IGNORE:
             out[out == IGNORE] = ignored_as
         return out
+
+    def label_window(self, case_index: int, slice_index: int, window: tuple[slice, slice]) -> UInt8[np.ndarray, "h w"]:
+        """Rows and columns of one slice of the case's own labels, without padding; errors as of `label`."""
+        record = self.cases[case_index]
+        if not record.labelled:
+            raise DataError(f"{self.path}: case {record.case} has no labels")
+        return self._read(record, LABELS, slice_index)[0, *window]
 
     def content(self, case_index: int) -> tuple[slice, slice]:
         """Rows and columns that hold the case; what is around them is padding."""

@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from jcl.backbones import dimensions_of
+from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
 from jcl.data.resampling import fit_of, prepare_parts
 from jcl.data.volumes import Volume
 from jcl.errors import DataError, UsageError
-from jcl.inference.predictor import class_scores, pad_centred, ready_to_segment, resize_scores
+from jcl.inference.predictor import part_scores, ready_to_segment, resize_scores
 from jcl.inference.turned import LEAST, Turned, views_of
 
 __all__ = [
@@ -72,7 +74,7 @@ class Mean(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def forward(self, images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         """Logarithms of the mean scores."""
         scores = [network(images).float().softmax(1) for network in self.networks]
         return (torch.stack(scores).sum(0) / len(scores)).clamp_min(LEAST).log()
@@ -168,8 +170,13 @@ def make_groups(
         device: where they compute.
         precision: see `jcl.inference.predictor.ready_to_segment`.
         tta, mirror: see `jcl.inference.turned.views_of`.
+
+    Raises:
+        UsageError: other views are asked for, and a network sees blocks.
     """
     views = views_of(tta=tta, mirror=mirror)
+    if len(views) > 1 and any(dimensions_of(member.network) == 3 for member in members):
+        raise UsageError(f"--{'tta' if tta else 'mirror'} is not offered in three dimensions yet; leave it out")
     alike: list[list[Member]] = []
     for member in members:
         ready_to_segment(member.network, device, precision)
@@ -190,14 +197,17 @@ def make_groups(
 def _slices(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
     """All that decides which slices a network sees of a scan."""
     settings = (preparation["spacing"], fit_of(preparation), preparation["normalisation"], context_of(preparation))
-    return (*settings, *preparation["clip"], *preparation["padded"])
+    return (*settings, *preparation["clip"], *preparation["padded"], block_of(preparation))
 
 
 def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Iterator[Float32[np.ndarray, "k s H W"]]]:
     """For each group the slices of a volume as its networks take them, some at a time.
 
-    The volume's own array is overwritten; a second preparation needs a copy of it.
+    The volume's own array is overwritten; a second preparation needs a copy of it. Where a network sees blocks, all
+    slices are one part.
     """
+    if any(block_of(group.preparation) for group in groups):
+        slices = volume.array.shape[1]
     copies = [replace(volume, array=volume.array.copy()) for _ in groups[1:]]
     pairs = zip(groups, [*copies, volume], strict=True)
     return [prepare_parts(each, group.preparation, slices) for group, each in pairs]
@@ -225,14 +235,11 @@ def slice_scores(
     Raises:
         NotFiniteError: what a network computes is not finite.
     """
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
 
     def of_group(group: Group, part: Float32[np.ndarray, "k s H W"]) -> Iterator[Float[Tensor, "k h w"]]:
-        framed, content = pad_centred(part, (group.preparation["padded"][0], group.preparation["padded"][1]))
-        images = framed.swapaxes(0, 1)
-        batches = class_scores(group.network, images, batch_size=batch_size, device=device, precision=precision)
-        for scores in batches:
-            for own in scores[:, :, *content].split(1):
-                yield resize_scores(own, shape)[0]
+        for own in part_scores(group.network, part, group.preparation, **how):
+            yield resize_scores(own, shape)[0]
 
     for some in zip(*parts, strict=True):
         found = [of_group(group, part) for group, part in zip(groups, some, strict=True)]

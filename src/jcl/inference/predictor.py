@@ -11,17 +11,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from jcl.distributed.device import autocast
-from jcl.errors import DataError, UsageError
+from jcl.backbones import dimensions_of
+from jcl.data.block_plan import block_of
+from jcl.distributed.device import autocast, channels_last
+from jcl.errors import UsageError
+from jcl.inference.finite import NotFiniteError, check_finite
+from jcl.inference.windows import window_scores
 from jcl.kernels.exchange import have_kernels, use_kernels
+
+__all__ = [
+    "NotFiniteError",
+    "class_scores",
+    "class_values",
+    "fold_batch_norms",
+    "pad_centred",
+    "part_scores",
+    "ready_to_segment",
+    "resize_scores",
+    "segment_parts",
+]
 
 PIXELS = 1 << 18
 """Of the slices that a processor's network takes at a time (one of 512 x 512). More do not make it faster, and a U-Net
 of width 32 needs 1 kB for each while it runs."""
-
-
-class NotFiniteError(DataError):
-    """What the network computes of an image is NaN or infinite."""
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -33,7 +45,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     for part in network.modules():
         if isinstance(part, nn.Sequential) and type(part).forward is nn.Sequential.forward:
             for number, (first, second) in enumerate(itertools.pairwise(part)):
-                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                if isinstance(first, nn.Conv2d | nn.Conv3d) and isinstance(second, nn.BatchNorm2d | nn.BatchNorm3d):
                     part[number], part[number + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
     return network
 
@@ -43,7 +55,8 @@ def ready_to_segment(network: nn.Module, device: torch.device, precision: torch.
 
     On a CPU in float32 that is on kernels (see `jcl.kernels`), if they can be had here.
     """
-    fold_batch_norms(network).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    layout = channels_last(dimensions_of(network))
+    fold_batch_norms(network).to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     if device.type == "cpu" and precision == torch.float32 and have_kernels():
         use_kernels(network)
     return network
@@ -78,10 +91,7 @@ def class_scores(
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + batch_size])).to(device)
         with torch.inference_mode(), autocast(device, precision):
             logits = network(batch.contiguous(memory_format=torch.channels_last))
-        if not bool(torch.isfinite(logits).all()):
-            raise NotFiniteError(
-                "the network's output is NaN or infinite; see that the scan has values as those of the training"
-            )
+        check_finite(logits)
         yield logits.float().softmax(1)
 
 
@@ -97,6 +107,29 @@ def pad_centred(
     top, left = (rows - height) // 2, (columns - width) // 2
     around = ((0, 0), (0, 0), (top, rows - height - top), (left, columns - width - left))
     return np.pad(images, around), (slice(top, top + height), slice(left, left + width))
+
+
+def part_scores(
+    network: nn.Module,
+    part: Float32[np.ndarray, "c s h w"],
+    preparation: Mapping[str, Any],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[Float[Tensor, "1 k h w"]]:
+    """Softmax over the classes for each of some prepared slices, in order, without padding; arguments as above.
+
+    A network that sees blocks is given all slices of a volume as the only part.
+    """
+    if block := block_of(preparation):
+        for scores in window_scores(network, part, block, batch_size=batch_size, device=device, precision=precision):
+            yield scores[None]
+        return
+    framed, content = pad_centred(part, (preparation["padded"][0], preparation["padded"][1]))
+    images = framed.swapaxes(0, 1)
+    for scores in class_scores(network, images, batch_size=batch_size, device=device, precision=precision):
+        yield from scores[:, :, *content].split(1)
 
 
 def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> Float[Tensor, "b k H W"]:
@@ -135,15 +168,11 @@ def segment_parts(
         within: called now and then with the share that is done.
     """
     classes, start = np.empty(shape, np.uint8), 0
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
     for part in parts:
-        framed, content = pad_centred(part, (preparation["padded"][0], preparation["padded"][1]))
-        batches = class_scores(
-            network, framed.swapaxes(0, 1), batch_size=batch_size, device=device, precision=precision
-        )
-        for scores in batches:
-            for own in scores[:, :, *content].split(1):
-                classes[start] = resize_scores(own, shape[1:]).argmax(1)[0].to(torch.uint8).cpu().numpy()
-                start += 1
+        for own in part_scores(network, part, preparation, **how):
+            classes[start] = resize_scores(own, shape[1:]).argmax(1)[0].to(torch.uint8).cpu().numpy()
+            start += 1
             within(start / len(classes))
     return classes
 

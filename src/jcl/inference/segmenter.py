@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from jcl import backbones
 from jcl.backbones import Backbone
+from jcl.data.block_plan import block_of
 from jcl.data.dicom.series import find_series
 from jcl.data.recorded_preparation import check_preparation
 from jcl.data.resampling import prepare_parts
@@ -30,7 +31,7 @@ from jcl.files import read_json
 from jcl.inference.ensemble import Mean, check_prepared_alike, load_members
 from jcl.inference.predictor import class_values, segment_parts
 from jcl.training.checkpoint import read_weights
-from jcl.training.run_folder import load_network, read_model, read_run
+from jcl.training.run_folder import check_dimensions, load_network, read_model, read_run
 
 __all__ = [
     "CONFIG",
@@ -102,7 +103,8 @@ class Segmenter:
         device = next(self.network.parameters()).device
         volume = read_image(_sources(scan), channels=self.preparation["channels"])
         geometry = volume.geometry
-        parts = prepare_parts(volume, self.preparation, max(1, batch_size))
+        slices = geometry.shape[0] if block_of(self.preparation) else max(1, batch_size)
+        parts = prepare_parts(volume, self.preparation, slices)
         del volume  # from here on only `parts` has it, and drops it at its end
         classes = segment_parts(
             self.network, parts, self.preparation, geometry.shape,
@@ -153,6 +155,7 @@ def load_trained(folder: Path, *, trust_code: bool = False) -> tuple[Backbone, d
         return load_network(folder, trust_code=trust_code)
     weights, info = read_for_hub(folder)
     network = backbones.restore(info["backbone"], folder / CONFIG, weights, trust_code=trust_code)
+    check_dimensions(network, info["recipe"], folder / CONFIG)
     return network.eval(), info
 
 

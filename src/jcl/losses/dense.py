@@ -18,7 +18,7 @@ from jcl.losses.similarity import EPSILON, at_least_float32, inverse_norms
 __all__ = ["dense_byol", "dense_info_nce", "dense_mse", "equivariance"]
 
 
-def dense_mse(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d h w"]) -> Float[Tensor, ""]:
+def dense_mse(dominant: Float[Tensor, "m d *space"], auxiliary: Float[Tensor, "m d *space"]) -> Float[Tensor, ""]:
     """Squared difference of the projections, the mean over slices, channels and pixels (JCL paper, appendix B).
 
     Examples:
@@ -29,7 +29,7 @@ def dense_mse(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d 
         return F.mse_loss(at_least_float32(dominant), at_least_float32(auxiliary))
 
 
-def dense_byol(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d h w"]) -> Float[Tensor, ""]:
+def dense_byol(dominant: Float[Tensor, "m d *space"], auxiliary: Float[Tensor, "m d *space"]) -> Float[Tensor, ""]:
     """Squared distance of the normalised projections, 2 - 2 cos, the mean over slices and pixels.
 
     Equation 2 of BYOL (arXiv:2006.07733) at every pixel. A zero vector has no direction: its cosine to anything is 0,
@@ -43,15 +43,15 @@ def dense_byol(dominant: Float[Tensor, "m d h w"], auxiliary: Float[Tensor, "m d
         return 2 - 2 * (_directions(dominant) * _directions(auxiliary)).sum(1).mean()
 
 
-def _directions(x: Float[Tensor, "m d h w"]) -> Float[Tensor, "m d h w"]:
+def _directions(x: Float[Tensor, "m d *space"]) -> Float[Tensor, "m d *space"]:
     x = at_least_float32(x)
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x * torch.where(norms > EPSILON, 1 / norms.clamp(min=EPSILON), 0)
 
 
 def dense_info_nce(
-    anchors: Float[Tensor, "m d h w"],
-    contrasts: Float[Tensor, "m d h w"],
+    anchors: Float[Tensor, "m d *space"],
+    contrasts: Float[Tensor, "m d *space"],
     positives: Bool[Tensor, "m m"],
     *,
     temperature: float,
@@ -77,21 +77,24 @@ def dense_info_nce(
 
 
 def equivariance(
-    dominant: Float[Tensor, "b c h w"], auxiliary: Float[Tensor, "b c H W"], *, align_corners: bool = False
+    dominant: Float[Tensor, "b c *space"], auxiliary: Float[Tensor, "b c *larger"], *, align_corners: bool = False
 ) -> Float[Tensor, ""]:
     """Equivariant regularisation L_ER = mean | Y - down(Y~) | (JCL paper, equation 12).
 
-    `auxiliary` is brought to the size of `dominant` by bilinear interpolation, in the authors' program with
-    `align_corners` (corner pixels on corner pixels); both get a gradient.
+    `auxiliary` is brought to the size of `dominant` by bilinear interpolation (of voxels trilinear), in the authors'
+    program with `align_corners` (corner pixels on corner pixels); both get a gradient.
     """
     dominant, auxiliary = at_least_float32(dominant), at_least_float32(auxiliary)
-    down = F.interpolate(auxiliary, size=dominant.shape[-2:], mode="bilinear", align_corners=align_corners)
+    mode = "bilinear" if dominant.ndim == 4 else "trilinear"
+    down = F.interpolate(auxiliary, size=dominant.shape[2:], mode=mode, align_corners=align_corners)
     return (dominant - down).abs().mean()
 
 
-def _pixels_first(x: Float[Tensor, "m d h w"]) -> Float[Tensor, "s m d"]:
+def _pixels_first(x: Float[Tensor, "m d *space"]) -> Float[Tensor, "s m d"]:
     """A view where the features are channels-last; else one copy, which all that follows is faster for."""
     x = at_least_float32(x)
+    if x.ndim != 4:  # voxels in a row: a view, too, where channels are last
+        x = x.flatten(2)[..., None]
     rows = x.permute(2, 3, 0, 1).flatten(0, 1)
     return rows if rows.stride(2) == 1 else _PixelsFirst.apply(x)  # pyright: ignore[reportReturnType]
 

@@ -1,4 +1,4 @@
-"""The losses of fine-tuning."""
+"""The losses of fine-tuning, over pixels or voxels."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,7 +11,7 @@ __all__ = ["LOSSES", "cross_entropy", "dice_cross_entropy", "soft_dice"]
 
 
 def cross_entropy(
-    logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], *, ignore: int | None = None
+    logits: Float[Tensor, "b k *space"], labels: Int[Tensor, " b *space"], *, ignore: int | None = None
 ) -> Float[Tensor, ""]:
     """Cross-entropy, the mean over pixels (paper, section 4.1), or over those of them that count.
 
@@ -22,7 +22,7 @@ def cross_entropy(
             processes divide by the mean of their counts, so that the mean of their losses is that over all pixels.
     """
     # pixels as rows: the same sum, and unlike that over images it has a deterministic form on GPUs
-    rows, targets = logits.float().permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+    rows, targets = logits.float().movedim(1, -1).flatten(0, -2), labels.flatten()
     if ignore is None:
         return F.cross_entropy(rows, targets)
     counted = gather((targets != ignore).sum(dtype=torch.float32)[None]).mean()
@@ -30,7 +30,11 @@ def cross_entropy(
 
 
 def soft_dice(
-    logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], *, ignore: int | None = None, smooth: float = 1e-5
+    logits: Float[Tensor, "b k *space"],
+    labels: Int[Tensor, " b *space"],
+    *,
+    ignore: int | None = None,
+    smooth: float = 1e-5,
 ) -> Float[Tensor, ""]:
     """1 - Dice of the probabilities: of each structure over all pixels of the batch, the mean over structures.
 
@@ -51,13 +55,14 @@ def soft_dice(
         counts = labels != ignore
         truth.scatter_(1, labels.where(counts, 0)[:, None].long(), counts[:, None].to(truth.dtype))
         probabilities = probabilities * counts[:, None]
-    sums = torch.stack([(part[:, 1:]).sum((0, 2, 3)) for part in (probabilities * truth, probabilities + truth)])
+    over = (0, *range(2, logits.ndim))
+    sums = torch.stack([(part[:, 1:]).sum(over) for part in (probabilities * truth, probabilities + truth)])
     both, either = gather(sums[None]).sum(0)
     return 1 - ((2 * both + smooth) / (either + smooth)).mean()
 
 
 def dice_cross_entropy(
-    logits: Float[Tensor, "b k h w"], labels: Int[Tensor, "b h w"], *, ignore: int | None = None
+    logits: Float[Tensor, "b k *space"], labels: Int[Tensor, " b *space"], *, ignore: int | None = None
 ) -> Float[Tensor, ""]:
     """`soft_dice` + `cross_entropy`, each with weight 1 (Isensee et al., nnU-Net, 2021)."""
     return soft_dice(logits, labels, ignore=ignore) + cross_entropy(logits, labels, ignore=ignore)

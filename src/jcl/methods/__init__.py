@@ -12,7 +12,7 @@ from typing import Any
 
 from jcl._lazy import attach
 from jcl.arguments import check_given
-from jcl.backbones import Backbone
+from jcl.backbones import Backbone, dimensions_of
 from jcl.backbones._by_name import import_callable
 from jcl.errors import UsageError
 from jcl.limits import METHODS
@@ -53,9 +53,13 @@ def build(name: str, backbone: Backbone, given: Mapping[str, Any]) -> Method:
     """The method called `name` around a backbone, with the settings that are given.
 
     Raises:
-        UsageError: see `load`; or there is no such setting, or its value cannot be used.
+        UsageError: see `load`; or there is no such setting, or its value cannot be used; or the method is not written
+            for images of as many dimensions.
     """
     method = load(name)
+    if (sides := dimensions_of(backbone)) not in method.dimensions:
+        fitting = [each for each in available() if sides in load(each).dimensions]
+        raise UsageError(f"{name} is not written for {sides} dimensions; there are: {', '.join(fitting)}")
     check_given(f"method {name}", given, settings(method), {} if ":" in name else METHODS)
     return method(backbone, **given)
 

@@ -31,6 +31,9 @@ class Method(nn.Module):
     learning_rate: float = 0.01
     """Peak learning rate of SGD with momentum that suits the method, unless the user gives one."""
 
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    """Of the images that it is written for: 2 for slices, 3 for blocks."""
+
     phases: int = 1
     """Parts of the run, of equal length, that each have a learning-rate schedule of their own (GCL has two)."""
 

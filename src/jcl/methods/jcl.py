@@ -1,14 +1,17 @@
 """JCL: multi-level asymmetric contrastive learning of encoder and decoder together (Zeng et al., 2023)."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from jcl.augment.spatial import shrink
-from jcl.backbones import Backbone, pad_to_multiple
+from jcl.backbones import Backbone, dimensions_of, growth, multiples_of, pad_to_multiple
 from jcl.data.batches import SliceBatch
+from jcl.data.blocks import BlockBatch
 from jcl.distributed.comm import gather
+from jcl.errors import UsageError
 from jcl.losses.contrastive import info_nce, position_mask
 from jcl.losses.dense import dense_info_nce, equivariance
 from jcl.methods._base import Method
@@ -18,7 +21,7 @@ from jcl.methods._jcl.phases import Phase, auxiliary_encoder, encode_both, phase
 from jcl.methods._jcl.views import Pair, view_pairs
 from jcl.ssl.by_view import by_view
 from jcl.ssl.collapse import collapse_monitor
-from jcl.ssl.heads import InstanceProjector, PixelProjector
+from jcl.ssl.heads import InstanceProjector, PixelProjector, VoxelProjector
 from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
 from jcl.ssl.momentum import update_ema
 
@@ -44,6 +47,7 @@ class JCL(Method):
     """The paper's 0.1 collapses on small collections (see docs/results.md); the authors' scripts use 0.01."""
 
     further_settings = (Ablations,)
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -76,6 +80,8 @@ class JCL(Method):
         """
         ablations, ranges = Ablations.take(further)
         super().__init__(backbone, **ranges)
+        if ablations.elastic and dimensions_of(backbone) == 3:
+            raise UsageError(f"elastic is {ablations.elastic}; it is not offered in three dimensions yet")
         weights = {"global": global_weight, "dense": dense_weight, "equivariance": equivariance_weight}
         check_numbers(backbone, weights, blocks=blocks, temperature=temperature, threshold=threshold)
         self.weights = {name: weight for name, weight in weights.items() if weight}
@@ -103,10 +109,13 @@ class JCL(Method):
         pixel_channels = projection if self.ablations.dominant_pixel_projector else decoded
         off = nn.Identity()
         hidden = decoded if self.ablations.hidden_units == "decoder" else None
-        self.auxiliary_instance = InstanceProjector(deepest, projection, hidden=hidden) if images else off
-        self.auxiliary_pixel = PixelProjector(deepest, pixel_channels) if pixels else off
-        self.dominant_instance = InstanceProjector(source, projection, hidden=hidden) if two_images else off
-        self.dominant_pixel = PixelProjector(decoded, pixel_channels) if two_pixels else off
+        sides = dimensions_of(self.backbone)
+        instance = partial(InstanceProjector, out_channels=projection, hidden=hidden, dimensions=sides)
+        pixel = PixelProjector if sides == 2 else VoxelProjector
+        self.auxiliary_instance = instance(deepest) if images else off
+        self.auxiliary_pixel = pixel(deepest, pixel_channels) if pixels else off
+        self.dominant_instance = instance(source) if two_images else off
+        self.dominant_pixel = pixel(decoded, pixel_channels) if two_pixels else off
 
     def views(self, batch: SliceBatch, generator: Generator) -> Pair:
         """Views of the auxiliary branch at full size and of the dominant branch, shrunk.
@@ -114,11 +123,15 @@ class JCL(Method):
         In rows, the slices themselves and then a spatial view of each, of which each branch has its own: pixel and
         feature losses take the first half, the image loss the second (see `ViewPairs` for other ways).
 
-        The sides are padded to multiples of 16 * 2^blocks, which both branches can halve to the end.
+        The sides are padded to multiples of 16 * 2^blocks, which both branches can halve to the end. Those of blocks
+        are shrunk as the first decoder blocks enlarge them, which need not be alike.
         """
-        auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator)
-        factor = 2**self.blocks if self.current.shrinks else 1
-        multiple = self.backbone.stride * factor
+        aspects = batch.aspects if isinstance(batch, BlockBatch) else None
+        auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator, aspects)
+        factor = growth(self.backbone, self.blocks if self.current.shrinks else 0)
+        whole = multiples_of(self.backbone)
+        each = (whole,) * len(factor) if isinstance(whole, int) else whole
+        multiple = [side * by for side, by in zip(each, factor, strict=True)]
         small = shrink(pad_to_multiple(dominant, multiple), factor, align_corners=self.aligned)
         return pad_to_multiple(auxiliary, multiple), small
 
@@ -158,7 +171,7 @@ class JCL(Method):
             compared["equivariance"], losses["equivariance"] = y, loss
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()  # equation 9
 
-        first, second = (x.flatten(2).mean(2) if x.ndim == 4 else x for x in next(iter(compared.values())))
+        first, second = (x.flatten(2).mean(2) if x.ndim > 2 else x for x in next(iter(compared.values())))
         return {"loss": total, **losses, **collapse_monitor(first, second)}
 
     def _decode(self, *features: Tensor) -> Tensor:

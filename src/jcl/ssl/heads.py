@@ -10,13 +10,15 @@ class InstanceProjector(nn.Sequential):
     """AdaptiveAvgPool -> Flatten -> Linear -> ReLU -> Linear (JCL paper, appendix A).
 
     Input (b, in_channels, h, w), output (b, out_channels). The hidden layer has `hidden` units (None:
-    `in_channels`), which the paper leaves open.
+    `in_channels`), which the paper leaves open. With three `dimensions` the input is (b, in_channels, d, h, w).
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 128, *, hidden: int | None = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int = 128, *, hidden: int | None = None, dimensions: int = 2
+    ) -> None:
         hidden = hidden or in_channels
         super().__init__(
-            nn.AdaptiveAvgPool2d(1),
+            nn.AdaptiveAvgPool2d(1) if dimensions == 2 else nn.AdaptiveAvgPool3d(1),
             nn.Flatten(),
             nn.Linear(in_channels, hidden),
             nn.ReLU(inplace=True),
@@ -43,6 +45,27 @@ class PixelProjector(nn.Sequential):
 
     def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """One projection per pixel."""
+        return super().forward(input)
+
+
+class VoxelProjector(nn.Sequential):
+    """`PixelProjector` for voxels, with 1x1x1 convolutions: the coarse grid of a block has few, most of them borders.
+
+    Input (b, in_channels, d, h, w), output (b, out_channels, d, h, w).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 128) -> None:
+        super().__init__(
+            nn.Conv3d(in_channels, out_channels, 1, bias=False),
+            nn.BatchNorm3d(out_channels),
+            nn.LeakyReLU(inplace=True),
+            nn.Conv3d(out_channels, out_channels, 1, bias=False),
+            nn.BatchNorm3d(out_channels),
+            nn.LeakyReLU(inplace=True),
+        )
+
+    def forward(self, input: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b p d h w"]:
+        """One projection per voxel."""
         return super().forward(input)
 
 

@@ -1,7 +1,7 @@
 """Evaluation: segment the test patients of a fine-tuned run and score them."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
-from torch import nn
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
 
 from jcl.checks.findings import name_some
 from jcl.config import EvaluateConfig, FinetuneConfig
+from jcl.data.block_plan import Block, block_of
 from jcl.data.context import context_of
 from jcl.data.manifest import IGNORE
 from jcl.data.population import check_to_score
@@ -29,6 +30,7 @@ from jcl.inference.doubt import Doubt, DoubtTally, of_structures
 from jcl.inference.ensemble import Member, check_prepared_alike, load_members, make_groups
 from jcl.inference.postprocess import Rules, postprocess, rules_of
 from jcl.inference.predictor import NotFiniteError, class_scores
+from jcl.inference.windows import window_scores
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
 from jcl.parallel.progress import ProgressBar
@@ -47,6 +49,7 @@ class _Network:
     device: torch.device
     precision: torch.dtype
     context: int
+    block: Block | None
     rules: Rules
 
 
@@ -125,8 +128,8 @@ def _make_network(config: EvaluateConfig, members: Sequence[Member]) -> _Network
     check_prepared_alike(members)
     (group,) = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
     rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    context = context_of(group.preparation)
-    return _Network(group.network, config.batch_size, device, precision, context, rules)
+    seen = context_of(group.preparation), block_of(group.preparation)
+    return _Network(group.network, config.batch_size, device, precision, *seen, rules)
 
 
 def _origin(config: EvaluateConfig, members: Sequence[Member]) -> dict[str, Any]:
@@ -255,28 +258,45 @@ def _segment_case(
     unit: str,
 ) -> _Segmented:
     """Segment a case, and count how sure that was; scores are held for some slices at a time."""
-    record, content = store.cases[case], store.content(case)
+    content = store.content(case)
     labels: list[UInt8[np.ndarray, "h w"]] = []
     tally, doubts = DoubtTally(len(store.class_names)), list[list[Doubt]]()
-    for start in range(0, record.slices, work.batch_size):
-        numbers = range(start, min(start + work.batch_size, record.slices))
+    for scores in (_slice_scores if work.block is None else _block_scores)(work, store, case):
+        classes = scores.argmax(0)
+        truth = torch.from_numpy(store.label(case, len(labels))[content]).to(scores.device)
+        calibration.add(scores, classes, truth, truth == IGNORE if store.ignores else None)
+        tally.add(scores, classes)
+        labels.append(classes.to(torch.uint8).cpu().numpy())
+        if unit == "slice":
+            doubts.append(tally.result())
+            tally = DoubtTally(len(store.class_names))
+        within(len(labels) / store.cases[case].slices)
+    whole = np.stack(labels)
+    postprocess(whole, work.rules)
+    return _Segmented(whole, doubts or [tally.result()])
+
+
+def _slice_scores(work: _Network, store: Store, case: int) -> Iterator[Float[Tensor, "k h w"]]:
+    """Scores of each slice of a case, some slices at a time."""
+    slices, content = store.cases[case].slices, store.content(case)
+    for start in range(0, slices, work.batch_size):
+        numbers = range(start, min(start + work.batch_size, slices))
         images = np.stack([store.image(case, number, context=work.context) for number in numbers])
         batches = class_scores(
             work.network, images, batch_size=work.batch_size, device=work.device, precision=work.precision
         )
-        for scores in (own for batch in batches for own in batch[:, :, *content]):
-            classes = scores.argmax(0)
-            truth = torch.from_numpy(store.label(case, len(labels))[content]).to(scores.device)
-            calibration.add(scores, classes, truth, truth == IGNORE if store.ignores else None)
-            tally.add(scores, classes)
-            labels.append(classes.to(torch.uint8).cpu().numpy())
-            if unit == "slice":
-                doubts.append(tally.result())
-                tally = DoubtTally(len(store.class_names))
-        within(numbers.stop / record.slices)
-    whole = np.stack(labels)
-    postprocess(whole, work.rules)
-    return _Segmented(whole, doubts or [tally.result()])
+        yield from (own for batch in batches for own in batch[:, :, *content])
+
+
+def _block_scores(work: _Network, store: Store, case: int) -> Iterator[Float[Tensor, "k h w"]]:
+    """Scores of each slice of a case, by a network that sees blocks."""
+    assert work.block is not None
+    record = store.cases[case]
+    whole = (slice(0, record.shape[0]), slice(0, record.shape[1]))
+    volume = np.stack([store.image_window(case, number, whole) for number in range(record.slices)], axis=1)
+    yield from window_scores(
+        work.network, volume, work.block, batch_size=work.batch_size, device=work.device, precision=work.precision
+    )
 
 
 def _pool(store: Store, members: Sequence[Member]) -> Pool:

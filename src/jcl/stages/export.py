@@ -23,6 +23,7 @@ from jcl.files import clear_left, write_error
 from jcl.inference.segmenter import load_trained, read_trained
 from jcl.locks import locked_file
 from jcl.parallel.progress import at_work
+from jcl.training.blocks import refuse_blocks
 
 FORMATS = ("onnx", "monai", "nnunet", "hub")
 
@@ -45,10 +46,12 @@ def _export(config: ExportConfig) -> Path:
         raise UsageError(f"{config.out} exists; choose another --out")
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
+        refuse_blocks(info, config.run, f"export to {config.to}")
         with _new(config.out, folder=True) as path:
             write_nnunet(path, weights, info, what=str(config.run))
         return config.out
     network, info = load_trained(config.run, trust_code=config.trust_code)
+    refuse_blocks(info, config.run, f"export to {config.to}")
     with _new(config.out, folder=config.to != "onnx") as path, at_work(f"export to {config.to}"):
         _write(config, path, network, info)
     if config.push:

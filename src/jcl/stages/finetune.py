@@ -15,22 +15,26 @@ from jcl import backbones, semi
 from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges, augment
 from jcl.augment.spatial import AffineRanges
+from jcl.augment.volumetric import augment_blocks
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
-from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
+from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, load_batches
+from jcl.data.block_plan import with_block
+from jcl.data.blocks import BlockBatch
 from jcl.data.context import span_of, with_context
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
-from jcl.data.structure_draws import structure_draws
 from jcl.distributed.comm import average_gradients, rank, world_size
-from jcl.distributed.device import autocast
+from jcl.distributed.device import autocast, channels_last
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError, foreign_code
 from jcl.limits import check_numbers
 from jcl.losses.segmentation import LOSSES
 from jcl.training.averaging import averaged_copy, update_average
+from jcl.training.blocks import FOREGROUND, block_taken, check_offered, strides_for
 from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
+from jcl.training.feed import labelled_feed
 from jcl.training.initial_run import context_taken
 from jcl.training.optim import adam, cosine, set_learning_rate
 from jcl.training.recipes import before_recipes, settle
@@ -84,14 +88,17 @@ def _finetune_here(config: FinetuneConfig) -> Path:
 
 
 def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device: torch.device) -> Path:
-    config = settle(config, recorded_run(config.out, resume=config.resume))
+    given, config = config, settle(config, recorded_run(config.out, resume=config.resume))
     context = context_taken(config.init, config.context)
     config = replace(config, context=context)
     _check_technique(config)
+    config = _with_block(config, given.foreground)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
-    slices = list_slices([store], [set(split.train)], labelled=True)
+    fed = labelled_feed(config, store, split)
     check_classes(store, split.train)
+    if config.block is not None and "strides" not in backbone:
+        backbone["strides"] = strides_for([store], [set(split.train)], config.block)
     network = _build(config, backbone)
     start_info = _initialise(config, network)
     info: dict[str, Any] = {
@@ -100,13 +107,12 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         "init": start_info,
         "store": str(store.path),
         "store_digest": store.digest,
-        "recipe": with_context(store.preparation, context),
+        "recipe": with_block(with_context(store.preparation, context), config.block),
         "class_names": list(store.class_names),
         **shapes_of(store, split.train),
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
-    seen = f" with {context} on either side" if context else ""
-    title = f"{count}, {len(slices)} slices{seen}, {start_info['report']}"
+    title = f"{count}, {fed.words}, {start_info['report']}"
     technique, unlabelled = None, None
     if config.semi is not None:
         without, patients = unlabelled_slices(store, split, others)
@@ -115,10 +121,8 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         technique = _technique(config, backbone, network)
         title = f"{config.semi} on {title}"
     loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
-    labelled = SliceDataset([store], slices, labels=True, context=context)
-    draws = structure_draws(store, slices, config.foreground or 0.0)
     session = Session[nn.Module](
-        config, technique or network, labelled, device, least=LEAST_STEPS, redraw=draws and draws.replace
+        config, technique or network, fed.dataset, device, least=LEAST_STEPS, redraw=fed.redraw
     )
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
         _train(config, network, technique, session, loss, unlabelled)
@@ -148,7 +152,7 @@ def _train(
             batch = corrupt_labels(next(loop.batches), config.label_noise, config.seed, ignore=ignore).to(device)
             assert batch.labels is not None
             if technique is None:
-                images, labels = augment(batch.images, batch.labels, ranges, generator=loop.generator)
+                images, labels = _augmented(batch, ranges, loop.generator)
                 losses = {"loss": _loss(network, images, labels, session.execution.precision, loss_of)}
             else:
                 views = technique.views(batch.images, batch.labels, next(others).to(device).images, loop.generator)
@@ -163,6 +167,14 @@ def _train(
                 update_average(average, network, step=step + 1, decay=decay)
             loop.add(step + 1, {**losses, "learning_rate": learning_rate})
             loop.save_or_stop(step + 1)
+
+
+def _augmented(batch: SliceBatch, ranges: LabelledRanges, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Images and labels of a batch under changes, those of blocks in three dimensions."""
+    assert batch.labels is not None
+    if isinstance(batch, BlockBatch) and batch.aspects is not None:
+        return augment_blocks(batch.images, batch.labels, batch.aspects, ranges, generator=generator)
+    return augment(batch.images, batch.labels, ranges, generator=generator)
 
 
 def _unlabelled_batches(
@@ -228,7 +240,7 @@ def _ranges(config: FinetuneConfig) -> LabelledRanges:
 
 def _loss(network: nn.Module, images: Tensor, labels: Tensor, precision: torch.dtype, loss_of: _LossOf) -> Tensor:
     with autocast(images.device, precision):
-        logits = network(images.contiguous(memory_format=torch.channels_last))
+        logits = network(images.contiguous(memory_format=channels_last(images.ndim - 2)))
     return loss_of(logits, labels)
 
 
@@ -252,10 +264,31 @@ def _trial(
     return lambda: _losses(model, views, semi.Progress(1, 1), precision)["loss"]
 
 
+def _with_block(config: FinetuneConfig, foreground: float | None) -> FinetuneConfig:
+    """The settings with the block that a network of three dimensions sees, and with its share around structures.
+
+    Args:
+        config: settled by the recipe.
+        foreground: as the user gave it.
+    """
+    given = _initial_backbone(config)
+    name: str = given.get("name") or config.backbone or "unet"
+    block = block_taken(name, config.block, Path(config.init, "run.json") if given else None)
+    if block is None:
+        return config
+    check_offered(config)
+    return replace(config, block=block, foreground=FOREGROUND if foreground is None else foreground)
+
+
+def _initial_backbone(config: FinetuneConfig) -> dict[str, Any]:
+    """Name and settings of the network of the initial run; {} where there is none."""
+    has_run = config.init != "none" and not _is_weights_file(Path(config.init))
+    return read_run(Path(config.init), "pretrain")["backbone"] if has_run else {}
+
+
 def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
     """Name and settings of the network: those of the initial run, unless they are given or there is none."""
-    has_run = config.init != "none" and not _is_weights_file(Path(config.init))
-    given = read_run(Path(config.init), "pretrain")["backbone"] if has_run else {}
+    given = _initial_backbone(config)
     for key, value in (("name", config.backbone), ("width", config.width)):
         if value is not None and key in given and given[key] != value:
             raise UsageError(f"{key} {value} does not fit {config.init}, which has {given[key]}; leave it out")
@@ -267,6 +300,7 @@ def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
         "in_channels": span_of(config.context or 0) * store.channels,
         "classes": len(store.class_names) + 1,
         "width": given.get("width") or config.width or backbones.default_width(name),
+        **{key: given[key] for key in ("strides",) if key in given},
     }
 
 

@@ -6,21 +6,24 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from jcl import backbones, methods
 from jcl.config import PretrainConfig
-from jcl.data.batches import SliceBatch, SliceDataset, SliceList, list_slices
+from jcl.data.batches import SliceBatch
 from jcl.data.context import span_of
-from jcl.data.population import LEAST_SLICES, check_slices
+from jcl.data.population import LEAST_SLICES
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, world_size
 from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError
 from jcl.limits import check_numbers
+from jcl.training.blocks import block_taken, check_offered, strides_for
+from jcl.training.feed import unlabelled_feed
 from jcl.training.optim import clip_each, cosine, set_learning_rate, sgd
 from jcl.training.run_folder import only_writer
 from jcl.training.run_record import recorded
@@ -64,20 +67,25 @@ def _pretrain_here(config: PretrainConfig) -> Path:
 def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.device) -> Path:
     if config.width is None:
         config = replace(config, width=backbones.default_width(config.backbone))
+    block = block_taken(config.backbone, config.block)
+    if block is not None:
+        check_offered(config)
     split, patients, left_out = pretraining_split(config, stores)
-    slices = list_slices(stores, patients, labelled=False)
-    check_slices(stores, len(slices))
     channels = span_of(config.context) * _same_channels(stores)
-    network = {"in_channels": channels, "classes": 2, "width": config.width}
+    network: dict[str, Any] = {"in_channels": channels, "classes": 2, "width": config.width}
+    if block is not None:
+        network["strides"] = strides_for(stores, patients, block)
     method = methods.build(config.method, backbones.load(config.backbone)(**network), config.method_settings)
+    fed = unlabelled_feed(config, stores, patients, neighbourhood=method.neighbourhood)
     session = Session(
         config,
         method,
-        SliceDataset(stores, slices, labels=False, context=config.context, neighbourhood=method.neighbourhood),
+        fed.dataset,
         device,
         least=LEAST_STEPS,
         accumulate=config.accumulate,
         recompute=config.recompute,
+        redraw=fed.redraw,
     )
     info = {
         "kind": "pretrain",
@@ -86,7 +94,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         "stores": [{"path": str(s.path), "digest": s.digest} for s in stores],
         **({"left_out": left_out} if left_out else {}),
     }
-    if session.begin(_trial, info, split, _title(config, slices)):
+    if session.begin(_trial, info, split, _title(config, fed.words)):
         _train(config, method, session)
     return config.out
 
@@ -111,7 +119,8 @@ def _train(config: PretrainConfig, method: methods.Method, session: Session[meth
                 if step == loop.start and part == 0:
                     before = config.context * (batch.images.shape[1] // span_of(config.context))
                     for number, view in enumerate(views):
-                        loop.log.pictures(f"views/{number}", view[:, before:])
+                        shown = view if view.ndim == 4 else view[:, :, view.shape[2] // 2]
+                        loop.log.pictures(f"views/{number}", shown[:, before:])
                 with autocast(device, session.execution.precision):
                     losses = method(views, batch)
                 (losses["loss"] / config.accumulate).backward()
@@ -142,14 +151,14 @@ def _same_channels(stores: Sequence[Store]) -> int:
     return stores[0].channels
 
 
-def _title(config: PretrainConfig, slices: SliceList) -> str:
+def _title(config: PretrainConfig, words: str) -> str:
     """What is trained and on what, for the user."""
     several = f"{world_size()} processes of " if world_size() > 1 else ""
     parts = f"{config.accumulate} times " if config.accumulate > 1 else ""
-    seen = f", each with {config.context} on either side" if config.context else ""
+    each = "slices" if config.block is None else "blocks"
     return (
-        f"{config.method} on {len(slices)} slices of {len(slices.cases)} volumes{seen}, {several}{parts}"
-        f"{config.batch_size} slices a step, {config.backbone} of width {config.width}"
+        f"{config.method} on {words}, {several}{parts}"
+        f"{config.batch_size} {each} a step, {config.backbone} of width {config.width}"
     )
 
 

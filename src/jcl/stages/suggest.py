@@ -26,6 +26,7 @@ from jcl.inference.slice_looks import CaseLook, Looker, look_at_case, vector_of
 from jcl.inference.suggestions import SuggestedCase, SuggestedSlice, Suggestion, Suggestions
 from jcl.limits import check_numbers
 from jcl.parallel.progress import ProgressBar
+from jcl.training.blocks import refuse_blocks
 from jcl.training.candidates import Candidates, find_candidates, stores_of
 
 __all__ = ["suggest"]
@@ -111,6 +112,7 @@ def _read(run: Path, *, trust_code: bool) -> Member:
     if is_for_hub(run):
         raise DataError(f"{run}: made for the hub, and does not say whom it was trained on; give the run's own folder")
     weights, info = read_trained(run)
+    refuse_blocks(info, run, "suggesting")
     network = backbones.restore(info.get("backbone"), run / "run.json", weights, trust_code=trust_code)
     return Member(run=run, network=network.eval(), info=info)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import jcl
 from jcl import backbones
 from jcl.backbones import Backbone
+from jcl.data.block_plan import block_of
 from jcl.data.recorded_preparation import check_preparation
 from jcl.distributed.comm import any_rank, barrier, is_main_process, same_everywhere, world_size
 from jcl.errors import DataError, UsageError
@@ -208,7 +209,18 @@ def load_network(run: Path, *, trust_code: bool = False) -> tuple[Backbone, dict
     """
     info = read_run(run, "finetune")
     network = backbones.restore(info.get("backbone"), run / "run.json", read_model(run), trust_code=trust_code)
+    check_dimensions(network, info["recipe"], run / "run.json")
     return network.eval(), info
+
+
+def check_dimensions(network: Backbone, preparation: Mapping[str, Any], file: Path) -> None:
+    """See that a network sees what a file says that it sees.
+
+    Raises:
+        DataError: it sees slices, and the preparation has a block; or the other way round.
+    """
+    if (backbones.dimensions_of(network) == 3) != ((block := block_of(preparation)) is not None):
+        raise DataError(f"{file}: recipe: block is {block}, which its network does not see; restore it")
 
 
 def _versions() -> dict[str, str]:

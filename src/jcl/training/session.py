@@ -10,12 +10,13 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from jcl.backbones import dimensions_of
 from jcl.config import TrainingConfig, as_mapping, defaults
-from jcl.data.batches import BatchSampler, Redraw, SliceBatch, SliceDataset, load_batches
+from jcl.data.batches import BatchSampler, Dataset, Redraw, SliceBatch, load_batches
 from jcl.data.splits import Split, write_split
 from jcl.distributed.comm import is_main_process, rank, rank_generator, world_size
+from jcl.distributed.device import channels_last, resolve_device
 from jcl.distributed.device import peak_memory as device_memory
-from jcl.distributed.device import resolve_device
 from jcl.distributed.sync_batch_norm import convert_sync_batchnorm
 from jcl.errors import JclError
 from jcl.parallel.allocator import keep_memory
@@ -84,7 +85,7 @@ class Session(Generic[Model]):
     Args:
         config: settings.
         model: what is trained: a backbone, or a method or technique with one as its `backbone`.
-        slices: what it is trained on.
+        slices: what it is trained on, or blocks.
         device: see `seeded`; the model is brought there.
         least: default floor of the number of steps.
         accumulate: batches that make one step.
@@ -99,7 +100,7 @@ class Session(Generic[Model]):
         self,
         config: TrainingConfig,
         model: Model,
-        slices: SliceDataset,
+        slices: Dataset,
         device: torch.device,
         *,
         least: int,
@@ -110,9 +111,10 @@ class Session(Generic[Model]):
         self.config, self.model, self.slices, self.device = config, model, slices, device
         self.accumulate, self.recompute = accumulate, recompute
         convert_sync_batchnorm(model, device)
-        model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        layout = channels_last(dimensions_of(cast("nn.Module", getattr(model, "backbone", model))))
+        model.to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.order = BatchSampler(
-            slices.slices.stores(),
+            slices.store_numbers(),
             config.batch_size,
             seed=config.seed,
             rank=rank(),

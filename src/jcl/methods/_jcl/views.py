@@ -4,15 +4,20 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.augment.spatial import AffineRanges, random_view
+from jcl.augment.volumetric import random_block_view
 from jcl.methods._jcl.ablations import Ablations
 
 __all__ = ["Pair", "ViewPairs", "view_pairs"]
 
 Pair = tuple[Tensor, Tensor]
+
+Aspects = Float[Tensor, " b"] | None
+"""Of blocks, through-plane over in-plane spacing; None for slices."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +28,17 @@ class ViewPairs:
     each only if a loss asks for it.
     """
 
-    variant: Callable[[Pair, Generator], Pair]
+    variant: Callable[[Pair, Generator, Aspects], Pair]
     invariant: Callable[[Tensor, Generator], Pair] | None
     """None: all losses take the variant pair (equations 5-12 read literally)."""
     crossed: bool
     """Both views of a pair go through both branches, so that a slice's other view is off the diagonal; else one view
     goes through each."""
 
-    def draw(self, images: Tensor, losses: Collection[str], generator: Generator) -> Pair:
+    def draw(self, images: Tensor, losses: Collection[str], generator: Generator, aspects: Aspects = None) -> Pair:
         """Views of the auxiliary and of the dominant branch, at full size, as many as the losses ask for."""
         still = (images, images) if self.invariant is None else self.invariant(images, generator)
-        pairs = [self.variant(still, generator)] if self.invariant is None or "global" in losses else []
+        pairs = [self.variant(still, generator, aspects)] if self.invariant is None or "global" in losses else []
         if self.invariant is not None and set(losses) != {"global"}:
             pairs.insert(0, still)
         if self.crossed:
@@ -52,12 +57,18 @@ class ViewPairs:
 def view_pairs(ablations: Ablations, affine: AffineRanges) -> ViewPairs:
     """As `views`, `invariant`, `pairing` and `elastic` say."""
 
-    def spatial(still: Pair, generator: Generator) -> Pair:
-        first, second = (random_view(each, affine, generator=generator, elastic=ablations.elastic) for each in still)
+    def view(images: Tensor, generator: Generator, aspects: Aspects) -> Tensor:
+        if aspects is not None:
+            return random_block_view(images, aspects, affine, generator=generator)
+        return random_view(images, affine, generator=generator, elastic=ablations.elastic)
+
+    def spatial(still: Pair, generator: Generator, aspects: Aspects) -> Pair:
+        first, second = (view(each, generator, aspects) for each in still)
         return first, second
 
     def intensity(images: Tensor, generator: Generator) -> Pair:
-        first, second = (jitter(images, IntensityRanges(), generator=generator) for _ in range(2))
+        flat = images if images.ndim == 4 else images.flatten(1, 2)
+        first, second = (jitter(flat, IntensityRanges(), generator=generator).view_as(images) for _ in range(2))
         return first, second
 
     def identity(images: Tensor, _: Generator) -> Pair:

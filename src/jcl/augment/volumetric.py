@@ -1,0 +1,123 @@
+"""Changes of blocks in space, on the device that they are on, from an explicit generator.
+
+A block is turned about the body axis, across its slices, as far as a slice is turned in its plane (`AffineRanges`), and
+tilted about the two other axes a little: bodies lie in scanners that way. Turns and tilts are of the body, not of the
+grid: `aspects` says how much longer a step through the plane is than one in it.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from jcl.augment.labelled import LabelledRanges, change_intensity
+from jcl.augment.spatial import AffineRanges
+
+__all__ = ["augment_blocks", "random_affine_3d", "random_block_view", "warp_blocks"]
+
+TILT = 1 / 3
+"""Of the turn about the body axis: how far the two other turns go, 10 degrees of 30."""
+
+THICK = 3.0
+"""Slices thicker than so many of their pixels are not tilted: what would come in from their neighbours is too coarse to
+be interpolated (nnU-Net's limit)."""
+
+
+def random_affine_3d(
+    aspects: Float[Tensor, " b"], ranges: AffineRanges, *, generator: Generator
+) -> Float[Tensor, "b 3 4"]:
+    """Random turn, tilts, scale and translation, as the matrices that `warp_blocks` takes.
+
+    Drawn on the generator's own device, so that views do not depend on where the images are.
+
+    Args:
+        aspects: through-plane over in-plane spacing of each block.
+        ranges: of the turn about the body axis, of the scale, which is one for all sides, and of the translation as a
+            share of each side.
+        generator: of the draws.
+    """
+    draws = torch.rand(7, len(aspects), generator=generator, device=generator.device).mul_(2).sub_(1)
+    draws = draws.to(aspects.device)
+    turn, *tilts = draws[:3] * math.radians(ranges.rotation)
+    about_rows, about_columns = (torch.where(aspects <= THICK, tilt * TILT, 0) for tilt in tilts)
+    zoom = 1 + draws[3] * ranges.scale
+    matrix = _turn(0, 1, turn) @ _turn(1, 2, about_rows) @ _turn(0, 2, about_columns) / zoom[:, None, None]
+    return torch.cat([matrix, (draws[4:].T * (2 * ranges.translation))[..., None]], dim=2)
+
+
+def _turn(first: int, second: int, angle: Float[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
+    """A rotation in the plane of two of the axes x, y, z."""
+    matrix = torch.eye(3, device=angle.device).repeat(len(angle), 1, 1)
+    matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)
+    matrix[:, second, first] = torch.sin(angle)
+    matrix[:, first, second] = -matrix[:, second, first]
+    return matrix
+
+
+def warp_blocks(
+    images: Float[Tensor, "b c d h w"],
+    matrices: Float[Tensor, "b 3 4"],
+    aspects: Float[Tensor, " b"],
+    *,
+    labels: Int[Tensor, "b d h w"] | None = None,
+) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"] | None]:
+    """Resample each block, and its labels (nearest), at the points that its matrix gives; what lies outside is 0.
+
+    The matrices are those of an output voxel's place in the input (x, y, z), in steps in the plane; their last column
+    is a shift in halves of the sides. The grid is made once, for image and labels.
+    """
+    grid = _grid(matrices, aspects, (images.shape[2], images.shape[3], images.shape[4])).to(images.dtype)
+    warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if labels is None:
+        return warped, None
+    there = F.grid_sample(
+        labels[:, None].to(images.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
+    )
+    return warped, there[:, 0].round().to(labels.dtype)
+
+
+def _grid(
+    matrices: Float[Tensor, "b 3 4"], aspects: Float[Tensor, " b"], shape: tuple[int, int, int]
+) -> Float[Tensor, "b d h w 3"]:
+    """Where each output voxel lies in the input, in the units of `grid_sample`: x, y and z from -1 to 1."""
+    sides = torch.tensor([shape[2], shape[1], shape[0]], dtype=torch.float32, device=matrices.device)
+    steps = torch.ones(len(aspects), 3, device=matrices.device)
+    steps[:, 2] = aspects
+    reach = sides * steps  # of each side, in steps in the plane
+    linear = matrices[:, :, :3].float() * reach[:, None, :] / reach[:, :, None]
+    x, y, z = (
+        torch.arange(1 - side, side, 2, device=matrices.device) / side for side in (shape[2], shape[1], shape[0])
+    )
+    columns = linear[:, :, 0, None] * x + matrices[:, :, 3, None]
+    rows = linear[:, :, 1, None] * y
+    slices = linear[:, :, 2, None] * z
+    grid = columns[:, :, None, None, :] + rows[:, :, None, :, None] + slices[:, :, :, None, None]
+    return grid.movedim(1, -1)
+
+
+def random_block_view(
+    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], ranges: AffineRanges, *, generator: Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Each block under a `random_affine_3d` of its own."""
+    return warp_blocks(images, random_affine_3d(aspects, ranges, generator=generator), aspects)[0]
+
+
+def augment_blocks(
+    images: Float[Tensor, "b c d h w"],
+    labels: Int[Tensor, "b d h w"],
+    aspects: Float[Tensor, " b"],
+    ranges: LabelledRanges,
+    *,
+    generator: Generator,
+) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"]]:
+    """Each block under changes of its own; image and labels stay in register, and no label value is made up.
+
+    Of the ranges all but `elastic` are meant. Sharpness changes in the plane alone.
+    """
+    matrices = random_affine_3d(aspects, ranges.affine, generator=generator)
+    images, warped = warp_blocks(images, matrices, aspects, labels=labels)
+    assert warped is not None
+    flat = change_intensity(images.flatten(1, 2), ranges.intensity, generator=generator)
+    return flat.view_as(images), warped

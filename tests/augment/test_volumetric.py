@@ -1,0 +1,128 @@
+"""Blocks changed in space: against turns by hand, against the plane, and in millimetres where slices are thick."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Generator
+
+from jcl.augment.labelled import LabelledRanges
+from jcl.augment.spatial import AffineRanges, random_affine, warp
+from jcl.augment.volumetric import TILT, augment_blocks, random_affine_3d, random_block_view, warp_blocks
+
+NONE = AffineRanges(rotation=0.0, scale=0.0, translation=0.0)
+CUBES = torch.ones(2)
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def smooth(*shape: int) -> torch.Tensor:
+    noise = np.random.default_rng(0).random(shape)
+    return torch.from_numpy(ndimage.gaussian_filter(noise, (0, 0, 1.5, 1.5, 1.5))).float()
+
+
+def matrix(linear: np.ndarray, shift: tuple[float, float, float] = (0, 0, 0)) -> torch.Tensor:
+    return torch.cat([torch.tensor(linear).float(), torch.tensor(shift).float()[:, None]], dim=1)[None]
+
+
+def test_no_change_is_no_change():
+    images, labels = smooth(2, 1, 5, 8, 6), torch.randint(0, 3, (2, 5, 8, 6))
+    matrices = random_affine_3d(CUBES, NONE, generator=generator())
+    warped, kept = warp_blocks(images, matrices, CUBES, labels=labels)
+    assert torch.allclose(warped, images, atol=1e-5)
+    assert torch.equal(kept, labels)
+
+
+@pytest.mark.parametrize("aspect", [1.0, 2.5])
+@pytest.mark.parametrize("plane", [(0, 1), (1, 2), (0, 2)])
+def test_a_turn_is_one_of_the_body(plane, aspect):
+    """scipy resamples in voxels, so that its matrix is that of millimetres between two changes of units."""
+    angle = math.radians(15)
+    turn = np.eye(3)
+    first, second = plane
+    turn[first, first] = turn[second, second] = math.cos(angle)
+    turn[second, first], turn[first, second] = math.sin(angle), -math.sin(angle)
+    image = smooth(1, 1, 9, 14, 11)
+    ours = warp_blocks(image, matrix(turn), torch.tensor([aspect]))[0][0, 0].numpy()
+    unit = np.diag([aspect, 1, 1])  # z, y, x
+    in_voxels = np.linalg.inv(unit) @ turn[::-1, ::-1] @ unit
+    centre = (np.array(image.shape[2:]) - 1) / 2
+    theirs = ndimage.affine_transform(image[0, 0].numpy(), in_voxels, centre - in_voxels @ centre, order=1)
+    inside = (slice(2, -2),) * 3
+    assert np.abs(ours[inside] - theirs[inside])[theirs[inside] > 0].max() < 1e-4
+
+
+def test_a_shift_is_a_share_of_each_side():
+    image = torch.rand(1, 1, 8, 10, 12)
+    moved = warp_blocks(image, matrix(np.eye(3), (2 * 3 / 12, 2 * 1 / 10, 2 * 2 / 8)), torch.tensor([4.0]))[0]
+    assert torch.allclose(moved[..., :-2, :-1, :-3], image[..., 2:, 1:, 3:], atol=1e-5)
+    assert not moved[..., -2:, :, :].any()
+
+
+def test_a_turn_about_the_body_axis_is_that_of_each_slice():
+    ranges = AffineRanges(rotation=40.0, scale=0.2, translation=0.1)
+    image = smooth(1, 2, 4, 12, 16)
+    flat = random_affine(1, ranges, generator=generator(3))
+    linear = np.eye(3)
+    linear[:2, :2] = flat[0, :, :2]
+    ours = warp_blocks(image, matrix(linear, (*flat[0, :, 2].tolist(), 0.0)), torch.tensor([7.0]))[0]
+    for number in range(4):
+        assert torch.allclose(ours[:, :, number], warp(image[:, :, number], flat), atol=1e-5)
+
+
+def test_what_is_drawn_lies_within_its_ranges():
+    """The angle of a tilt is that between the body axis and where it goes."""
+    ranges = AffineRanges(rotation=30.0, scale=0.0, translation=0.1)
+    matrices = random_affine_3d(torch.ones(2000), ranges, generator=generator())
+    rotations = matrices[:, :, :3]
+    assert torch.allclose(rotations @ rotations.mT, torch.eye(3).expand(2000, 3, 3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotations), torch.ones(2000), atol=1e-5)
+    tilts = rotations[:, 2, 2].clamp(max=1).acos().rad2deg()
+    assert 10 < tilts.max() < 30 * TILT * math.sqrt(2) + 0.1
+    turns = torch.atan2(rotations[:, 1, 0], rotations[:, 0, 0]).rad2deg()
+    assert 28 < turns.abs().max() < 33
+    assert 0.19 < matrices[:, :, 3].abs().max() <= 0.2
+
+
+def test_thick_slices_are_not_tilted():
+    ranges = AffineRanges(rotation=30.0, scale=0.1, translation=0.0)
+    matrices = random_affine_3d(torch.tensor([3.0, 3.1]), ranges, generator=generator())
+    assert matrices[0, 2, :2].abs().min() > 0
+    assert not matrices[1, 2, :2].any()
+    assert not matrices[1, :2, 2].any()
+    assert matrices[1, 0, 1] != 0
+
+
+def test_labels_go_with_the_image_and_none_is_made_up():
+    labels = torch.zeros(2, 6, 16, 16, dtype=torch.int64)
+    labels[:, 2:5, 4:12, 5:11] = 3
+    ranges = LabelledRanges(affine=AffineRanges(), intensity=0.0)
+    images, warped = augment_blocks(labels[:, None].float(), labels, CUBES, ranges, generator=generator(1))
+    assert set(warped.unique().tolist()) == {0, 3}
+    assert not torch.equal(warped, labels)
+    agree = (images[:, 0].round() == warped) | (images[:, 0] % 3 != 0)  # trilinear only at borders
+    assert agree.all()
+
+
+def test_intensity_changes_a_block_alike_in_all_its_slices():
+    image = torch.full((1, 1, 4, 8, 8), 0.5)
+    ranges = LabelledRanges(affine=NONE, intensity=1.0)
+    changed, _ = augment_blocks(
+        image, torch.zeros(1, 4, 8, 8, dtype=torch.int64), CUBES[:1], ranges, generator=generator()
+    )
+    means = changed.mean((0, 1, 3, 4))
+    assert (means - 0.5).abs().min() > 0.01
+    assert means.std() < 0.02
+
+
+def test_the_same_generator_gives_the_same_view():
+    image = smooth(2, 1, 4, 8, 8)
+    first, second = (random_block_view(image, CUBES, AffineRanges(), generator=generator(5)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first[0], first[1])
+    other = random_block_view(image, CUBES, AffineRanges(), generator=generator(6))
+    assert not torch.equal(first, other)
