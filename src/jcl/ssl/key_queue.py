@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from jcl.losses.similarity import unit
 from jcl.ssl.memory_bank import MemoryBank
 
 __all__ = ["KeyQueue"]
@@ -21,7 +21,7 @@ class KeyQueue(MemoryBank):
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__(
-            keys=unit(torch.randn(size, width)),
+            keys=normalize(torch.randn(size, width)),
             volumes=torch.full((size,), -1),  # of no slice
             positions=torch.zeros(size),
         )
