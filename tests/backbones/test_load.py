@@ -109,7 +109,7 @@ def test_a_network_that_is_no_subclass_is_taken_everywhere():
         ("mynets:maek", "mynets has no function or class 'maek'; it has: Half, Stranger, UNet"),
         ("mynets:CONSTANT", "mynets has no function or class 'CONSTANT'"),
         (":make", "module  cannot be imported"),
-        ("mynets", "no backbone 'mynets'; there are: .*unet, and package.module:factory"),
+        ("mynets", "no backbone 'mynets'; there are: .*unet3d, and package.module:factory"),
     ],
 )
 def test_what_cannot_be_imported(name, said):

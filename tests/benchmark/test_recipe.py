@@ -116,7 +116,7 @@ WRONG = {
     "given anyway": ("steps = 10", "steps = 10\nseed = 3", "pretrain: unknown key 'seed'"),
     "text for steps": ("steps = 10", 'steps = "many"', "pretrain: steps: 'many' is not an int"),
     "choice": ("steps = 20", 'precision = "half"', "finetune: precision: 'half' is not one of auto, float32"),
-    "backbone of blocks": ("width = 4", 'backbone = "unet3d"', "pretrain: unet3d sees blocks, which benchmarks do not"),
+    "backbone of blocks": ("width = 4", 'backbone = "unet3d"', "pretrain: unet3d sees blocks, which is not offered"),
     "backbone of all": ("width = 4", 'backbone = "unnet"', "pretrain: no backbone 'unnet'; there are: attention_unet"),
     "own setting": (
         "learning_rate = 1",

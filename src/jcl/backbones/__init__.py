@@ -64,12 +64,8 @@ def available(sides: int | None = None) -> list[str]:
 
 
 def dimensions(name: str) -> int:
-    """Sides of the images that the network called `name` takes; 2 for one of the user's own, without importing it.
-
-    Raises:
-        UsageError: there is no such network.
-    """
-    return 2 if ":" in name else int(getattr(load(name), "dimensions", 2))
+    """Sides of the images that the network called `name` takes; 2 for one that does not come with `jcl`."""
+    return int(getattr(load(name), "dimensions", 2)) if name in available() else 2
 
 
 def load(name: str) -> Callable[..., Backbone]:
