@@ -1,7 +1,10 @@
 """The built site: every link leads somewhere, pages hold what the forge shows of them, and nothing is fetched."""
 
+import dataclasses
+import html
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from jcl import config
 from support.browser import complaints, open_browser, requests, set_size
 from support.documents import ROOT
 from support.shared import made_once
@@ -117,6 +121,15 @@ def test_a_page_has_what_the_forge_shows_of_it(name: str, site: Path, tmp_path: 
     found = page(site / (name.removesuffix(".md") + ".html")).found
     wanted = page(shown).found
     assert found == wanted
+
+
+@pytest.mark.parametrize("name", ["PretrainConfig", "FinetuneConfig", "PredictConfig", "SuggestConfig"])
+def test_every_setting_stands_in_the_interface_with_its_help(name: str, site: Path):
+    path = site / "api" / "stages.html"
+    shown = " ".join(html.unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8"))).split())
+    for field in dataclasses.fields(getattr(config, name)):
+        assert f"jcl.config.{name}.{field.name}" in page(path).ids
+        assert " ".join(field.metadata["help"].replace("`", "").split()) in shown, field.name
 
 
 def test_the_search_works_and_nothing_is_wider_than_a_phone(site: Path, tmp_path: Path):
