@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from jcl.losses.similarity import unit
 from jcl.ssl.memory_bank import MemoryBank
 
 __all__ = ["KeyQueue"]
@@ -20,8 +19,9 @@ class KeyQueue(MemoryBank):
     """
 
     def __init__(self, size: int, width: int) -> None:
+        keys = torch.randn(size, width)
         super().__init__(
-            keys=unit(torch.randn(size, width)),
+            keys=keys * keys.square().sum(1, keepdim=True).rsqrt(),
             volumes=torch.full((size,), -1),  # of no slice
             positions=torch.zeros(size),
         )
