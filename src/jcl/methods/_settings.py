@@ -19,7 +19,7 @@ def settings(method: type[Method]) -> list[Setting]:
     Examples:
         >>> import jcl
         >>> [setting.name for setting in settings(jcl.methods.load("simclr"))]
-        ['temperature', 'projection', 'rotation', 'scale', 'translation']
+        ['temperature', 'projection', 'augment', 'rotation', 'scale', 'translation']
     """
     parameters = inspect.signature(method).parameters.values()
     takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
