@@ -54,19 +54,22 @@ class Published:
     """How many times smaller the sides of the view are than those of the image."""
 
 
-SIMCLR_VIEWS = (Published(area=(0.08, 1.0), jitter=0.8),) * 2
-MOCO_VIEWS = (Published(area=(0.2, 1.0), jitter=0.4),) * 2
+Views = tuple[Published, Published]
+"""Of the first and of the second view."""
+
+SIMCLR_VIEWS: Views = (Published(area=(0.08, 1.0), jitter=0.8), Published(area=(0.08, 1.0), jitter=0.8))
+MOCO_VIEWS: Views = (Published(area=(0.2, 1.0), jitter=0.4), Published(area=(0.2, 1.0), jitter=0.4))
 """MoCo v2's, and SimSiam's."""
 BYOL_VIEWS = (
     Published(area=(0.08, 1.0), jitter=0.4, blurred=1.0),
     Published(area=(0.08, 1.0), jitter=0.4, blurred=0.1, solarised=0.2),
 )
-SWAV_VIEWS = (Published(area=(0.14, 1.0), jitter=0.8),) * 2
+SWAV_VIEWS: Views = (Published(area=(0.14, 1.0), jitter=0.8), Published(area=(0.14, 1.0), jitter=0.8))
 SMALL_VIEW = Published(area=(0.05, 0.14), jitter=0.8, smaller=2)
 """96 of 224 pixels in the program, half of the side here."""
 
 
-def published(augment: str, views: tuple[Published, Published]) -> tuple[Published, Published] | None:
+def published(augment: str, views: Views) -> Views | None:
     """The views of a program where `augment` is `own`; None where it is `shared`, the views that all methods have.
 
     Raises:
