@@ -34,7 +34,8 @@ def reset_parameters(network: nn.Module) -> None:
         if callable(draw := getattr(module, "reset_parameters", None)):
             draw()
     if callable(change := getattr(network, "first_weights", None)):
-        network.apply(change)
+        for module in network.modules():
+            change(module)
 
 
 @contextmanager
