@@ -84,7 +84,7 @@ def test_the_paper_s_recipe_too(store_path, tmp_path):
 def test_it_learns_to_find_the_ball(store_path, tmp_path):
     run = finetune(finetuning(store_path, tmp_path / "run", width=4, steps=60, learning_rate=2e-2))
     results = evaluate(EvaluateConfig(run=run, out=tmp_path / "results.json"))
-    assert results["mean"]["ball"]["dice"] > 0.6
+    assert results["mean"]["dice"] > 0.5
 
 
 def test_scores_are_of_whole_cases_however_many_windows_are_taken_at_a_time(fine, tmp_path):
