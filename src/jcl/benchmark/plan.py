@@ -28,7 +28,7 @@ WITHOUT_EFFECT = (
 """Settings that change no result, so they are not part of what a task is."""
 
 ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
-    "pretrain": {"kernels": "auto", "context": 0},
+    "pretrain": {"kernels": "auto", "context": 0, "block": None},
     "finetune": {
         "kernels": "auto",
         "label_noise": 0.0,
@@ -42,6 +42,7 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
         "unlabelled": [],
         "unlabelled_batch_size": None,
         "context": None,
+        "block": None,
     },
 }
 """Settings that earlier versions did not have, each with the value that does what they did (kernels: but for rounding).
