@@ -1,7 +1,7 @@
 """Parts of a network as networks of their own."""
 
 import copy
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -33,7 +33,8 @@ def reset_parameters(network: nn.Module) -> None:
     for module in network.modules():
         if callable(draw := getattr(module, "reset_parameters", None)):
             draw()
-    if callable(change := getattr(network, "first_weights", None)):
+    change: Callable[[nn.Module], None] | None = getattr(network, "first_weights", None)
+    if change is not None:
         network.apply(change)
 
 
