@@ -28,9 +28,6 @@ RAY = "work on a Ray cluster: HOST:PORT, `auto` for the one that this machine is
 TRUST = "build also a network or method of one's own (package.module:Class) that a file names: this imports the module"
 
 
-BLOCK = "slices, rows and columns that a network of three dimensions sees at a time, as 16 64 64"
-
-
 def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
     """A dataclass field with its help text; `metadata` is for the command line (see `cli`)."""
     if isinstance(default, dict):
@@ -120,7 +117,9 @@ class PretrainConfig(TrainingConfig):
     backbone: str = option("network, or one of your own as package.module:factory", "unet")
     width: int | None = option("channels of the network's first level (else those of its paper)", None)
     context: int = option("neighbouring slices on each side that a slice is seen with, as channels (2.5-D)", 0)
-    block: tuple[int, int, int] | None = option(BLOCK, None, metavar="N")
+    block: tuple[int, int, int] | None = option(
+        "slices, rows and columns that a network of three dimensions sees at a time, as 16 64 64", None, metavar="N"
+    )
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     batch_size: int = option("slices in a batch of each process", 16)
     accumulate: int = option("batches whose gradients make one step; each has its own contrasts", 1)
@@ -170,7 +169,11 @@ class FinetuneConfig(TrainingConfig):
         "neighbouring slices on each side that a slice is seen with, as channels (else those of the initial run, or 0)",
         None,
     )
-    block: tuple[int, int, int] | None = option(f"{BLOCK} (else that of the initial run)", None, metavar="N")
+    block: tuple[int, int, int] | None = option(
+        "slices, rows and columns that a network of three dimensions sees (else those of the initial run)",
+        None,
+        metavar="N",
+    )
     epochs: int | None = option("passes over the labelled slices (else 100, and at least 1000 steps)", None)
     batch_size: int = option("slices in a batch", 5)
     recipe: str | None = option(
