@@ -157,10 +157,10 @@ def test_positives_are_those_of_the_program_but_for_ties(name):
     slices, threshold = torch.from_numpy(LOSSES[f"{name}.slice_of"]), float(LOSSES[f"{name}.threshold"])
     positions, depths = ((slices[:, 0] + 1) / slices[:, 1]).float(), slices[:, 1]
     ties = torch.from_numpy(LOSSES[f"{name}.ties"])
-    theirs = torch.from_numpy(LOSSES[f"{name}.near"]).fill_diagonal_(False)
+    theirs = torch.tensor(LOSSES[f"{name}.near"]).fill_diagonal_(False)
     assert torch.equal(position_mask(positions, threshold, depths), theirs & ~ties)
     assert torch.equal(
-        position_mask(positions, threshold), torch.from_numpy(LOSSES[f"{name}.near_if_float32"]).fill_diagonal_(False)
+        position_mask(positions, threshold), torch.tensor(LOSSES[f"{name}.near_if_float32"]).fill_diagonal_(False)
     )
 
 
