@@ -10,11 +10,12 @@ from jcl.cli import main as cli
 from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.data.batches import SliceDataset
 from jcl.data.store import Store
-from jcl.errors import DataError, Interrupted, UsageError
+from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
 from jcl.training import session
+from support.interrupted import stopped
 from support.shared import made_once
 
 
@@ -102,18 +103,6 @@ def test_runs_from_before_there_was_any_go_on(store_path, alone, tmp_path):
     assert finetune(finetuning(store_path, fine, pre, resume=True)) == fine
     with pytest.raises(UsageError, match=r"settings.context: 0 -> 1"):
         finetune(finetuning(store_path, fine, pre, context=1, resume=True))
-
-
-def stopped(monkeypatch: pytest.MonkeyPatch, train, last: int) -> None:
-    def stop(checkpointer, request, step):
-        if step == last:
-            checkpointer.save(step)
-            raise Interrupted("stopped")
-
-    with monkeypatch.context() as changed:
-        changed.setattr(session, "save_or_stop", stop)
-        with pytest.raises(Interrupted):
-            train()
 
 
 def test_a_pre_training_goes_on_bit_for_bit(store_path, pretrained, tmp_path, monkeypatch):

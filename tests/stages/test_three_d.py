@@ -15,15 +15,15 @@ from jcl.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConf
 from jcl.data.block_plan import with_block
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
-from jcl.errors import DataError, Interrupted, UsageError
+from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
 from jcl.stages.evaluate import evaluate
 from jcl.stages.export import export
 from jcl.stages.finetune import finetune
 from jcl.stages.predict import predict
 from jcl.stages.suggest import suggest
-from jcl.training import session
-from jcl.training.run_folder import load_network, read_model, save_model, start_run
+from jcl.training.run_folder import load_network, save_model, start_run
+from support.interrupted import same_weights, stopped
 from support.shared import made_once
 from support.thresholds import STEEP, make_recipe_of
 
@@ -50,23 +50,6 @@ def test_a_fine_tuning_records_block_and_strides(store_path, fine):
     network = {"name": "unet3d", "in_channels": 1, "classes": 2, "width": 2}
     assert info["backbone"] == {**network, "strides": STRIDES}
     assert isinstance(load_network(fine)[0], UNet3D)
-
-
-def stopped(monkeypatch: pytest.MonkeyPatch, train, last: int) -> None:
-    def stop(checkpointer, request, step):
-        if step == last:
-            checkpointer.save(step)
-            raise Interrupted("stopped")
-
-    with monkeypatch.context() as changed:
-        changed.setattr(session, "save_or_stop", stop)
-        with pytest.raises(Interrupted):
-            train()
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = read_model(one), read_model(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_fine_tuning_goes_on_bit_for_bit(store_path, fine, tmp_path, monkeypatch):

@@ -4,18 +4,16 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from jcl import methods
 from jcl.cli import main as cli
 from jcl.config import FinetuneConfig, PretrainConfig, SuggestConfig
-from jcl.errors import Interrupted, UsageError
+from jcl.errors import UsageError
 from jcl.files import read_json
 from jcl.stages.finetune import finetune
 from jcl.stages.pretrain import pretrain
 from jcl.stages.suggest import suggest
-from jcl.training import session
-from jcl.training.run_folder import read_model
+from support.interrupted import same_weights, stopped
 from support.shared import made_once
 
 BLOCK = (4, 16, 16)
@@ -32,23 +30,6 @@ def pretraining(store: Path, out: Path, **settings) -> PretrainConfig:
 @pytest.fixture(scope="module")
 def pretrained(store_path, tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "pre-3d", lambda out: pretrain(pretraining(store_path, out)))
-
-
-def stopped(monkeypatch: pytest.MonkeyPatch, train, last: int) -> None:
-    def stop(checkpointer, request, step):
-        if step == last:
-            checkpointer.save(step)
-            raise Interrupted("stopped")
-
-    with monkeypatch.context() as changed:
-        changed.setattr(session, "save_or_stop", stop)
-        with pytest.raises(Interrupted):
-            train()
-
-
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = read_model(one), read_model(other)
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_pre_training_records_them_and_a_fine_tuning_takes_them_over(store_path, pretrained, tmp_path):
