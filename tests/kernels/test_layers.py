@@ -266,3 +266,19 @@ def test_one_value_a_channel_has_no_variance_and_is_refused_as_ever():
     use_kernels(norm)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         norm(torch.ones(1, LANES, 1, 1))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_image_of_one_pixel_meets_the_middle_of_the_weights_alone(bias):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(LANES, 2 * LANES, 3, padding=1, bias=bias)
+    fast = copy.deepcopy(plain)
+    use_kernels(fast)
+    x, gradient = torch.randn(5, LANES, 1, 1), torch.randn(5, 2 * LANES, 1, 1)
+    found, wanted = (
+        [y := layer(x_ := x.clone().requires_grad_()), *torch.autograd.grad(y, (x_, *layer.parameters()), gradient)]
+        for layer in (fast, plain)
+    )
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, atol=1e-5)

@@ -125,8 +125,8 @@ def passes_of(method: JCL) -> dict[str, list[tuple[int, ...]]]:
         ("only-equivariance", {"equivariance"}, [(6, 64), (6, 16)], 0),
         ("encoder-source", {"global", "equivariance"}, [(12, 64), (12, 16)], 0),
         ("blocks-1", {"global", "dense", "equivariance"}, [(12, 64), (12, 32)], 1),
-        # 64 is no multiple of 16 * 2^3
-        ("blocks-3", {"global", "dense", "equivariance"}, [(12, 128), (12, 16)], 3),
+        # 64 is no multiple of 16 * 2^3, and 8 none of 16
+        ("blocks-3", {"global", "dense", "equivariance"}, [(12, 64), (12, 16)], 3),
     ],
 )
 def test_what_is_off_is_not_computed(variant, losses, encoded, decoder_blocks):

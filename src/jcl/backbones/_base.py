@@ -4,6 +4,7 @@ import math
 from abc import ABCMeta
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +15,7 @@ __all__ = [
     "crop_like",
     "dimensions_of",
     "encode_padded",
+    "extend",
     "growth",
     "multiples_of",
     "pad_to_multiple",
@@ -140,6 +142,16 @@ def pad_to_multiple(x: Float[Tensor, "b c *space"], multiple: int | Sequence[int
     each = [multiple] * len(sides) if isinstance(multiple, int) else multiple
     behind = [-side % by for side, by in zip(sides, each, strict=True)]
     return F.pad(x, [value for end in reversed(behind) for value in (0, end)]) if any(behind) else x
+
+
+def extend(x: Float[Tensor, "b c *space"], sides: Sequence[int]) -> Float[Tensor, "b c *sides"]:
+    """Repeat the last pixels of each side until it has so many; a side that has them or more stays."""
+    for axis, side in enumerate(sides, start=2):
+        missing = side - x.shape[axis]
+        if missing > 0:
+            last = x.narrow(axis, x.shape[axis] - 1, 1)
+            x = torch.cat([x, last.expand(*x.shape[:axis], missing, *x.shape[axis + 1 :])], dim=axis)
+    return x
 
 
 def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c h w"], stride: int) -> list[Tensor]:

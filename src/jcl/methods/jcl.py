@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from jcl.augment.spatial import shrink
-from jcl.backbones import Backbone, dimensions_of, growth, multiples_of, pad_to_multiple
+from jcl.backbones import Backbone, crop_like, dimensions_of, extend, growth, multiples_of, pad_to_multiple
 from jcl.data.batches import SliceBatch
 from jcl.data.blocks import BlockBatch
 from jcl.distributed.comm import gather
@@ -123,17 +123,15 @@ class JCL(Method):
         In rows, the slices themselves and then a spatial view of each, of which each branch has its own: pixel and
         feature losses take the first half, the image loss the second (see `ViewPairs` for other ways).
 
-        The sides are padded to multiples of 16 * 2^blocks, which both branches can halve to the end. Those of blocks
-        are shrunk as the first decoder blocks enlarge them, which need not be alike.
+        Each is padded to sides that its own branch can halve to the end, so the shrunk ones may show more beside
+        the slice than the others do; that is cut off where the branches meet. Those of blocks are shrunk as the first
+        decoder blocks enlarge them, which need not be alike.
         """
         aspects = batch.aspects if isinstance(batch, BlockBatch) else None
         auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator, aspects)
-        factor = growth(self.backbone, self.blocks if self.current.shrinks else 0)
-        whole = multiples_of(self.backbone)
-        each = (whole,) * len(factor) if isinstance(whole, int) else whole
-        multiple = [side * by for side, by in zip(each, factor, strict=True)]
-        small = shrink(pad_to_multiple(dominant, multiple), factor, align_corners=self.aligned)
-        return pad_to_multiple(auxiliary, multiple), small
+        whole, factor = multiples_of(self.backbone), self._factor
+        small = shrink(pad_to_multiple(dominant, factor), factor, align_corners=self.aligned)
+        return pad_to_multiple(auxiliary, whole), pad_to_multiple(small, whole)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The losses that are on, their weighted sum, and the collapse monitor (see `Method`).
@@ -148,7 +146,7 @@ class JCL(Method):
         rows = apart or len(bottleneck)
         deepest = decoded = features[-1]
         if phase.decodes:
-            decoded = by_view(self._decode, features, rows)
+            decoded = crop_like(by_view(self._decode, features, rows), bottleneck)
         images, pixels = self.pairs.rows(len(bottleneck), phase.losses)
         positives = self._positives(batch)
 
@@ -167,7 +165,8 @@ class JCL(Method):
             compared["dense"], losses["dense"] = d, self.dense_loss(*d, positives)
         if "equivariance" in phase.losses:  # equation 12
             y = bottleneck[pixels], deepest[pixels]
-            loss = equivariance(auxiliary=y[0], dominant=y[1], align_corners=self.aligned)
+            reach = [side * by for side, by in zip(y[1].shape[2:], self._factor, strict=True)]
+            loss = equivariance(auxiliary=extend(y[0], reach), dominant=y[1], align_corners=self.aligned)
             compared["equivariance"], losses["equivariance"] = y, loss
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()  # equation 9
 
@@ -195,6 +194,11 @@ class JCL(Method):
                 update_ema(part, self.backbone.get_submodule(name), self.ablations.momentum)
         if self.phases > 1:
             set_host_scalar(self, "phase", min(int(progress * 2), 1))
+
+    @property
+    def _factor(self) -> tuple[int, ...]:
+        """By which the views of the dominant branch are shrunk now."""
+        return growth(self.backbone, self.blocks if self.current.shrinks else 0)
 
     @property
     def aligned(self) -> bool:
