@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
+from jcl.backbones import extend
 from jcl.backbones.unet import UNet
 
 
@@ -62,3 +64,10 @@ def test_wrong_number_of_blocks():
     net = UNet(width=2)
     with pytest.raises(ValueError, match="0 to 4"):
         net.decode(net.encode(torch.rand(2, 1, 32, 32)), blocks=5)
+
+
+def test_extend_repeats_the_last_pixels():
+    x = torch.rand(2, 3, 4, 5)
+    assert torch.equal(extend(x, (6, 5)), F.pad(x, (0, 0, 0, 2), mode="replicate"))
+    assert torch.equal(extend(x, (5, 8)), F.pad(x, (0, 3, 0, 1), mode="replicate"))
+    assert extend(x, (4, 2)) is x

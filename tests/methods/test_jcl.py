@@ -118,6 +118,29 @@ def test_both_branches_meet_at_a_sixteenth(blocks):
     assert all(p.grad is not None for n, p in method.named_parameters() if not n.startswith("backbone."))
 
 
+def test_of_sides_that_do_not_fit_both_branches_only_what_both_show_is_compared():
+    """48 pixels have a bottleneck of 3, but shrunk by 4 they are padded from 12 to 16, behind 2 blocks 4 of it."""
+    method, b = make(), batch(size=48)
+    full, small = method.views(b, generator())
+    assert full.shape == (8, 1, 48, 48)
+    assert torch.equal(small[:4], F.pad(F.avg_pool2d(b.images, 4), (0, 4, 0, 4)))
+    pixels = dict[str, torch.Tensor]()
+    for name in ("auxiliary_pixel", "dominant_pixel"):
+        getattr(method, name).register_forward_hook(lambda *given, name=name: pixels.update({name: given[-1]}))
+    losses = method((full, small), b)
+    assert {x.shape for x in pixels.values()} == {(4, 16, 3, 3)}
+
+    torch.manual_seed(0)
+    again = make()
+    bottleneck, features = again.backbone.encode(full)[-1], again.backbone.encode(small)
+    decoded = again.backbone.decode(features, blocks=2)[:, :, :3, :3]
+    z = torch.cat([again.auxiliary_pixel(bottleneck[:4]), again.dominant_pixel(decoded[:4])])
+    positives = position_mask(b.positions.repeat(2), 0.1)
+    torch.testing.assert_close(losses["dense"], dense_info_nce(z, z, positives, temperature=0.1))
+    wide = F.pad(bottleneck[:4], (0, 1, 0, 1), mode="replicate")
+    torch.testing.assert_close(losses["equivariance"], equivariance(features[-1][:4], wide))
+
+
 def test_other_sources_and_projectors():
     b = batch()
     for settings in ({"global_source": "encoder"}, {"dominant_pixel_projector": False}):

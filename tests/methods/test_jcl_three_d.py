@@ -106,7 +106,7 @@ def test_the_dominant_branch_sees_means_over_what_the_first_decoder_blocks_enlar
 def test_blocks_that_do_not_fit_are_padded():
     method, batch = make("thick"), blocks(block=(3, 9, 17))
     auxiliary, dominant = method.views(batch, Generator().manual_seed(0))
-    assert tuple(auxiliary.shape[2:]) == (4, 16, 24)
+    assert tuple(auxiliary.shape[2:]) == (4, 12, 20)
     assert tuple(dominant.shape[2:]) == (2, 8, 12)
     assert math.isfinite(method((auxiliary, dominant), batch)["loss"].item())
 
