@@ -16,6 +16,7 @@ from jcl.backbones._transfer import transfer
 from jcl.data.batches import SliceBatch
 from jcl.data.blocks import BlockBatch
 from jcl.training.optim import set_learning_rate, sgd
+from support.awake import awake
 
 SETTINGS = {
     "jcl": {"projection": 16},
@@ -89,7 +90,7 @@ def batch_of(method: torch.nn.Module, seed: int = 0) -> SliceBatch:
 def make(name: str, backbone: str = "unet", variant: str = "") -> torch.nn.Module:
     torch.manual_seed(0)
     deep = {"strides": STRIDES} if backbone == "unet3d" else {}
-    network = backbones.load(backbone)(in_channels=1, classes=3, width=4, **deep)
+    network = awake(backbones.load(backbone)(in_channels=1, classes=3, width=4, **deep))
     settings = {
         **SETTINGS.get(name, {}),
         **(PUBLISHED[name] if variant == "published" else {}),

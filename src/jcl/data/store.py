@@ -228,7 +228,7 @@ class Store:
         record = self.cases[case_index]
         if not record.labelled:
             raise DataError(f"{self.path}: case {record.case} has no labels")
-        return self._read(record, TAKEN if record.taken else LABELS, slice_index)[0]
+        return np.array(self._read(record, TAKEN if record.taken else LABELS, slice_index)[0])
 
     def content(self, case_index: int) -> tuple[slice, slice]:
         """Rows and columns that hold the case; what is around them is padding."""

@@ -47,7 +47,6 @@ def _export(config: ExportConfig) -> Path:
         raise UsageError(f"{config.out} exists; choose another --out")
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
-        refuse_blocks(info, config.run, f"export to {config.to}")
         with _new(config.out, folder=True) as path:
             write_nnunet(path, weights, info, what=str(config.run))
         return config.out
