@@ -76,7 +76,6 @@ def test_what_pre_training_does_not_offer(store_path, tmp_path, capsys):
     command = ["pretrain", str(store_path), "--backbone", "unet3d", "--block", "4", "16", "16"]
     out = ["--out", str(tmp_path / "run"), *TRAIN]
     refused(capsys, [*command, "--context", "1", *out], "--context is not offered in three dimensions yet")
-    refused(capsys, [*command, "--method.elastic", "0.1", *out], "elastic is 0.1; it is not offered in three dim")
 
 
 def test_suggestions_are_not_offered(store_path, pretrained):

@@ -82,8 +82,6 @@ class JCL(Method):
         super().__init__(backbone, **ranges)
         if ablations.position_axes == "all" and self.sides == 2:
             raise UsageError("position_axes is 'all', which is for blocks; slices have a position along the body only")
-        if ablations.elastic and dimensions_of(backbone) == 3:
-            raise UsageError(f"elastic is {ablations.elastic}; it is not offered in three dimensions yet")
         weights = {"global": global_weight, "dense": dense_weight, "equivariance": equivariance_weight}
         check_numbers(backbone, weights, blocks=blocks, temperature=temperature, threshold=threshold)
         self.weights = {name: weight for name, weight in weights.items() if weight}
