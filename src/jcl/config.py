@@ -48,6 +48,11 @@ class PrepareConfig:
     out: Path = option("the store to write")
     dataset: str = option("data set (`jcl datasets`), or a .toml file; `auto` looks at the folder", "auto")
     spacing: float | None = option("in-plane spacing to resample to, in mm (else the data set's, or as it is)", None)
+    spacing_through: float | None = option(
+        "through-plane spacing to resample to, in mm, for networks of three dimensions (else as it is)",
+        None,
+        metavar="MM",
+    )
     size: int | None = option(
         "slices are padded to this many pixels a side (else the data set's, or the largest)", None
     )

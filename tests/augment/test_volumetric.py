@@ -10,7 +10,14 @@ from torch import Generator
 
 from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges, random_affine, warp
-from jcl.augment.volumetric import TILT, augment_blocks, random_affine_3d, random_block_view, warp_blocks
+from jcl.augment.volumetric import (
+    TILT,
+    augment_blocks,
+    random_affine_3d,
+    random_block_view,
+    random_elastic_3d,
+    warp_blocks,
+)
 
 NONE = AffineRanges(rotation=0.0, scale=0.0, translation=0.0)
 CUBES = torch.ones(2)
@@ -126,3 +133,33 @@ def test_the_same_generator_gives_the_same_view():
     assert not torch.equal(first[0], first[1])
     other = random_block_view(image, CUBES, AffineRanges(), generator=generator(6))
     assert not torch.equal(first, other)
+
+
+def test_elastic_shifts_go_smoothly_through_what_was_drawn():
+    """At the five points a side the shift is the drawn one, between them it has no kink; thick slices stay in plane."""
+    aspects = torch.tensor([1.0, 5.0])
+    shifts = random_elastic_3d(aspects, (9, 17, 13), 0.1, generator=Generator().manual_seed(3))
+    drawn = (torch.rand(2, 3, 5, 5, 5, generator=Generator().manual_seed(3)) * 2 - 1) * 0.2
+    drawn[1, 2] = 0
+    assert shifts.shape == (2, 9, 17, 13, 3)
+    assert torch.allclose(shifts[:, ::2, ::4, ::3].movedim(-1, 1), drawn, atol=1e-5)
+    for axis in (1, 2, 3):
+        steps = shifts.diff(dim=axis)
+        assert steps.diff(dim=axis).abs().max() < steps.abs().max() * 1.5
+    assert not shifts[1, ..., 2].any()
+    assert shifts[0, ..., 2].any()
+
+
+def test_elastic_shifts_move_image_and_labels_alike():
+    images = torch.zeros(2, 1, 12, 16, 16)
+    images[:, :, 4:8, 5:11, 5:11] = 1
+    labels = (images[:, 0] > 0).long()
+    still = AffineRanges(rotation=0.0, scale=0.0, translation=0.0)
+    ranges = LabelledRanges(affine=still, elastic=0.15)
+    aspects = torch.ones(2)
+    moved, changed = augment_blocks(images, labels, aspects, ranges, generator=Generator().manual_seed(0))
+    assert (changed != labels).any()
+    assert ((moved[:, 0] > 0.5) != (changed > 0)).float().mean() < 0.02
+    view = random_block_view(images, aspects, still, generator=Generator().manual_seed(0), elastic=0.15)
+    assert torch.allclose(view, moved)
+    assert torch.allclose(random_block_view(images, aspects, still, generator=Generator().manual_seed(0)), images)

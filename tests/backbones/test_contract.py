@@ -8,6 +8,7 @@ import torch
 
 from jcl import backbones
 from jcl.backbones._surgery import copy_submodules
+from support.awake import awake
 
 STRIDES = ((1, 2, 2), (2, 2, 2))
 """Of a network of three dimensions here: two levels, the first of which leaves the slices as they are."""
@@ -20,7 +21,7 @@ def settings_of(name: str, **settings: int) -> dict[str, Any]:
 
 def make(name: str, **settings: int) -> torch.nn.Module:
     torch.manual_seed(0)
-    return backbones.load(name)(**settings_of(name, **settings))
+    return awake(backbones.load(name)(**settings_of(name, **settings)))
 
 
 def size_of(net: torch.nn.Module, rows: int, columns: int) -> tuple[int, ...]:

@@ -77,9 +77,9 @@ def test_another_number_of_channels_is_adapted():
 
 def test_it_is_one_of_three_dimensions():
     assert backbones.dimensions("unet3d") == 3
-    assert backbones.available(3) == ["unet3d"]
-    assert "unet3d" not in backbones.available(2)
-    assert sorted([*backbones.available(2), "unet3d"]) == backbones.available()
+    assert backbones.available(3) == ["plain_conv_unet3d", "residual_encoder_unet3d", "unet3d"]
+    assert not {*backbones.available(2)} & {*backbones.available(3)}
+    assert sorted([*backbones.available(2), *backbones.available(3)]) == backbones.available()
     assert backbones.dimensions("mine:Network") == 2
     assert backbones.default_width("unet3d") == 32
 

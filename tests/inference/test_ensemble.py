@@ -31,7 +31,7 @@ def scores_of(runs: list[Path], source: Path, batch_size: int = 3) -> tuple[np.n
     groups = make_groups(members, CPU, torch.float32)
     volume = read_image([source])
     shape, parts = volume.geometry.shape, parts_of(groups, volume, batch_size)
-    slices = slice_scores(groups, parts, shape[1:], batch_size=batch_size, device=CPU, precision=torch.float32)
+    slices = slice_scores(groups, parts, shape, spacing=1.0, batch_size=batch_size, device=CPU, precision=torch.float32)
     return torch.stack(list(slices)).numpy(), groups
 
 

@@ -151,5 +151,5 @@ def test_a_tie_goes_to_the_lowest_class(shape, precision, logits, winner):
     network = ready_to_segment(layers.eval(), CPU, precision)
     parts = [np.random.default_rng(0).random((1, 2, 16, 16), np.float32) for _ in range(2)]
     how = {"batch_size": 3, "device": CPU, "precision": precision}
-    classes = segment_parts(network, parts, {"padded": [16, 16]}, (4, *shape), **how)
+    classes = segment_parts(network, parts, {"padded": [16, 16]}, (4, *shape), spacing=1.0, **how)
     assert (classes == winner).all()

@@ -14,7 +14,9 @@ from torch import distributed, multiprocessing, nn
 from jcl import backbones, methods
 from jcl.backbones._transfer import transfer
 from jcl.data.batches import SliceBatch
+from jcl.data.blocks import BlockBatch
 from jcl.training.optim import set_learning_rate, sgd
+from support.awake import awake
 
 SETTINGS = {
     "jcl": {"projection": 16},
@@ -47,7 +49,12 @@ CONTRASTED = ("jcl", "pcl", "simclr")
 """Methods that are tried on every backbone; the others are tried on the U-Net."""
 
 PAIRS = [(m, b) for b in backbones.available(2) for m in (methods.available() if b == "unet" else CONTRASTED)]
-CASES = [*PAIRS, *((m, "unet", "published") for m in PUBLISHED)]
+BLOCKS = [(m, "unet3d") for m in methods.available() if 3 in methods.load(m).dimensions]
+CASES = [*PAIRS, *((m, "unet", "published") for m in PUBLISHED), *BLOCKS]
+
+OF_BLOCKS = {"jcl": {"blocks": 1}, "gcl": {"region": 1}, "moco": {"queue": 24}}
+"""Settings that fit a network of two levels, and blocks of a few voxels."""
+STRIDES = ((1, 2, 2), (2, 2, 2))
 
 
 def batch(seed: int = 0) -> SliceBatch:
@@ -60,10 +67,35 @@ def batch(seed: int = 0) -> SliceBatch:
     )
 
 
+def blocks(seed: int = 0) -> BlockBatch:
+    """Blocks of three volumes of 20 slices, near each other and not."""
+    centres = torch.tensor([[5, 9, 9], [30, 20, 9], [6, 10, 9], [31, 21, 40], [8, 30, 9], [7, 9, 11]])
+    extents = torch.tensor([40, 48, 48]).repeat(6, 1)
+    return BlockBatch(
+        images=torch.rand(6, 1, 8, 16, 16, generator=torch.Generator().manual_seed(seed)),
+        positions=centres[:, 0] / 40,
+        volumes=torch.tensor([0, 0, 1, 1, 2, 2]),
+        depths=extents[:, 0],
+        aspects=torch.tensor([1.0, 1.0, 2.0, 2.0, 5.0, 5.0]),
+        centres=centres,
+        extents=extents,
+    )
+
+
+def batch_of(method: torch.nn.Module, seed: int = 0) -> SliceBatch:
+    """Slices, or blocks for a network that sees them."""
+    return batch(seed) if backbones.dimensions_of(method.backbone) == 2 else blocks(seed)
+
+
 def make(name: str, backbone: str = "unet", variant: str = "") -> torch.nn.Module:
     torch.manual_seed(0)
-    network = backbones.load(backbone)(in_channels=1, classes=3, width=4)
-    settings = {**SETTINGS.get(name, {}), **(PUBLISHED[name] if variant == "published" else {})}
+    deep = {"strides": STRIDES} if backbone == "unet3d" else {}
+    network = awake(backbones.load(backbone)(in_channels=1, classes=3, width=4, **deep))
+    settings = {
+        **SETTINGS.get(name, {}),
+        **(PUBLISHED[name] if variant == "published" else {}),
+        **(OF_BLOCKS.get(name, {}) if deep else {}),
+    }
     return without_dropout(methods.load(name)(network, **settings))
 
 
@@ -85,19 +117,19 @@ def method(request):
 
 
 def test_the_loss_is_a_finite_scalar(method):
-    for name, value in losses_of(method, batch()).items():
+    for name, value in losses_of(method, batch_of(method)).items():
         assert value.shape == (), name
         assert torch.isfinite(value), name
 
 
 def test_same_generator_same_loss_other_generator_another(method):
     state = copy.deepcopy(method.state_dict())
-    first = losses_of(method, batch())["loss"]
+    first = losses_of(method, batch_of(method))["loss"]
     method.load_state_dict(state)
     torch.manual_seed(99)
-    assert losses_of(method, batch())["loss"] == first
+    assert losses_of(method, batch_of(method))["loss"] == first
     method.load_state_dict(state)
-    assert losses_of(method, batch(), seed=1)["loss"] != first
+    assert losses_of(method, batch_of(method), seed=1)["loss"] != first
 
 
 def test_gradients_on_exactly_the_parts_that_are_trained(method):
@@ -105,7 +137,7 @@ def test_gradients_on_exactly_the_parts_that_are_trained(method):
     for phase in range(method.phases):
         method.after_step(phase / method.phases)
         method.zero_grad()
-        losses_of(method, batch())["loss"].backward()
+        losses_of(method, batch_of(method))["loss"].backward()
         with_gradient |= {n for n, p in method.backbone.named_parameters() if p.grad is not None and p.grad.any()}
     parts = tuple(f"{part}." for part in method.pretrained_modules)
     assert with_gradient == {n for n, _ in method.backbone.named_parameters() if n.startswith(parts)}
@@ -118,10 +150,10 @@ def test_a_few_steps_lower_the_loss(method):
         set_learning_rate(optimizer, method.learning_rate / 10)  # as the warm-up begins
         values = []
         for _ in range(4):  # queues fill up first: while they do, the number of negatives rises and the loss with it
-            losses_of(method, batch())
+            losses_of(method, batch_of(method))
             method.after_step(phase / method.phases)
         for _ in range(12):
-            loss = losses_of(method, batch())["loss"]
+            loss = losses_of(method, batch_of(method))["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -131,14 +163,14 @@ def test_a_few_steps_lower_the_loss(method):
 
 
 def test_state_round_trip(method):
-    losses_of(method, batch())
+    losses_of(method, batch_of(method))
     state = copy.deepcopy(method.state_dict())
-    wanted = losses_of(method, batch())["loss"]
+    wanted = losses_of(method, batch_of(method))["loss"]
     fresh = copy.deepcopy(method)
     for parameter in fresh.parameters():
         torch.nn.init.zeros_(parameter)
     fresh.load_state_dict(state)
-    assert losses_of(fresh, batch())["loss"] == wanted
+    assert losses_of(fresh, batch_of(method))["loss"] == wanted
 
 
 def test_resumes_bit_for_bit(method):
@@ -146,7 +178,7 @@ def test_resumes_bit_for_bit(method):
 
     def train(trained, optimizer, steps):
         for step in steps:
-            loss = losses_of(trained, batch(step), seed=step)["loss"]
+            loss = losses_of(trained, batch_of(trained, step), seed=step)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -173,7 +205,8 @@ def test_resumes_bit_for_bit(method):
 
 
 def test_transfer_fits_a_fresh_backbone(method):
-    fresh = type(method.backbone)(in_channels=1, classes=7, width=4)
+    deep = {"strides": STRIDES} if backbones.dimensions_of(method.backbone) == 3 else {}
+    fresh = type(method.backbone)(in_channels=1, classes=7, width=4, **deep)
     report = transfer(fresh, method.backbone.state_dict(), method.pretrained_modules)
     assert report.loaded
     assert not report.adapted
@@ -181,11 +214,11 @@ def test_transfer_fits_a_fresh_backbone(method):
 
 def test_finite_in_bfloat16_and_near_float32(method):
     state = copy.deepcopy(method.state_dict())
-    wanted = losses_of(method, batch())["loss"]
+    wanted = losses_of(method, batch_of(method))["loss"]
     method.load_state_dict(state)
-    views = method.views(batch(), torch.Generator().manual_seed(0))  # in float32, as the loop draws them
+    views = method.views(batch_of(method), torch.Generator().manual_seed(0))  # in float32, as the loop draws them
     with torch.autocast("cpu", torch.bfloat16):
-        loss = method(views, batch())["loss"]
+        loss = method(views, batch_of(method))["loss"]
     loss.backward()
     assert loss.item() == pytest.approx(wanted.item(), rel=0.1, abs=0.05)  # a mean cosine may be about 0
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
@@ -204,11 +237,11 @@ def two_processes_equal_one(build: Callable[..., nn.Module], names: Sequence[tup
     for number, name in enumerate(names):
         local = [torch.load(tmp_path / f"{number}-{rank}.pt") for rank in range(2)]
         alone = without_batch_statistics(build(*name))
-        parts = [batch(seed) for seed in range(2)]
+        parts = [batch_of(alone, seed) for seed in range(2)]
         views = [alone.views(part, torch.Generator().manual_seed(seed)) for seed, part in enumerate(parts)]
         views = tuple(interleave(pair, len(parts[0].images)) for pair in zip(*views, strict=True))
-        given = ("images", "positions", "volumes", "neighbours")
-        whole = SliceBatch(**{k: torch.cat([getattr(p, k) for p in parts]) for k in given})
+        given = [k for k, value in vars(parts[0]).items() if value is not None]
+        whole = type(parts[0])(**{k: torch.cat([getattr(p, k) for p in parts]) for k in given})
         loss = alone(views, whole)["loss"]
         loss.backward()
         # a loss that is a mean over slices has each process's own part; training in parallel takes the mean
@@ -228,7 +261,7 @@ def in_one_of_two_processes(
     distributed.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=120))
     for number, name in enumerate(names):
         method = without_batch_statistics(build(*name))
-        loss = losses_of(method, batch(rank), seed=rank)["loss"]
+        loss = losses_of(method, batch_of(method, rank), seed=rank)["loss"]
         loss.backward()
         saved = {"loss": loss.item()}
         for key, parameter in method.named_parameters():

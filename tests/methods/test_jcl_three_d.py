@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from jcl import methods
 from jcl.backbones.unet3d import UNet3D
 from jcl.data.blocks import BlockBatch
-from jcl.errors import UsageError
 from jcl.training.optim import set_learning_rate, sgd
 
 STRIDES = {"isotropic": ((2, 2, 2), (2, 2, 2)), "thick": ((1, 2, 2), (2, 2, 2)), "flat": ((1, 2, 2), (1, 2, 2))}
@@ -159,10 +158,3 @@ def test_thick_blocks_are_not_tilted_in_views():
     turned = method.views(same, Generator().manual_seed(0))[0][4:]
     assert torch.allclose(turned[:, :, 1], turned[:, :, 6], atol=1e-5)
     assert not torch.allclose(turned, flat, atol=1e-2)
-
-
-def test_methods_for_slices_refuse_a_network_of_three_dimensions():
-    for name in methods.available():
-        if name != "jcl":
-            with pytest.raises(UsageError, match=f"{name} is not written for 3 dimensions; there are: jcl"):
-                methods.build(name, UNet3D(width=2, strides=STRIDES["thick"]), {})

@@ -55,8 +55,8 @@ def test_the_loss_is_that_of_the_loop(height, width, patch, normalise):
     """Also where the last patches are smaller than the others, and with an even patch."""
     restored, images = (torch.rand(3, 2, height, width, generator=generator(seed)) for seed in (1, 2))
     images[0, 0, :patch, :patch] = 0.3
-    seen = visible(images, patch, 0.5, generator=generator())
-    target = normalised(images, patch) if normalise else images
+    seen = visible(images, (patch, patch), 0.5, generator=generator())
+    target = normalised(images, (patch, patch)) if normalise else images
     got = masked_error(restored, target, seen).mean().item()
     assert got == pytest.approx(slow_loss(restored, images, seen, patch, normalise=normalise), rel=1e-4)
 
@@ -103,9 +103,9 @@ def test_the_mask_is_that_of_the_loop(count, height, width, patch, ratio, seed):
     rows, columns = math.ceil(height / patch), math.ceil(width / patch)
     if rows * columns == 1:
         with pytest.raises(UsageError, match="patch"):
-            visible(images, patch, ratio, generator=generator())
+            visible(images, (patch, patch), ratio, generator=generator())
         return
-    seen = visible(images, patch, ratio, generator=generator(seed % 2**32))
+    seen = visible(images, (patch, patch), ratio, generator=generator(seed % 2**32))
     assert seen.shape == (count, 1, height, width)
     expected = min(max(1, round(ratio * rows * columns)), rows * columns - 1)
     for of_slice in seen[:, 0]:
@@ -119,7 +119,7 @@ def test_the_mask_is_that_of_the_loop(count, height, width, patch, ratio, seed):
 
 
 def test_every_patch_is_masked_as_often_and_slices_differ():
-    seen = visible(torch.zeros(4000, 1, 4, 4), 2, 0.5, generator=generator())
+    seen = visible(torch.zeros(4000, 1, 4, 4), (2, 2), 0.5, generator=generator())
     shares = 1 - seen[:, 0, ::2, ::2].mean(0)
     assert torch.allclose(shares, torch.full((2, 2), 0.5), atol=0.04)
     sets = Counter(tuple(each.flatten().tolist()) for each in seen[:, 0, ::2, ::2])
@@ -134,7 +134,7 @@ def test_a_patch_fits_the_slice():
 
 def test_values_of_patches_are_those_of_their_pixels():
     grid = torch.arange(6.0).view(1, 1, 2, 3)
-    assert over_pixels(grid, 2, 3, 5)[0, 0].tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
+    assert over_pixels(grid, (2, 2), (3, 5))[0, 0].tolist() == [[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [3, 3, 4, 4, 5]]
 
 
 def test_what_is_masked_is_not_seen():

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from jcl import backbones, methods
 from jcl.data.batches import SliceBatch
+from jcl.data.blocks import BlockBatch
 from jcl.training.optim import set_learning_rate, sgd
 
 WAITING = {
@@ -29,6 +30,15 @@ WAITING = {
     "unique_dim",
 }
 """Operators whose result, or its shape, depends on values."""
+
+OF_BLOCKS = {
+    "jcl": [{"blocks": 1}, {"blocks": 1, "position_axes": "all", "invariant": "intensity"}],
+    "gcl": [{"region": 1}],
+    "mae": [{}, {"sparse": True}],
+    "moco": [{"queue": 24}],
+    **{name: [{}] for name in ("byol", "pcl", "simclr", "simsiam")},
+}
+"""Methods for blocks, and some of their settings."""
 
 VARIANTS = {
     "jcl": [
@@ -84,6 +94,27 @@ def test_a_step_waits_for_nothing(name, settings):
         depths=torch.full((6,), 10),
         neighbours=torch.rand(6, 1, 64, 64),
     )
+    no_step_waits(method, batch)
+
+
+@pytest.mark.parametrize(("name", "settings"), [(name, s) for name in OF_BLOCKS for s in OF_BLOCKS[name]])
+def test_a_step_on_blocks_waits_for_nothing(name, settings):
+    torch.manual_seed(0)
+    backbone = backbones.load("unet3d")(in_channels=1, classes=2, width=2, strides=((1, 2, 2), (2, 2, 2)))
+    centres = torch.arange(18).view(6, 3)
+    batch = BlockBatch(
+        images=torch.rand(6, 1, 8, 16, 16),
+        positions=centres[:, 0] / 20,
+        volumes=torch.arange(6) // 2,
+        depths=torch.full((6,), 20),
+        aspects=torch.full((6,), 2.0),
+        centres=centres,
+        extents=torch.full((6, 3), 20),
+    )
+    no_step_waits(methods.load(name)(backbone, **settings), batch)
+
+
+def no_step_waits(method: torch.nn.Module, batch: SliceBatch) -> None:
     optimizer, generator = sgd(method.parameters(), weight_decay=1e-5), torch.Generator().manual_seed(0)
     set_learning_rate(optimizer, 0.001)
     steps = 4 * method.phases

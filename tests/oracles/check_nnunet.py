@@ -19,7 +19,8 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 
 def main(folder: Path) -> None:
-    plan = json.loads((folder / "plans.json").read_text())["configurations"]["2d"]["architecture"]
+    (configuration,) = json.loads((folder / "plans.json").read_text())["configurations"].values()
+    plan = configuration["architecture"]
     data = json.loads((folder / "dataset.json").read_text())
     keywords = dict(plan["arch_kwargs"])
     for name in plan["_kw_requires_import"]:
@@ -40,8 +41,10 @@ def main(folder: Path) -> None:
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.ones_(layer.bias)
     assert all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()), "something was not loaded"
-    outputs = network.eval()(torch.rand(1, len(data["channel_names"]), 64, 96))
-    assert tuple(outputs[0].shape) == (1, 7, 64, 96)
+    strides = torch.tensor(keywords["strides"]).prod(0)
+    size = (2 * strides).tolist()
+    outputs = network.eval()(torch.rand(1, len(data["channel_names"]), *size))
+    assert tuple(outputs[0].shape) == (1, 7, *size)
     encoder = sum(parameter.numel() for parameter in network.encoder.parameters())
     whole = sum(parameter.numel() for name, parameter in network.named_parameters() if ".seg_layers." not in name)
     print(f"nnU-Net took all {whole:,} weights but its heads, {encoder:,} of them the encoder's: all as exported")

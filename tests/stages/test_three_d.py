@@ -199,7 +199,10 @@ TRAIN = ["--steps", "1", "--width", "2", "--batch-size", "2"]
     ("command", "said"),
     [
         (["finetune", "--init", "none", "--backbone", "unet3d"], "unet3d sees blocks; say which with --block"),
-        (["finetune", "--init", "none", "--block", "4", "16", "16"], r"--block is for .* \(unet3d\); unet sees slices"),
+        (
+            ["finetune", "--init", "none", "--block", "4", "16", "16"],
+            r"--block is for .*unet3d\); unet sees",
+        ),
         (["finetune", "--init", "none", "--backbone", "unet3d", "--block", "4", "7", "7"], "block is 4 7 7; a side of"),
     ],
 )
@@ -210,7 +213,7 @@ def test_a_block_goes_with_a_network_that_sees_it(store_path, tmp_path, capsys, 
 
 @pytest.mark.parametrize(
     "more",
-    [["--context", "1"], ["--semi", "mean_teacher"], ["--label-noise", "0.2"], ["--elastic", "0.1"]],
+    [["--context", "1"], ["--semi", "mean_teacher"], ["--label-noise", "0.2"]],
 )
 def test_what_fine_tuning_does_not_offer(store_path, tmp_path, capsys, more):
     command = ["finetune", str(store_path), "--init", "none", "--backbone", "unet3d", "--block", "4", "16", "16"]
@@ -226,7 +229,12 @@ def test_looks_at_turned_scans_are_not_offered(known, fine, tmp_path, capsys, fl
     refused(capsys, ["evaluate", str(fine), "--out", str(tmp_path / "results.json"), flag], said)
 
 
-@pytest.mark.parametrize("to", ["onnx", "monai", "nnunet", "hub"])
+def test_nnunet_takes_networks_of_its_own_only(known, tmp_path):
+    with pytest.raises(UsageError, match=r"its backbone is unet3d.*plain_conv_unet3d.*or residual_encoder_unet3d"):
+        export(ExportConfig(run=known, to="nnunet", out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize("to", ["onnx", "monai", "hub"])
 def test_exports_are_not_offered(known, tmp_path, to):
     with pytest.raises(UsageError, match=f"export to {to} is not offered in three dimensions yet"):
         export(ExportConfig(run=known, to=to, out=tmp_path / "out"))

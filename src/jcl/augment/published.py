@@ -69,14 +69,16 @@ SMALL_VIEW = Published(area=(0.05, 0.14), jitter=0.8, smaller=2)
 """96 of 224 pixels in the program, half of the side here."""
 
 
-def published(augment: str, views: Views) -> Views | None:
+def published(augment: str, views: Views, dimensions: int = 2) -> Views | None:
     """The views of a program where `augment` is `own`; None where it is `shared`, the views that all methods have.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or the views are of blocks, for which no program has any.
     """
     if augment not in ("shared", "own"):
         raise UsageError(f"augment is {augment!r}; it can be shared or own")
+    if augment == "own" and dimensions != 2:
+        raise UsageError("augment is 'own', the views of a program for pictures; of blocks there are shared ones only")
     return views if augment == "own" else None
 
 

@@ -13,9 +13,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from jcl.augment.labelled import LabelledRanges, change_intensity
-from jcl.augment.spatial import AffineRanges
+from jcl.augment.spatial import ELASTIC_POINTS, AffineRanges
 
-__all__ = ["augment_blocks", "random_affine_3d", "random_block_view", "warp_blocks"]
+__all__ = ["augment_blocks", "random_affine_3d", "random_block_view", "random_elastic_3d", "warp_blocks"]
 
 TILT = 1 / 3
 """Of the turn about the body axis: how far the two other turns go, 10 degrees of 30."""
@@ -56,19 +56,45 @@ def _turn(first: int, second: int, angle: Float[Tensor, " b"]) -> Float[Tensor, 
     return matrix
 
 
+def random_elastic_3d(
+    aspects: Float[Tensor, " b"], shape: tuple[int, int, int], reach: float, *, generator: Generator
+) -> Float[Tensor, "b d h w 3"]:
+    """Smooth random shifts of every voxel, as `warp_blocks` takes them: cubic between `ELASTIC_POINTS` a side.
+
+    Thick slices are shifted in their plane alone, as they are not tilted.
+
+    Args:
+        aspects: through-plane over in-plane spacing of each block.
+        shape: slices, rows and columns of the blocks.
+        reach: largest shift of a random point, as a share of each side.
+        generator: of the draws.
+    """
+    depth, height, width = shape
+    points = torch.rand(len(aspects), 3, *(ELASTIC_POINTS,) * 3, generator=generator, device=generator.device)
+    # grid coordinates run from -1 to 1, so a shift by the share s of the side is 2 s
+    shifts = points.mul_(2).sub_(1).mul_(2 * reach).to(aspects.device)
+    shifts[:, 2] = torch.where(aspects[:, None, None, None] <= THICK, shifts[:, 2], 0)
+    plane = F.interpolate(shifts.flatten(1, 2), size=(height, width), mode="bicubic", align_corners=True)
+    lines = plane.view(len(aspects), 3, ELASTIC_POINTS, height * width)
+    whole = F.interpolate(lines, size=(depth, height * width), mode="bicubic", align_corners=True)
+    return whole.view(len(aspects), 3, depth, height, width).movedim(1, -1)
+
+
 def warp_blocks(
     images: Float[Tensor, "b c d h w"],
     matrices: Float[Tensor, "b 3 4"],
     aspects: Float[Tensor, " b"],
     *,
     labels: Int[Tensor, "b d h w"] | None = None,
+    shifts: Float[Tensor, "b d h w 3"] | None = None,
 ) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"] | None]:
     """Resample each block, and its labels (nearest), at the points that its matrix gives; what lies outside is 0.
 
     The matrices are those of an output voxel's place in the input (x, y, z), in steps in the plane; their last column
-    is a shift in halves of the sides. The grid is made once, for image and labels.
+    is a shift in halves of the sides. `shifts` are added to these places. The grid is made once, for image and labels.
     """
-    grid = _grid(matrices, aspects, (images.shape[2], images.shape[3], images.shape[4])).to(images.dtype)
+    grid = _grid(matrices, aspects, (images.shape[2], images.shape[3], images.shape[4]))
+    grid = (grid if shifts is None else grid + shifts).to(images.dtype)
     warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if labels is None:
         return warped, None
@@ -98,10 +124,28 @@ def _grid(
 
 
 def random_block_view(
-    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], ranges: AffineRanges, *, generator: Generator
+    images: Float[Tensor, "b c d h w"],
+    aspects: Float[Tensor, " b"],
+    ranges: AffineRanges,
+    *,
+    generator: Generator,
+    elastic: float = 0.0,
 ) -> Float[Tensor, "b c d h w"]:
-    """Each block under a `random_affine_3d` of its own."""
-    return warp_blocks(images, random_affine_3d(aspects, ranges, generator=generator), aspects)[0]
+    """Each block under a `random_affine_3d` of its own.
+
+    With `elastic` above 0 a `random_elastic_3d` of that reach is added.
+    """
+    matrices = random_affine_3d(aspects, ranges, generator=generator)
+    shifts = _shifts(images, aspects, elastic, generator)
+    return warp_blocks(images, matrices, aspects, shifts=shifts)[0]
+
+
+def _shifts(
+    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], elastic: float, generator: Generator
+) -> Float[Tensor, "b d h w 3"] | None:
+    """None, and nothing drawn, without a reach."""
+    shape = (images.shape[2], images.shape[3], images.shape[4])
+    return random_elastic_3d(aspects, shape, elastic, generator=generator) if elastic else None
 
 
 def augment_blocks(
@@ -114,10 +158,11 @@ def augment_blocks(
 ) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"]]:
     """Each block under changes of its own; image and labels stay in register, and no label value is made up.
 
-    Of the ranges all but `elastic` are meant. Sharpness changes in the plane alone.
+    Sharpness changes in the plane alone.
     """
     matrices = random_affine_3d(aspects, ranges.affine, generator=generator)
-    images, warped = warp_blocks(images, matrices, aspects, labels=labels)
+    shifts = _shifts(images, aspects, ranges.elastic, generator)
+    images, warped = warp_blocks(images, matrices, aspects, labels=labels, shifts=shifts)
     assert warped is not None
     flat = change_intensity(images.flatten(1, 2), ranges.intensity, generator=generator)
     return flat.view_as(images), warped

@@ -154,16 +154,20 @@ def extend(x: Float[Tensor, "b c *space"], sides: Sequence[int]) -> Float[Tensor
     return x
 
 
-def encode_padded(encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c h w"], stride: int) -> list[Tensor]:
+def encode_padded(
+    encoder: Callable[[Tensor], list[Tensor]], x: Float[Tensor, "b c *space"], stride: int | Sequence[int]
+) -> list[Tensor]:
     """Features of `x`, padded to a multiple of `stride`, from an encoder that normalises each slice by itself.
 
     Normalising takes more than the one value that the bottleneck has of an image of `stride` x `stride` pixels, so
-    such an image is encoded with as much zero padding beside it, which is cut off the features.
+    such an image is encoded with as much zero padding beside it, which is cut off the features. Blocks may have a
+    stride for each side.
     """
     x = pad_to_multiple(x, stride)
-    if x.shape[-2:] != (stride, stride):
+    each = (stride,) * (x.ndim - 2) if isinstance(stride, int) else tuple(stride)
+    if tuple(x.shape[2:]) != each:
         return encoder(x)
-    return [level[..., : level.shape[-1] // 2] for level in encoder(F.pad(x, (0, stride)))]
+    return [level[..., : level.shape[-1] // 2] for level in encoder(F.pad(x, (0, each[-1])))]
 
 
 def crop_like(x: Float[Tensor, "b k *padded"], like: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:

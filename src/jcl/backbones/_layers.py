@@ -65,7 +65,7 @@ class DecoderBlock(nn.Module):
 
 def draw_he(module: nn.Module) -> None:
     """First weights of a convolution by He et al. (2015) for the slope 0.01, biases 0; to be given to `apply`."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Conv3d, nn.ConvTranspose3d)):
         nn.init.kaiming_normal_(module.weight, a=0.01)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

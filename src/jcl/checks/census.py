@@ -94,7 +94,8 @@ def count_case(store: Store, number: int) -> CaseCensus:
         return CaseCensus(record, damage=(f"{folder}: missing; {REPAIR_HINT}",))
     damage: list[str] = []
     counted: dict[str, Any] = {"shown": record.slices // 2}
-    for count in (_count_images, count_labels) if record.labelled else (_count_images,):
+    of_labels = (count_labels, _read_truth) if record.taken else (count_labels,)
+    for count in (_count_images, *of_labels) if record.labelled else (_count_images,):
         try:
             counted.update(count(store, number))
         except DataError as error:
@@ -125,6 +126,17 @@ def _count_images(store: Store, number: int) -> dict[str, Any]:
         "fingerprint": fingerprint.digest(),
         "thumbnail": thumbnail.normalised(),
     }
+
+
+def _read_truth(store: Store, number: int) -> dict[str, Any]:
+    """Read the labels on the slices of the source, of which nothing is counted.
+
+    Raises:
+        DataError: they are damaged.
+    """
+    for at in range(store.cases[number].own[0]):
+        store.truth(number, at)
+    return {}
 
 
 def _sums(pixels: Float32[np.ndarray, "c h w"], lowest: Float32[np.ndarray, " c"]) -> Float64[np.ndarray, "3 c"]:

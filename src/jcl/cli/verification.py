@@ -14,6 +14,7 @@ from jcl.checks.findings import ERROR, errors_of
 from jcl.checks.run_checks import RunCheck
 from jcl.checks.store_checks import StoreCheck
 from jcl.cli.tables import print_table
+from jcl.data.suited import suited
 from jcl.errors import DataError
 from jcl.parallel.progress import at_work
 from jcl.report.figures.contact_sheet import draw_contact_sheets
@@ -74,6 +75,8 @@ def _print_store(check: StoreCheck) -> None:
             f"{len(store.skipped)} skipped, digest {store.digest[:12]}"
         )
     )
+    if whole:
+        print(str(suited([each.record for each in whole])))
     labelled = [each for each in census if each.voxels]
     if labelled:
         heads = ("class", "cases", "slices", "voxels", "% of voxels", "ml a case", "from", "to")

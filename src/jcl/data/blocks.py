@@ -22,7 +22,16 @@ from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.errors import DataError
 
-__all__ = ["BlockBatch", "BlockDataset", "BlockDraws", "BlockIndex", "BlockList", "list_blocks", "structure_voxels"]
+__all__ = [
+    "BlockBatch",
+    "BlockDataset",
+    "BlockDraws",
+    "BlockIndex",
+    "BlockList",
+    "aspects_of",
+    "list_blocks",
+    "structure_voxels",
+]
 
 Voxels = Int[np.ndarray, "_ 3"]
 
@@ -43,6 +52,17 @@ class BlockBatch(SliceBatch):
     """Twice the slices of each block's volume: a centre may lie between two."""
     aspects: Float[Tensor, " b"] | None = None
     """Through-plane over in-plane spacing of each block."""
+    centres: Int[Tensor, "b 3"] | None = None
+    """Twice the place of each block's centre in its volume along slices, rows and columns, counted from 1."""
+    extents: Int[Tensor, "b 3"] | None = None
+    """Twice the slices, rows and columns of each block's volume; over them `centres` are relative."""
+
+
+def aspects_of(batch: SliceBatch) -> Float[Tensor, " b"] | None:
+    """Through-plane over in-plane spacing of each block, 1 where none is known; None of slices."""
+    if not isinstance(batch, BlockBatch):
+        return None
+    return batch.images.new_ones(len(batch.images)) if batch.aspects is None else batch.aspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +238,28 @@ class BlockDataset:
         for row, where in enumerate(chosen):
             _cut(store, where, images[row].numpy(), None if labels is None else labels[row].numpy())
         records = [store.cases[where.case] for where in chosen]
+        extents = [(record.slices, *record.shape) for record in records]
         centres = [
-            _centre(where.start[0], block[0], record.slices) for where, record in zip(chosen, records, strict=True)
+            [_centre(*axis) for axis in zip(where.start, block, extent, strict=True)]
+            for where, extent in zip(chosen, extents, strict=True)
         ]
         return BlockBatch(
             images=images,
             positions=torch.tensor(
-                [centre / (2 * record.slices) for centre, record in zip(centres, records, strict=True)]
+                [centre[0] / (2 * record.slices) for centre, record in zip(centres, records, strict=True)]
             ),
             volumes=torch.tensor([where.case for where in chosen]),
             labels=labels,
             depths=torch.tensor([2 * record.slices for record in records]),
             aspects=torch.tensor([record.spacing[0] / record.spacing[1] for record in records]),
+            centres=torch.tensor(centres),
+            extents=torch.tensor([[2 * side for side in extent] for extent in extents]),
         )
 
 
-def _centre(start: int, side: int, slices: int) -> int:
-    """Twice the mean of the numbers, from 1, of the slices that a block crosses."""
-    return slices + 1 if side >= slices else 2 * start + side + 1
+def _centre(start: int, side: int, extent: int) -> int:
+    """Twice the mean of the numbers, from 1, of the slices (or rows, or columns) that a block crosses."""
+    return extent + 1 if side >= extent else 2 * start + side + 1
 
 
 def _cut(

@@ -39,6 +39,7 @@ class DatasetSpec:
         labels: value in the label files -> name of the structure; the background, 0, is not named.
             Several values may have one name.
         spacing: in-plane spacing in mm to resample to; None keeps each volume's own.
+        spacing_through: spacing through the plane in mm to resample to; None keeps each volume's own.
         size: side in pixels that slices are padded to; None is the largest slice.
         normalisation: after clipping, `minmax` to [0, 1] or `zscore`.
         clip: lower and upper percentile of each volume that intensities are clipped to.
@@ -73,6 +74,7 @@ class DatasetSpec:
     patient: str | None = None
     channels: int = 1
     fit: bool = False
+    spacing_through: float | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -126,6 +128,8 @@ def _check(spec: DatasetSpec) -> None:
     """Raises ValueError for values that make no sense."""
     if spec.spacing is not None and not 0 < spec.spacing < float("inf"):
         raise ValueError(f"spacing = {spec.spacing}; it has to be larger than 0 (mm)")
+    if spec.spacing_through is not None and not 0 < spec.spacing_through < float("inf"):
+        raise ValueError(f"spacing_through = {spec.spacing_through}; it has to be larger than 0 (mm)")
     if spec.size is not None and spec.size < 1:
         raise ValueError(f"size = {spec.size}; it has to be at least 1 (pixel)")
     if len(spec.clip) != 2 or not 0 <= spec.clip[0] < spec.clip[1] <= 100:
@@ -184,6 +188,7 @@ def resolve(
     fit: bool | None = None,
     ignore: int | None = None,
     sparse: bool = False,
+    spacing_through: float | None = None,
 ) -> DatasetSpec:
     """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
 
@@ -203,7 +208,7 @@ def resolve(
         spec = _with_dataset_json(spec, source)
     given: dict[str, Any] = {
         "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None,
-        "ignore": ignore, "sparse": sparse or None,
+        "ignore": ignore, "sparse": sparse or None, "spacing_through": spacing_through,
     }  # fmt: skip
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     try:

@@ -7,9 +7,9 @@ every machine: products and sums are rounded one by one, in a fixed order.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 
-__all__ = ["Taps", "interpolate", "make_taps"]
+__all__ = ["Taps", "interpolate", "interpolate_classes", "make_taps", "resample_rows"]
 
 CHUNK_BYTES = 1 << 18
 """Slices are taken together up to so many bytes, which a core's cache holds with what is computed from them."""
@@ -64,11 +64,32 @@ def interpolate(
     step = max(1, CHUNK_BYTES // max(1, slices[0].nbytes))
     for start in range(0, len(slices), step):
         part = slices[start : start + step]
-        turned = np.ascontiguousarray(np.swapaxes(_resample_rows(part, taps[0]), 1, 2))
-        out[start : start + step] = np.swapaxes(_resample_rows(turned, taps[1]), 1, 2)
+        turned = np.ascontiguousarray(np.swapaxes(resample_rows(part, taps[0]), 1, 2))
+        out[start : start + step] = np.swapaxes(resample_rows(turned, taps[1]), 1, 2)
 
 
-def _resample_rows(slices: Float32[np.ndarray, "d h w"], taps: Taps) -> Float32[np.ndarray, "d H w"]:
+def interpolate_classes(
+    labels: UInt8[np.ndarray, "h w"], taps: tuple[Taps, Taps], out: UInt8[np.ndarray, "H W"]
+) -> None:
+    """Resample one slice of labels into zeros; each class only where it can reach. The largest share wins."""
+    best = np.zeros(out.shape, np.float32)
+    total = np.zeros(out.shape, np.float32)
+    for value in np.unique(labels[labels > 0]).tolist():
+        mask = labels == value
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        parts = taps[0].of_part(int(rows[0]), int(rows[-1])), taps[1].of_part(int(columns[0]), int(columns[-1]))
+        there, source = (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
+        share = np.empty(best[there].shape, np.float32)
+        interpolate(mask[None, *source].astype(np.float32), (parts[0][2], parts[1][2]), share[None])
+        won = share > best[there]
+        np.copyto(best[there], share, where=won)
+        np.copyto(out[there], np.uint8(value), where=won)
+        total[there] += share
+    np.copyto(out, np.uint8(0), where=best <= 1 - total)
+
+
+def resample_rows(slices: Float32[np.ndarray, "d h w"], taps: Taps) -> Float32[np.ndarray, "d H w"]:
+    """Resample the rows of slices."""
     total: Float32[np.ndarray, "d H w"] | None = None
     for places, weights in zip(taps.places, taps.weights, strict=True):
         part = slices.take(places, axis=1)

@@ -27,6 +27,9 @@ FORMAT = 1
 IGNORE = 255
 """Label of voxels that nobody has decided on, in a store whose preparation has `ignore` or `sparse`."""
 
+SELDOM = ("notes", "taken")
+"""What a record has only where there is something to say."""
+
 REPAIR_HINT = "run the same `jcl prepare` command again: it repairs what is damaged"
 
 
@@ -42,6 +45,8 @@ class CaseRecord:
         digests: file name -> digest.
         scale, offset: of the image codes, one per channel.
         voxels: of each class, the background left out; empty without labels.
+        taken: slices that the source has, and mm between them, where it was resampled through the plane; the file has
+            this key only there.
         notes: how its files were read where they can be read in more than one way; the file has this key only if
             there are some.
     """
@@ -59,6 +64,12 @@ class CaseRecord:
     offset: tuple[float, ...]
     voxels: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    taken: tuple[int, float] | tuple[()] = ()
+
+    @property
+    def own(self) -> tuple[int, float]:
+        """Slices of the source, which are scored, and mm between them."""
+        return self.taken or (self.slices, self.spacing[0])
 
 
 @dataclass(frozen=True)
@@ -77,8 +88,9 @@ def as_record(entry: Mapping[str, Any]) -> CaseRecord:
     Raises:
         DataError: its case or one of its files is named by a path, which could lead out of the store.
     """
-    tuples = ("shape", "spacing", "scale", "offset", "voxels", "notes")
-    values: dict[str, Any] = {field.name: {"notes": (), **entry}[field.name] for field in fields(CaseRecord)}
+    tuples = ("shape", "spacing", "scale", "offset", "voxels", *SELDOM)
+    seldom = dict.fromkeys(SELDOM, ())
+    values: dict[str, Any] = {field.name: {**seldom, **entry}[field.name] for field in fields(CaseRecord)}
     values.update({key: tuple(values[key]) for key in tuples})
     for name in (values["case"], *values["digests"]):
         if not name or Path(name).name != name or name.startswith("."):
@@ -88,7 +100,7 @@ def as_record(entry: Mapping[str, Any]) -> CaseRecord:
 
 def as_entry(record: CaseRecord) -> dict[str, Any]:
     """A record as JSON has it."""
-    return {key: value for key, value in vars(record).items() if value or key != "notes"}
+    return {key: value for key, value in vars(record).items() if value or key not in SELDOM}
 
 
 def write_sealed(path: Path, content: Mapping[str, Any], *, sync: bool = True) -> None:

@@ -18,6 +18,7 @@ from jcl.data.notes import noted
 from jcl.data.resampling import check_room, fit_of, prepare_volume, resample_label
 from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
 from jcl.data.store import CASES, CaseRecord, SkippedCase, read_case, write_case
+from jcl.data.through_plane import resample_label_through, through_of
 from jcl.data.volumes import Volume, label_values, map_labels, read_image, read_label
 from jcl.errors import DataError, UsageError
 from jcl.files import WriteError, check_regular, read_error
@@ -40,7 +41,7 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
 
     Keys: `dataset`, `title`, `modality`, `licence`; `channels`; `spacing` (mm, or None: as it is);
     `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
-    each slice is brought to that size;
+    each slice is brought to that size; `spacing_through` (mm), where volumes are resampled through their plane;
     `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`, and where voxels may be ignored
     `ignore` (the value of such ones) or `sparse`; `classes`, the
     names in the order of the store, and `class_values`, the value of each in the files; `patient`.
@@ -65,6 +66,7 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
         "class_values": [first[name] for name in classes],
         "patient": spec.patient,
         **({"fit": True} if spec.fit else {}),
+        **({"spacing_through": spec.spacing_through} if spec.spacing_through is not None else {}),
         **({"ignore": spec.ignore} if spec.ignore is not None else {}),
         **({"sparse": True} if spec.sparse else {}),
     }
@@ -125,7 +127,7 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
     with noted() as notes:
         volume = read_image(files.images, channels=preparation["channels"])
         try:
-            check_room(volume, preparation, volume.array.shape[1])
+            check_room(volume, preparation, None)
         except DataError as error:
             raise DataError(f"{files.images[0]}: {error}") from error
         labels = _read_labels(files.label, volume, preparation) if files.label is not None else None
@@ -138,17 +140,21 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
             f"{files.images[0]}: its slices have {height} x {width} pixels, more than the size {preparation['size']};"
             " grow --size or raise --spacing"
         )
+    taken = None if image.shape[1] == volume.array.shape[1] else (volume.array.shape[1], volume.spacing[0])
+    own = labels if taken else None
+    if labels is not None:
+        labels = resample_label_through(labels, volume.spacing[0], through_of(preparation))
     return write_case(
         job.out, image, labels, case=files.case, patient=files.patient,
         spacing=spacing, source=source, classes=len(preparation["classes"]),
-        notes=[_below(line, job.source) for line in notes],
+        notes=[_below(line, job.source) for line in notes], taken=taken, taken_labels=own,
     )  # fmt: skip
 
 
 def _read_labels(
     label: LabelSource, volume: Volume, preparation: Mapping[str, Any]
 ) -> UInt8[np.ndarray, "d H W"] | None:
-    """The labels of a volume as classes, resampled as it is; None where nobody has decided on any voxel."""
+    """The labels of a volume as classes, resampled in plane as it is; None where nobody has decided on any voxel."""
     classes = {int(value): preparation["classes"].index(name) + 1 for value, name in preparation["labels"].items()}
     if "ignore" in preparation:
         classes[preparation["ignore"]] = IGNORE

@@ -32,6 +32,7 @@ class _Values:
     class_values: tuple[int, ...]
     padded: tuple[int, int]
     fit: bool = False
+    spacing_through: float | None = None
     context: int = 0
     block: tuple[int, int, int] | None = None
 
@@ -89,6 +90,11 @@ def _wrong(values: _Values) -> str | None:
     checks = {
         "channels": (values.channels, values.channels >= 1, "at least 1"),
         "spacing": (values.spacing, values.spacing is None or 0 < values.spacing < math.inf, "in mm, above 0"),
+        "spacing_through": (
+            values.spacing_through,
+            values.spacing_through is None or 0 < values.spacing_through < math.inf,
+            "in mm, above 0",
+        ),
         "size": (values.size, (values.size or 1) >= 1 and not (values.fit and values.size is None), "at least 1"),
         "clip": (values.clip, 0 <= low < high <= 100, "two percentiles, the lower one first"),
         "context": (values.context, STAGES["context"].allows(values.context), str(STAGES["context"])),

@@ -1,4 +1,4 @@
-"""Intensities and grids: volumes are clipped and scaled, and their slices resampled in plane."""
+"""Intensities and grids: volumes are clipped and scaled, and resampled in their plane, and if asked through it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from jcl.data.block_plan import block_of
 from jcl.data.context import context_of, span_of, stack_neighbours
 from jcl.data.imagefile.budget import scan_memory
-from jcl.data.interpolation import Taps, interpolate, make_taps
+from jcl.data.interpolation import interpolate, interpolate_classes, make_taps
 from jcl.data.percentiles import percentiles
+from jcl.data.through_plane import resample_through, slices_through, through_of
 from jcl.data.volumes import Volume
 from jcl.errors import DataError
 from jcl.parallel.machine import size
@@ -76,16 +78,19 @@ def resample_image(
     return out, reached
 
 
-def check_room(volume: Volume, preparation: Mapping[str, Any], slices: int) -> None:
-    """See that so many slices of a volume at a time can be resampled in the memory that one scan may take.
+def check_room(volume: Volume, preparation: Mapping[str, Any], slices: int | None) -> None:
+    """See that so many slices of a volume at a time (None: all) can be resampled in the memory that one scan may take.
 
     Raises:
         DataError: they cannot.
     """
     rows, columns = _plan(volume.array.shape[2:], volume.spacing, preparation["spacing"], fit_of(preparation))[0]
-    count = min(slices, volume.array.shape[1])
+    whole = slices_through(volume.array.shape[1], volume.spacing[0], through_of(preparation))
+    count = whole if slices is None else min(slices, whole)
     channels = span_of(context_of(preparation)) * volume.array.shape[0]
     needed, allowed = 4 * channels * count * rows * columns, scan_memory()
+    if whole != volume.array.shape[1]:  # which are all there before they are resampled in their plane
+        count, needed = whole, max(needed, 4 * whole * volume.array[:, 0].size)
     if allowed is not None and needed > allowed:
         raise DataError(
             f"{count} of its slices, resampled to {rows} x {columns} pixels, need {size(needed)} of memory, more than "
@@ -115,26 +120,8 @@ def resample_label(
     out = np.zeros((len(labels), *shape), np.uint8)
     for pixels, resampled in zip(labels, out, strict=True):
         if pixels.any():
-            _resample_classes(pixels, taps, resampled)
+            interpolate_classes(pixels, taps, resampled)
     return out
-
-
-def _resample_classes(labels: UInt8[np.ndarray, "h w"], taps: tuple[Taps, Taps], out: UInt8[np.ndarray, "H W"]) -> None:
-    """Resample one slice of labels into zeros; each class only where it can reach."""
-    best = np.zeros(out.shape, np.float32)
-    total = np.zeros(out.shape, np.float32)
-    for value in np.unique(labels[labels > 0]).tolist():
-        mask = labels == value
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        parts = taps[0].of_part(int(rows[0]), int(rows[-1])), taps[1].of_part(int(columns[0]), int(columns[-1]))
-        there, source = (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
-        share = np.empty(best[there].shape, np.float32)
-        interpolate(mask[None, *source].astype(np.float32), (parts[0][2], parts[1][2]), share[None])
-        won = share > best[there]
-        np.copyto(best[there], share, where=won)
-        np.copyto(out[there], np.uint8(value), where=won)
-        total[there] += share
-    np.copyto(out, np.uint8(0), where=best <= 1 - total)
 
 
 def _plan(
@@ -161,7 +148,8 @@ def prepare_volume(
     """
     low, high = preparation["clip"]
     scaled = normalise(volume.array, preparation["normalisation"], (low, high))
-    return resample_image(scaled, volume.spacing, preparation["spacing"], fit_of(preparation))
+    scaled, spacing = resample_through(scaled, volume.spacing, through_of(preparation))
+    return resample_image(scaled, spacing, preparation["spacing"], fit_of(preparation))
 
 
 def prepare_parts(
@@ -169,22 +157,25 @@ def prepare_parts(
 ) -> Iterator[Float32[np.ndarray, "k s H W"]]:
     """The slices that `prepare_volume` gives, some at a time, so that the volume is in memory but once.
 
-    Each comes with the neighbours that the preparation asks for as channels (see `jcl.data.context`). The volume's own
-    array is overwritten.
+    For a network that sees blocks all come together. Each comes with the neighbours that the preparation asks for as
+    channels (see `jcl.data.context`). The volume's own array is overwritten.
 
     Raises:
         DataError: see `check_room`.
     """
-    check_room(volume, preparation, slices)
+    together = None if block_of(preparation) else slices
+    check_room(volume, preparation, together)
     low, high = preparation["clip"]
     scaled = normalise(volume.array, preparation["normalisation"], (low, high), in_place=True)
+    scaled, spacing = resample_through(scaled, volume.spacing, through_of(preparation))
     limits = _limits(scaled)
     context, count = context_of(preparation), scaled.shape[1]
+    slices = together or count
     for start in range(0, count, slices):
         chosen = range(start, min(start + slices, count))
         first = max(0, start - context)
         part = scaled[:, first : chosen.stop + context]
-        resampled, _ = resample_image(part, volume.spacing, preparation["spacing"], fit_of(preparation), limits=limits)
+        resampled, _ = resample_image(part, spacing, preparation["spacing"], fit_of(preparation), limits=limits)
         yield stack_neighbours(resampled, first, chosen, count, context) if context else resampled
 
 

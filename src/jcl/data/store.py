@@ -5,6 +5,7 @@
         case.json               its record
         images.slices           12-bit codes, value = code * scale + offset for each channel
         labels.slices           classes, 0 is the background, 255 what is ignored (labelled cases only)
+        labels-taken.slices     the same on the slices of the source, where those of the case are others
     STORE/store.json            the manifest, written last: the mark that the store is complete
 
 Every byte is vouched for: the JSON files by their own digest, the slices by the manifest.
@@ -56,6 +57,7 @@ PLAN = "plan.json"
 CASES = "cases"
 IMAGES = "images.slices"
 LABELS = "labels.slices"
+TAKEN = "labels-taken.slices"
 RECORD = "case.json"
 
 CODES = 4095
@@ -221,6 +223,13 @@ class Store:
             raise DataError(f"{self.path}: case {record.case} has no labels")
         return self._read(record, LABELS, slice_index)[0, *window]
 
+    def truth(self, case_index: int, slice_index: int) -> UInt8[np.ndarray, "h w"]:
+        """Classes of one slice of the source, by which a case is scored, without padding; errors as of `label`."""
+        record = self.cases[case_index]
+        if not record.labelled:
+            raise DataError(f"{self.path}: case {record.case} has no labels")
+        return np.array(self._read(record, TAKEN if record.taken else LABELS, slice_index)[0])
+
     def content(self, case_index: int) -> tuple[slice, slice]:
         """Rows and columns that hold the case; what is around them is padding."""
         height, width = self.cases[case_index].shape
@@ -242,8 +251,8 @@ class Store:
             self._open.clear()
 
     def _read(self, record: CaseRecord, name: str, number: int) -> Pixels:
-        if not 0 <= number < record.slices:
-            raise IndexError(f"case {record.case} has {record.slices} slices, none with number {number}")
+        if not 0 <= number < (slices := _slices_in(name, record)):
+            raise IndexError(f"case {record.case} has {slices} slices, none with number {number}")
         if self._process != os.getpid():
             self._start()  # a forked process shares file positions with its parent, so it opens its own files
         path = self.path / CASES / record.case / name
@@ -255,6 +264,11 @@ class Store:
         return file.read(number)
 
 
+def _slices_in(name: str, record: CaseRecord) -> int:
+    """How many slices a file of a case has."""
+    return record.own[0] if name == TAKEN else record.slices
+
+
 def _open_slices(path: Path, record: CaseRecord) -> SliceFile:
     """A slice file of a case.
 
@@ -262,7 +276,7 @@ def _open_slices(path: Path, record: CaseRecord) -> SliceFile:
         DataError: it is missing, damaged, or of another shape than the record says.
     """
     file = SliceFile(path, record.digests[path.name])
-    if file.shape[0] != record.slices or file.shape[2:] != record.shape:
+    if file.shape[0] != _slices_in(path.name, record) or file.shape[2:] != record.shape:
         raise DataError(f"{path}: damaged (its shape is not that of the manifest); {REPAIR_HINT}")
     return file
 
@@ -273,7 +287,7 @@ def _damage(folder: Path, record: CaseRecord) -> list[str]:
     for name in record.digests:
         try:
             file = _open_slices(folder / name, record)
-            for number in range(record.slices):
+            for number in range(file.shape[0]):
                 file.read(number)
         except DataError as error:
             problems.append(str(error))
@@ -291,8 +305,12 @@ def write_case(
     source: dict[str, list[list[str]]],
     classes: int,
     notes: Sequence[str] = (),
+    taken: tuple[int, float] | None = None,
+    taken_labels: UInt8[np.ndarray, "s h w"] | None = None,
 ) -> CaseRecord:
     """Write a case: to a temporary folder first, which gets its name when all of it is written.
+
+    With `taken` (see `CaseRecord`) `taken_labels` are those of the slices of the source.
 
     It is not yet synced to the disk: `write_manifest` does so for all cases, before the store counts as complete. After
     a power cut before that, `read_case` finds what was lost.
@@ -307,13 +325,15 @@ def write_case(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         scale, offset, digests = _write_slices(temporary, image, labels)
+        if taken_labels is not None:
+            digests[TAKEN] = write_slices(temporary / TAKEN, taken_labels[:, None])
         counts = (
             () if labels is None else np.bincount(labels[labels > 0], minlength=classes + 1)[1 : classes + 1].tolist()
         )
         record = CaseRecord(
             case=case, patient=patient, slices=image.shape[1], shape=(image.shape[2], image.shape[3]), spacing=spacing,
             labelled=labels is not None, status="ready", source=source, digests=digests,
-            scale=scale, offset=offset, voxels=tuple(counts), notes=tuple(notes),
+            scale=scale, offset=offset, voxels=tuple(counts), notes=tuple(notes), taken=taken or (),
         )  # fmt: skip
         write_sealed(temporary / RECORD, as_entry(record), sync=False)
         shutil.rmtree(final, ignore_errors=True)

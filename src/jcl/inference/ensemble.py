@@ -15,9 +15,10 @@ from jcl.backbones import dimensions_of
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
 from jcl.data.resampling import fit_of, prepare_parts
+from jcl.data.through_plane import through_of
 from jcl.data.volumes import Volume
 from jcl.errors import DataError, UsageError
-from jcl.inference.predictor import part_scores, ready_to_segment, resize_scores
+from jcl.inference.predictor import ready_to_segment, stream_scores
 from jcl.inference.turned import LEAST, Turned, views_of
 
 __all__ = [
@@ -196,7 +197,8 @@ def make_groups(
 
 def _slices(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
     """All that decides which slices a network sees of a scan."""
-    settings = (preparation["spacing"], fit_of(preparation), preparation["normalisation"], context_of(preparation))
+    spacing = preparation["spacing"], through_of(preparation)
+    settings = (*spacing, fit_of(preparation), preparation["normalisation"], context_of(preparation))
     return (*settings, *preparation["clip"], *preparation["padded"], block_of(preparation))
 
 
@@ -206,8 +208,6 @@ def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Itera
     The volume's own array is overwritten; a second preparation needs a copy of it. Where a network sees blocks, all
     slices are one part.
     """
-    if any(block_of(group.preparation) for group in groups):
-        slices = volume.array.shape[1]
     copies = [replace(volume, array=volume.array.copy()) for _ in groups[1:]]
     pairs = zip(groups, [*copies, volume], strict=True)
     return [prepare_parts(each, group.preparation, slices) for group, each in pairs]
@@ -216,8 +216,9 @@ def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Itera
 def slice_scores(
     groups: Sequence[Group],
     parts: Sequence[Iterator[Float32[np.ndarray, "k s H W"]]],
-    shape: tuple[int, int],
+    shape: tuple[int, int, int],
     *,
+    spacing: float,
     batch_size: int,
     device: torch.device,
     precision: torch.dtype,
@@ -227,7 +228,8 @@ def slice_scores(
     Args:
         groups: whose scores are averaged.
         parts: see `parts_of`.
-        shape: rows and columns of the volume's own slices (turned).
+        shape: slices, rows and columns of the volume's own grid (turned).
+        spacing: mm between these slices.
         batch_size: slices at a time.
         device: where the networks are.
         precision: bfloat16 or float32.
@@ -237,14 +239,12 @@ def slice_scores(
     """
     how: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
 
-    def of_group(group: Group, part: Float32[np.ndarray, "k s H W"]) -> Iterator[Float[Tensor, "k h w"]]:
-        for own in part_scores(group.network, part, group.preparation, **how):
-            yield resize_scores(own, shape)[0]
-
-    for some in zip(*parts, strict=True):
-        found = [of_group(group, part) for group, part in zip(groups, some, strict=True)]
-        if len(found) == 1:
-            yield from found[0]
-            continue
-        for each in zip(*found, strict=True):
-            yield torch.stack([group.share * one for group, one in zip(groups, each, strict=True)]).sum(0)
+    found = [
+        stream_scores(group.network, some, group.preparation, shape, spacing=spacing, **how)
+        for group, some in zip(groups, parts, strict=True)
+    ]
+    for each in zip(*found, strict=True):
+        if len(each) == 1:
+            yield each[0][0]
+        else:
+            yield torch.stack([group.share * one[0] for group, one in zip(groups, each, strict=True)]).sum(0)

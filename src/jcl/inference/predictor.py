@@ -13,9 +13,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from jcl.backbones import dimensions_of
 from jcl.data.block_plan import block_of
+from jcl.data.through_plane import slices_through, through_of
 from jcl.distributed.device import autocast, channels_last
 from jcl.errors import UsageError
 from jcl.inference.finite import NotFiniteError, check_finite
+from jcl.inference.through import own_scores
 from jcl.inference.windows import window_scores
 from jcl.kernels.exchange import have_kernels, use_kernels
 
@@ -29,6 +31,7 @@ __all__ = [
     "ready_to_segment",
     "resize_scores",
     "segment_parts",
+    "stream_scores",
 ]
 
 PIXELS = 1 << 18
@@ -132,6 +135,36 @@ def part_scores(
         yield from scores[:, :, *content].split(1)
 
 
+def stream_scores(
+    network: nn.Module,
+    parts: Iterable[Float32[np.ndarray, "c s h w"]],
+    preparation: Mapping[str, Any],
+    shape: tuple[int, int, int],
+    *,
+    spacing: float,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[Float[Tensor, "1 k H W"]]:
+    """Softmax over the classes for each slice of a volume's own grid, in order, from its prepared slices in parts.
+
+    Args:
+        network: see `part_scores`, as all that is not named here.
+        parts: see `jcl.data.resampling.prepare_parts`.
+        preparation: how they were prepared.
+        shape: slices, height and width of the volume's own grid (turned).
+        spacing: mm between these slices.
+        batch_size: slices at a time.
+        device: where the network is.
+        precision: bfloat16 or float32.
+    """
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
+    prepared = slices_through(shape[0], spacing, through_of(preparation))
+    each = (own for part in parts for own in part_scores(network, part, preparation, **how))
+    for own in own_scores(each, prepared, shape[0]):
+        yield resize_scores(own, shape[1:])
+
+
 def resize_scores(scores: Float[Tensor, "b k h w"], shape: tuple[int, int]) -> Float[Tensor, "b k H W"]:
     """Scores on another in-plane grid over the same area, bilinear, with anti-aliasing where it is coarser."""
     if scores.shape[2:] == torch.Size(shape):
@@ -147,6 +180,7 @@ def segment_parts(
     preparation: Mapping[str, Any],
     shape: tuple[int, int, int],
     *,
+    spacing: float,
     batch_size: int,
     device: torch.device,
     precision: torch.dtype,
@@ -162,18 +196,17 @@ def segment_parts(
         parts: see `jcl.data.resampling.prepare_parts`.
         preparation: how they were prepared.
         shape: slices, height and width of the volume's own grid.
+        spacing: mm between these slices.
         batch_size: slices at a time; bounds the memory.
         device: where the network is.
         precision: bfloat16 or float32, see `jcl.distributed.device`.
         within: called now and then with the share that is done.
     """
-    classes, start = np.empty(shape, np.uint8), 0
+    classes = np.empty(shape, np.uint8)
     how: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision}
-    for part in parts:
-        for own in part_scores(network, part, preparation, **how):
-            classes[start] = resize_scores(own, shape[1:]).argmax(1)[0].to(torch.uint8).cpu().numpy()
-            start += 1
-            within(start / len(classes))
+    for number, own in enumerate(stream_scores(network, parts, preparation, shape, spacing=spacing, **how)):
+        classes[number] = own.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        within((number + 1) / len(classes))
     return classes
 
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from jcl import backbones
 from jcl.backbones import Backbone
-from jcl.data.block_plan import block_of
 from jcl.data.dicom.series import find_series
 from jcl.data.recorded_preparation import check_preparation
 from jcl.data.resampling import prepare_parts
@@ -103,11 +102,10 @@ class Segmenter:
         device = next(self.network.parameters()).device
         volume = read_image(_sources(scan), channels=self.preparation["channels"])
         geometry = volume.geometry
-        slices = geometry.shape[0] if block_of(self.preparation) else max(1, batch_size)
-        parts = prepare_parts(volume, self.preparation, slices)
+        parts = prepare_parts(volume, self.preparation, max(1, batch_size))
         del volume  # from here on only `parts` has it, and drops it at its end
         classes = segment_parts(
-            self.network, parts, self.preparation, geometry.shape,
+            self.network, parts, self.preparation, geometry.shape, spacing=geometry.turned_spacing[0],
             batch_size=batch_size, device=device, precision=resolve_precision(precision, device),
         )  # fmt: skip
         labels = class_values(self.preparation)[classes]

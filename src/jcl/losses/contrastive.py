@@ -49,6 +49,23 @@ def position_mask(
     return near.fill_diagonal_(False)
 
 
+def place_mask(centres: Int[Tensor, "m n"], extents: Int[Tensor, "m n"], threshold: float) -> Bool[Tensor, "m m"]:
+    """Which pairs of blocks are positive: nearer than the threshold along each axis (see `position_mask`), and i != j.
+
+    Args:
+        centres: place of each row along each axis of its volume.
+        extents: how long the volume is along it; the relative position is their quotient.
+        threshold: of each difference.
+
+    Example:
+        >>> place_mask(torch.tensor([[4, 4], [4, 5], [4, 9]]), torch.full((3, 2), 10), 0.2).int().tolist()
+        [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    """
+    axes = zip((centres / extents).unbind(1), extents.unbind(1), strict=True)
+    near = [position_mask(positions, threshold, depths) for positions, depths in axes]
+    return torch.stack(near).all(0)
+
+
 def info_nce(
     anchors: Float[Tensor, "m d"],
     contrasts: Float[Tensor, "m d"],

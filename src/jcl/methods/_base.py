@@ -7,8 +7,10 @@ from torch import Generator, Tensor, nn
 
 from jcl.augment.published import Published, published_view
 from jcl.augment.spatial import AffineRanges, random_view
-from jcl.backbones import Backbone
+from jcl.augment.volumetric import random_block_view
+from jcl.backbones import Backbone, dimensions_of
 from jcl.data.batches import SliceBatch
+from jcl.data.blocks import aspects_of
 
 __all__ = ["Method", "ViewRanges"]
 
@@ -68,20 +70,28 @@ class Method(nn.Module):
         """
         super().__init__()
         self.backbone = backbone
+        self.sides = dimensions_of(backbone)
         self.own_views: tuple[Published, Published] | None = None
         self.affine = AffineRanges(rotation=rotation, scale=scale, translation=translation)
         self.pretrained_modules = backbone.submodule_names(0)
 
     def bottleneck(self, images: Tensor) -> Tensor:
-        """The deepest features of the encoder, (b, c, h, w)."""
+        """The deepest features of the encoder, (b, c, h, w) of slices and (b, c, d, h, w) of blocks."""
         return self.backbone.encode(images)[-1]
+
+    def spatial_view(self, batch: SliceBatch, generator: Generator) -> Tensor:
+        """One spatial view of each slice or block, of the size of the images."""
+        aspects = aspects_of(batch)
+        if aspects is None:
+            return random_view(batch.images, self.affine, generator=generator)
+        return random_block_view(batch.images, aspects, self.affine, generator=generator)
 
     def two_views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """Two spatial views of each slice, (n, c, h, w) each; where the method has `own_views`, these."""
         if self.own_views is not None:
             one, other = (published_view(batch.images, view, generator=generator) for view in self.own_views)
             return one, other
-        first, second = (random_view(batch.images, self.affine, generator=generator) for _ in range(2))
+        first, second = (self.spatial_view(batch, generator) for _ in range(2))
         return first, second
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, ...]:

@@ -36,6 +36,8 @@ class BYOL(Method):
     learning_rate = 0.01
     """The paper's 0.2 n / 256 (LARS) is 0.0125 for 16 slices."""
 
+    dimensions = (2, 3)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -59,9 +61,9 @@ class BYOL(Method):
             UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        self.own_views = published(augment, BYOL_VIEWS)
+        self.own_views = published(augment, BYOL_VIEWS, self.sides)
         self.momentum = momentum
-        self.projector = MLPProjector(backbone.feature_channels[-1], hidden, projection)
+        self.projector = MLPProjector(backbone.feature_channels[-1], hidden, projection, dimensions=self.sides)
         self.predictor = MLP(projection, hidden, projection)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)

@@ -1,5 +1,6 @@
 """GCL: contrastive learning of global and local features in two phases (Chaitanya et al., 2020, arXiv:2006.10511)."""
 
+import itertools
 from typing import Unpack
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from jcl.arguments import check_choice
 from jcl.augment.intensity import IntensityRanges, jitter
-from jcl.backbones import Backbone
+from jcl.backbones import Backbone, growth, multiples_of
 from jcl.backbones._surgery import frozen
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
@@ -43,8 +44,8 @@ class GCL(Method):
     the other view of the slice is, and the rest of the part is left out.
 
     *Phase two* (L^R; projector g2): the encoder is frozen, its batch normalisation too. The rows
-    are 13 regions of region x region pixels on a lattice in the output of decoder block `blocks`, in two
-    intensity-transformed views of a slice. The same region of the other view is positive; N_i are all other
+    are 13 regions of region x region pixels (of a block 35 cubes) on a lattice in the output of decoder block `blocks`,
+    in two intensity-transformed views of a slice. The same region of the other view is positive; N_i are all other
     regions of both views of this slice.
 
     *As the authors of PCL run it* (`program="pcl"`; so it is in the tables of PCL and, by its parameters, of JCL's
@@ -62,6 +63,8 @@ class GCL(Method):
 
     learning_rate = 0.01
     """JCL's, whose losses are of this kind; not tuned. The paper has Adam at 0.001."""
+
+    dimensions = (2, 3)
 
     phases = 2
 
@@ -107,17 +110,18 @@ class GCL(Method):
         self.together, self.as_in_pcl = batch_statistics == "joint", program == "pcl"
         self.blocks, self.region, self.temperature = blocks, region, temperature
         self.intensity = IntensityRanges()
-        self.global_projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        self.global_projector = InstanceProjector(backbone.feature_channels[-1], projection, dimensions=self.sides)
         register_host_scalar(self, "phase", 0)
         if self.as_in_pcl:
             self.phases = 1
             return
         channels = backbone.decoder_channels(blocks)
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if self.sides == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.local_projector = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
+            conv(channels, channels, 1, bias=False),
+            norm(channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 1, bias=False),
+            conv(channels, channels, 1, bias=False),
         )
         self.pretrained_modules = backbone.submodule_names(blocks)
 
@@ -131,7 +135,9 @@ class GCL(Method):
             self._check_size(batch.images)
         if self._phase() == 0:
             return (torch.cat(self.two_views(batch, generator)),)
-        return (torch.cat([jitter(batch.images, self.intensity, generator=generator) for _ in range(2)]),)
+        images = batch.images if self.sides == 2 else batch.images.flatten(1, 2)
+        changed = torch.cat([jitter(images, self.intensity, generator=generator) for _ in range(2)])
+        return (changed.view(-1, *batch.images.shape[1:]),)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss of the current phase, and the collapse monitor (see `Method`) of its rows."""
@@ -176,12 +182,15 @@ class GCL(Method):
         }
 
     def _check_size(self, images: Tensor) -> None:
-        levels = self.backbone.blocks
-        least = 5 * self.region * 2 ** (levels - self.blocks)
-        if min(-(-side // self.backbone.stride) * self.backbone.stride for side in images.shape[-2:]) < least:
+        whole = multiples_of(self.backbone)
+        multiples = (whole,) * self.sides if isinstance(whole, int) else whole
+        still = zip(*(growth(self.backbone, blocks) for blocks in (self.backbone.blocks, self.blocks)), strict=True)
+        sides = zip(images.shape[2:], multiples, still, strict=True)
+        if any(-(-side // each) * each < 5 * self.region * (every // some) for side, each, (every, some) in sides):
+            kind, count = ("slices", 13) if self.sides == 2 else ("blocks", 35)
             raise UsageError(
-                f"slices of {images.shape[-2]}x{images.shape[-1]} have no room for 13 local regions: set region below "
-                f"{self.region} or blocks above {self.blocks} (--method.region, --method.blocks)"
+                f"{kind} of {'x'.join(map(str, images.shape[2:]))} have no room for {count} local regions: set region "
+                f"below {self.region} or blocks above {self.blocks} (--method.region, --method.blocks)"
             )
 
 
@@ -251,13 +260,14 @@ def mean_of_pairs(losses: Float[Tensor, "*b m m"], positives: Bool[Tensor, "m m"
     return torch.where(positives, losses, 0).sum((-2, -1)) / positives.sum()
 
 
-def regions(maps: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 13 d"]:
+def regions(maps: Float[Tensor, "n c *space"], side: int) -> Float[Tensor, "n r d"]:
     """13 regions of side x side pixels, flattened: a lattice of 3 x 3 over the map, and 2 x 2 between.
 
-    Their corners lie at 0, 1/2, 1, and at 1/4, 3/4, of the map's sides less `side`.
+    Of blocks 35 cubes: 3 x 3 x 3 and 2 x 2 x 2. Their corners lie at 0, 1/2, 1, and at 1/4, 3/4, of the map's sides
+    less `side`.
     """
-    height, width = (length - side for length in maps.shape[-2:])
-    lattice = [(row, column) for row in (0, 2, 4) for column in (0, 2, 4)]
-    between = [(row, column) for row in (1, 3) for column in (1, 3)]
-    corners = [(row * height // 4, column * width // 4) for row, column in lattice + between]
-    return torch.stack([maps[:, :, y : y + side, x : x + side].flatten(1) for y, x in corners], dim=1)
+    spaces = [length - side for length in maps.shape[2:]]
+    quarters = [q for some in ((0, 2, 4), (1, 3)) for q in itertools.product(some, repeat=len(spaces))]
+    corners = [[q * space // 4 for q, space in zip(each, spaces, strict=True)] for each in quarters]
+    parts = [tuple(slice(start, start + side) for start in corner) for corner in corners]
+    return torch.stack([maps[:, :, *part].flatten(1) for part in parts], dim=1)

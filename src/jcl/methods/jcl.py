@@ -9,10 +9,10 @@ from torch import Generator, Tensor, nn
 from jcl.augment.spatial import shrink
 from jcl.backbones import Backbone, crop_like, dimensions_of, extend, growth, multiples_of, pad_to_multiple
 from jcl.data.batches import SliceBatch
-from jcl.data.blocks import BlockBatch
+from jcl.data.blocks import BlockBatch, aspects_of
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
-from jcl.losses.contrastive import info_nce, position_mask
+from jcl.losses.contrastive import info_nce, place_mask, position_mask
 from jcl.losses.dense import dense_info_nce, equivariance
 from jcl.methods._base import Method
 from jcl.methods._jcl.ablations import Ablations, check_numbers
@@ -80,8 +80,8 @@ class JCL(Method):
         """
         ablations, ranges = Ablations.take(further)
         super().__init__(backbone, **ranges)
-        if ablations.elastic and dimensions_of(backbone) == 3:
-            raise UsageError(f"elastic is {ablations.elastic}; it is not offered in three dimensions yet")
+        if ablations.position_axes == "all" and self.sides == 2:
+            raise UsageError("position_axes is 'all', which is for blocks; slices have a position along the body only")
         weights = {"global": global_weight, "dense": dense_weight, "equivariance": equivariance_weight}
         check_numbers(backbone, weights, blocks=blocks, temperature=temperature, threshold=threshold)
         self.weights = {name: weight for name, weight in weights.items() if weight}
@@ -127,8 +127,7 @@ class JCL(Method):
         the slice than the others do; that is cut off where the branches meet. Those of blocks are shrunk as the first
         decoder blocks enlarge them, which need not be alike.
         """
-        aspects = batch.aspects if isinstance(batch, BlockBatch) else None
-        auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator, aspects)
+        auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator, aspects_of(batch))
         whole, factor = multiples_of(self.backbone), self._factor
         small = shrink(pad_to_multiple(dominant, factor), factor, align_corners=self.aligned)
         return pad_to_multiple(auxiliary, whole), pad_to_multiple(small, whole)
@@ -181,8 +180,14 @@ class JCL(Method):
         views, branches = 2 if self.pairs.crossed else 1, 1 if self.crossed else 2
 
         def of_rows(values: Tensor) -> Tensor:
-            return gather(values.repeat(views)).repeat(branches)
+            flat = (1,) * (values.ndim - 1)
+            return gather(values.repeat(views, *flat)).repeat(branches, *flat)
 
+        if self.ablations.position_axes == "all":
+            assert isinstance(batch, BlockBatch)
+            if batch.centres is None or batch.extents is None:
+                raise UsageError("position_axes is 'all', but these blocks have no centres and extents")
+            return place_mask(of_rows(batch.centres), of_rows(batch.extents), self.threshold)
         depths = None if batch.depths is None else of_rows(batch.depths)
         return position_mask(of_rows(batch.positions), self.threshold, depths)
 

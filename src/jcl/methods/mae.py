@@ -1,5 +1,7 @@
 """MAE: restore what is masked (He et al., 2022, arXiv:2111.06377), for convolutions (SparK, arXiv:2301.03580)."""
 
+import math
+from collections.abc import Sequence
 from typing import Unpack
 
 import torch
@@ -7,8 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from jcl.augment.spatial import random_view
-from jcl.backbones import Backbone, crop_like, pad_to_multiple
+from jcl.backbones import Backbone, crop_like, multiples_of, pad_to_multiple
 from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
@@ -43,10 +44,15 @@ class MAE(Method):
     own and transfers, since it is what segments later (both papers throw theirs away); SGD instead of AdamW. 0 is the
     mean where a data set is normalised by z-scores, and its darkest value where by minimum and maximum.
     There are no pairs and no projections, so nothing can collapse, and no collapse is watched for.
+
+    Blocks are cut in the same way, into patches of `patch` voxels along each side; where `patch` is 0 each side has its
+    own, so that slices, of which a block has few, are not masked all through.
     """
 
     learning_rate = 0.1
     """By the loss after 200 steps on la2018: 0.434 at a rate of 0.05, 0.409 at 0.2. The papers have AdamW."""
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -62,15 +68,18 @@ class MAE(Method):
 
         Args:
             mask_ratio: share of the patches that are masked (MAE: 0.75, SparK: 0.6).
-            patch: side of a patch in pixels (MAE: 16 of 224, SparK: 32); 0: a power of 2, about 1/8 of the side.
+            patch: side of a patch in pixels (MAE: 16 of 224, SparK: 32); 0: a power of 2, about 1/8 of the side, and of
+                each side of a block.
             normalise: whether each patch is to be restored less its mean and over its deviation (both papers: true).
             sparse: whether masked places are empty in the features that the decoder is given, too (SparK).
         """
         super().__init__(backbone, **ranges)
         self.mask_ratio, self.patch, self.normalise = mask_ratio, patch, normalise
-        self.restorer = nn.Conv2d(backbone.decoder_channels(backbone.blocks), backbone.in_channels, 1)
+        conv = nn.Conv2d if self.sides == 2 else nn.Conv3d
+        self.restorer = conv(backbone.decoder_channels(backbone.blocks), backbone.in_channels, 1)
         levels = backbone.feature_channels if sparse else ()
-        self.empty = nn.ParameterList(nn.init.trunc_normal_(torch.empty(c, 1, 1), std=0.02) for c in levels)
+        place = (1,) * self.sides
+        self.empty = nn.ParameterList(nn.init.trunc_normal_(torch.empty(c, *place), std=0.02) for c in levels)
         self.pretrained_modules = backbone.submodule_names(backbone.blocks)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -79,9 +88,11 @@ class MAE(Method):
         Raises:
             UsageError: a patch is as large as a slice.
         """
-        images = random_view(batch.images, self.affine, generator=generator)
-        patch = self.patch or fitting_patch(images.shape[-2:])
-        return images, visible(images, patch, self.mask_ratio, generator=generator)
+        images = self.spatial_view(batch, generator)
+        return images, visible(images, self._patch(images), self.mask_ratio, generator=generator)
+
+    def _patch(self, images: Tensor) -> tuple[int, ...]:
+        return (self.patch,) * self.sides if self.patch else fitting_sides(images.shape[2:])
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss."""
@@ -90,15 +101,16 @@ class MAE(Method):
         restored = crop_like(self.restorer(self.backbone.decode(features)), images).float()
         target = images
         if self.normalise:
-            target = normalised(images, self.patch or fitting_patch(images.shape[-2:]))
+            target = normalised(images, self._patch(images))
         return {"loss": gather(masked_error(restored, target, seen)).mean()}
 
-    def _emptied(self, features: list[Tensor], seen: Float[Tensor, "n 1 h w"]) -> list[Tensor]:
+    def _emptied(self, features: list[Tensor], seen: Float[Tensor, "n 1 *space"]) -> list[Tensor]:
         """The features with the learned vectors where nothing is seen; as they are without `sparse`."""
         if not self.empty:
             return features
-        whole = 1 - pad_to_multiple(1 - seen, self.backbone.stride)  # what is added at the border is no hole
-        there = [F.adaptive_max_pool2d(whole, level.shape[-2:]) > 0 for level in features]
+        whole = 1 - pad_to_multiple(1 - seen, multiples_of(self.backbone))  # what is added at the border is no hole
+        pool = F.adaptive_max_pool2d if self.sides == 2 else F.adaptive_max_pool3d
+        there = [pool(whole, level.shape[2:]) > 0 for level in features]
         levels = zip(there, features, self.empty, strict=True)
         return [torch.where(some, level, vector.to(level.dtype)) for some, level, vector in levels]
 
@@ -115,44 +127,66 @@ def fitting_patch(sides: tuple[int, ...]) -> int:
     return below if share - below < 2 * below - share else 2 * below
 
 
+def fitting_sides(sides: Sequence[int]) -> tuple[int, ...]:
+    """The sides of a patch: of slices one for both, of blocks each for itself.
+
+    Examples:
+        >>> fitting_sides((128, 64)), fitting_sides((16, 64, 128))
+        ((8, 8), (2, 8, 16))
+    """
+    if len(sides) == 2:
+        return (fitting_patch(tuple(sides)),) * 2
+    return tuple(fitting_patch((side,)) for side in sides)
+
+
 def visible(
-    images: Float[Tensor, "n c h w"], patch: int, ratio: float, *, generator: Generator
-) -> Float[Tensor, "n 1 h w"]:
+    images: Float[Tensor, "n c *space"], patch: Sequence[int], ratio: float, *, generator: Generator
+) -> Float[Tensor, "n 1 *space"]:
     """1 where a slice is seen and 0 in `ratio` of its patches, the same number in each slice, at least one each.
+
+    Args:
+        images: slices or blocks.
+        patch: its sides.
+        ratio: of the patches that are masked.
+        generator: of the draws.
 
     Raises:
         UsageError: there is one patch only.
     """
-    height, width = images.shape[-2:]
-    rows, columns = -(-height // patch), -(-width // patch)
-    if rows * columns < 2:
-        raise UsageError(f"patch is {patch}; slices of {height}x{width} need a smaller one (--method.patch)")
-    masked = min(max(1, round(ratio * rows * columns)), rows * columns - 1)
-    draws = torch.rand(len(images), rows * columns, generator=generator, device=generator.device)
+    sides = images.shape[2:]
+    counts = [-(-side // each) for side, each in zip(sides, patch, strict=True)]
+    patches = math.prod(counts)
+    if patches < 2:
+        given, whole = "slices" if len(sides) == 2 else "blocks", "x".join(map(str, sides))
+        raise UsageError(f"patch is {patch[0]}; {given} of {whole} need a smaller one (--method.patch)")
+    masked = min(max(1, round(ratio * patches)), patches - 1)
+    draws = torch.rand(len(images), patches, generator=generator, device=generator.device)
     grid = draws.argsort(1).argsort(1).ge(masked).to(images.device, images.dtype)
-    return over_pixels(grid.view(-1, 1, rows, columns), patch, height, width)
+    return over_pixels(grid.view(-1, 1, *counts), patch, sides)
 
 
-def over_pixels(grid: Float[Tensor, "n c r k"], patch: int, height: int, width: int) -> Float[Tensor, "n c h w"]:
+def over_pixels(
+    grid: Float[Tensor, "n c *patches"], patch: Sequence[int], sides: Sequence[int]
+) -> Float[Tensor, "n c *space"]:
     """The value of each pixel's patch."""
-    down, across = (torch.arange(side, device=grid.device) // patch for side in (height, width))
-    return grid[..., down[:, None], across]
+    places = [torch.arange(side, device=grid.device) // each for side, each in zip(sides, patch, strict=True)]
+    return grid[..., *torch.meshgrid(*places, indexing="ij")]
 
 
-def normalised(images: Float[Tensor, "n c h w"], patch: int) -> Float[Tensor, "n c h w"]:
+def normalised(images: Float[Tensor, "n c *space"], patch: Sequence[int]) -> Float[Tensor, "n c *space"]:
     """Each patch less its mean and over its standard deviation, in each channel by itself."""
-    height, width = images.shape[-2:]
+    pool, sides = F.avg_pool2d if images.ndim == 4 else F.avg_pool3d, images.shape[2:]
 
-    def mean_of(values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return over_pixels(F.avg_pool2d(values, patch, ceil_mode=True), patch, height, width)
+    def mean_of(values: Float[Tensor, "n c *space"]) -> Float[Tensor, "n c *space"]:
+        return over_pixels(pool(values, tuple(patch), ceil_mode=True), patch, sides)
 
     centred = images - mean_of(images)
     return centred * (mean_of(centred.square()) + SMALL).rsqrt()
 
 
 def masked_error(
-    restored: Float[Tensor, "n c h w"], target: Float[Tensor, "n c h w"], seen: Float[Tensor, "n 1 h w"]
+    restored: Float[Tensor, "n c *space"], target: Float[Tensor, "n c *space"], seen: Float[Tensor, "n 1 *space"]
 ) -> Float[Tensor, " n"]:
     """Mean squared error of each slice over its masked pixels and its channels."""
-    masked = 1 - seen
-    return ((restored - target).square().mean(1, keepdim=True) * masked).sum((1, 2, 3)) / masked.sum((1, 2, 3))
+    masked, places = 1 - seen, tuple(range(1, seen.ndim))
+    return ((restored - target).square().mean(1, keepdim=True) * masked).sum(places) / masked.sum(places)

@@ -30,7 +30,8 @@ class MoCo(Method):
     over the keys u of earlier batches. After each step the new keys take the place of the oldest, and the teacher
     follows the student.
 
-    *The queue holds no positives*: a query leaves out earlier keys of its own slice (see `KeyQueue`).
+    *The queue holds no positives*: a query leaves out earlier keys of its own slice, or of blocks of its volume that
+    have slices in common with it (see `KeyQueue`).
 
     *Batch statistics.* Where query and key are normalised with the same slices, the statistics give the positive
     away, and the paper shuffles the batch over its GPUs. Here each batch is normalised in `groups`, queries in runs
@@ -44,6 +45,8 @@ class MoCo(Method):
 
     learning_rate = 0.01
     """The paper's 0.03 for 256 images is 0.002 for 16 slices, but for a million steps."""
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -73,12 +76,12 @@ class MoCo(Method):
             UsageError: `queue` or `groups` is less than 1, or `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        self.own_views = published(augment, MOCO_VIEWS)
+        self.own_views = published(augment, MOCO_VIEWS, self.sides)
         for name, value in (("queue", queue), ("groups", groups)):
             if value < 1:
                 raise UsageError(f"{name} is {value}; it has to be at least 1")
         self.temperature, self.momentum, self.groups = temperature, momentum, groups
-        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection, dimensions=self.sides)
         self.teacher_backbone = make_teacher(backbone)
         self.teacher_projector = make_teacher(self.projector)
         self.queue = KeyQueue(queue, projection)
@@ -94,7 +97,7 @@ class MoCo(Method):
         with torch.no_grad():
             keys = unit(gather(self.teacher_projector(encode_dealt_out(self.teacher_backbone, views[1], self.groups))))
         volumes, positions = gather(batch.volumes), gather(batch.positions)
-        own = self.queue.own(volumes, positions)
+        own = self.queue.own(volumes, positions, shared_within(batch))
         loss = queue_info_nce(queries, keys, self.queue["keys"], own, temperature=self.temperature)
         self.arrived = {"keys": keys, "volumes": volumes, "positions": positions}
         return {"loss": loss, **collapse_monitor(queries, keys)}
@@ -108,13 +111,25 @@ class MoCo(Method):
         update_ema(self.teacher_projector, self.projector, self.momentum)
 
 
-def encode_in_runs(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
+def shared_within(batch: SliceBatch) -> Float[Tensor, " n"] | None:
+    """Of the blocks of all processes, how near in relative position two of a volume have a slice in common.
+
+    The half of a slice less than their depth does not leave the answer to rounding. None for slices.
+    """
+    if batch.images.ndim == 4 or batch.depths is None:
+        return None
+    return (2 * batch.images.shape[2] - 1) / gather(batch.depths)
+
+
+def encode_in_runs(backbone: Backbone, images: Float[Tensor, "b c *space"], groups: int) -> Float[Tensor, "b d *small"]:
     """Bottleneck of a batch in groups of rows that follow each other: of 0 1 2 3, (0 1) and (2 3)."""
     parts = images.tensor_split(min(groups, len(images)))
     return torch.cat([backbone.encode(part)[-1] for part in parts])
 
 
-def encode_dealt_out(backbone: Backbone, images: Float[Tensor, "b c h w"], groups: int) -> Float[Tensor, "b d y x"]:
+def encode_dealt_out(
+    backbone: Backbone, images: Float[Tensor, "b c *space"], groups: int
+) -> Float[Tensor, "b d *small"]:
     """Bottleneck of a batch in groups dealt out as cards are: of 0 1 2 3, (0 2) and (1 3)."""
     groups = min(groups, len(images))
     rows = torch.arange(len(images), device=images.device)

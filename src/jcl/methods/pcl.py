@@ -39,6 +39,8 @@ class PCL(Method):
     learning_rate = 0.01
     """JCL's, whose L_g this is; the authors' 0.1 is for 32 slices, and collapses JCL on small collections."""
 
+    dimensions = (2, 3)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -67,7 +69,7 @@ class PCL(Method):
         check_choice("batch_statistics", batch_statistics, "joint", "view")
         self.temperature, self.threshold, self.weight = temperature, threshold, weight
         self.together = batch_statistics == "joint"
-        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection, dimensions=self.sides)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss, and the collapse monitor (see `Method`)."""

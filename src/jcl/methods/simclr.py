@@ -33,6 +33,8 @@ class SimCLR(Method):
     learning_rate = 0.01
     """The paper scales 0.3 n / 256 for LARS, not for SGD; this is the rate of JCL, whose L_g is the same loss."""
 
+    dimensions = (2, 3)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -54,9 +56,9 @@ class SimCLR(Method):
             UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        self.own_views = published(augment, SIMCLR_VIEWS)
+        self.own_views = published(augment, SIMCLR_VIEWS, self.sides)
         self.temperature = temperature
-        self.projector = InstanceProjector(backbone.feature_channels[-1], projection)
+        self.projector = InstanceProjector(backbone.feature_channels[-1], projection, dimensions=self.sides)
 
     def forward(self, views: tuple[Tensor, ...], batch: SliceBatch) -> dict[str, Tensor]:
         """The loss and the collapse monitor (see `Method`)."""

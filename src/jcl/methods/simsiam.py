@@ -35,6 +35,8 @@ class SimSiam(Method):
     learning_rate = 0.01
     """The paper's 0.05 n / 256 is 0.003 for 16 slices, but for some hundred thousand steps."""
 
+    dimensions = (2, 3)
+
     def __init__(
         self,
         backbone: Backbone,
@@ -56,9 +58,11 @@ class SimSiam(Method):
             UsageError: `augment` has a value that is not offered.
         """
         super().__init__(backbone, **ranges)
-        self.own_views = published(augment, MOCO_VIEWS)
+        self.own_views = published(augment, MOCO_VIEWS, self.sides)
         deepest = backbone.feature_channels[-1]
-        self.projector = MLPProjector(deepest, projection, projection, projection, output_norm=True)
+        self.projector = MLPProjector(
+            *(deepest, projection, projection, projection), output_norm=True, dimensions=self.sides
+        )
         self.predictor = MLP(projection, bottleneck, projection)
 
     def views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:

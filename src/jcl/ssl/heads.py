@@ -6,6 +6,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+def pooled(dimensions: int) -> nn.Module:
+    """The mean over all places, of slices or of blocks."""
+    return nn.AdaptiveAvgPool2d(1) if dimensions == 2 else nn.AdaptiveAvgPool3d(1)
+
+
 class InstanceProjector(nn.Sequential):
     """AdaptiveAvgPool -> Flatten -> Linear -> ReLU -> Linear (JCL paper, appendix A).
 
@@ -18,7 +23,7 @@ class InstanceProjector(nn.Sequential):
     ) -> None:
         hidden = hidden or in_channels
         super().__init__(
-            nn.AdaptiveAvgPool2d(1) if dimensions == 2 else nn.AdaptiveAvgPool3d(1),
+            pooled(dimensions),
             nn.Flatten(),
             nn.Linear(in_channels, hidden),
             nn.ReLU(inplace=True),
@@ -96,8 +101,8 @@ class MLP(nn.Sequential):
 class MLPProjector(nn.Sequential):
     """AdaptiveAvgPool -> Flatten -> `MLP`.
 
-    Input (b, widths[0], h, w), output (b, widths[-1]).
+    Input (b, widths[0], h, w), or with three `dimensions` (b, widths[0], d, h, w); output (b, widths[-1]).
     """
 
-    def __init__(self, *widths: int, output_norm: bool = False) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), MLP(*widths, output_norm=output_norm))
+    def __init__(self, *widths: int, output_norm: bool = False, dimensions: int = 2) -> None:
+        super().__init__(pooled(dimensions), nn.Flatten(), MLP(*widths, output_norm=output_norm))

@@ -30,6 +30,7 @@ from jcl.inference.doubt import Doubt, DoubtTally, of_structures
 from jcl.inference.ensemble import Member, check_prepared_alike, load_members, make_groups
 from jcl.inference.postprocess import Rules, postprocess, rules_of
 from jcl.inference.predictor import NotFiniteError, class_scores
+from jcl.inference.through import own_scores
 from jcl.inference.windows import window_scores
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
@@ -64,6 +65,8 @@ class _Segmented:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score the run's test patients on the store's grid, without its padding, and write `config.out`.
 
+    Where volumes were resampled through their plane, the slices that are scored are those of the source.
+
     With `--unit slice` each slice is scored by itself, for tables that were computed so; with `--unit pooled` cases are
     scored as they are by default, and beside them all slices together (`jcl.pooled`), in batches of the size that the
     run was trained with. Of several runs the mean scores decide; they have the same test patients, and none of them was
@@ -96,7 +99,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                     found = _segment_case(work, store, case, calibration, within, unit=config.unit)
                 except NotFiniteError as error:
                     raise DataError(f"{store.path}: {record.case}: {error}") from error
-                truth = np.stack([store.label(case, number)[store.content(case)] for number in range(record.slices)])
+                truth = np.stack([store.truth(case, number) for number in range(record.own[0])])
                 ignored = truth == IGNORE if store.ignores else None
                 entries += _score(store, case, found, truth, ignored, unit=config.unit)
                 if pool is not None:
@@ -258,19 +261,20 @@ def _segment_case(
     unit: str,
 ) -> _Segmented:
     """Segment a case, and count how sure that was; scores are held for some slices at a time."""
-    content = store.content(case)
+    record = store.cases[case]
     labels: list[UInt8[np.ndarray, "h w"]] = []
     tally, doubts = DoubtTally(len(store.class_names)), list[list[Doubt]]()
-    for scores in (_slice_scores if work.block is None else _block_scores)(work, store, case):
+    prepared = (_slice_scores if work.block is None else _block_scores)(work, store, case)
+    for scores in own_scores(prepared, record.slices, record.own[0]):
         classes = scores.argmax(0)
-        truth = torch.from_numpy(store.label(case, len(labels))[content]).to(scores.device)
+        truth = torch.from_numpy(store.truth(case, len(labels))).to(scores.device)
         calibration.add(scores, classes, truth, truth == IGNORE if store.ignores else None)
         tally.add(scores, classes)
         labels.append(classes.to(torch.uint8).cpu().numpy())
         if unit == "slice":
             doubts.append(tally.result())
             tally = DoubtTally(len(store.class_names))
-        within(len(labels) / store.cases[case].slices)
+        within(len(labels) / record.own[0])
     whole = np.stack(labels)
     postprocess(whole, work.rules)
     return _Segmented(whole, doubts or [tally.result()])
@@ -318,7 +322,8 @@ def _score(
     classes, name = store.class_names, {"case": record.case, "patient": record.patient}
     sure = [of_structures(each, classes) for each in found.doubts]
     if unit != "slice":
-        scores = score_case(predicted, truth, classes=classes, spacing=record.spacing, ignored=ignored)
+        spacing = (record.own[1], *record.spacing[1:])
+        scores = score_case(predicted, truth, classes=classes, spacing=spacing, ignored=ignored)
         return [{**name, "classes": scores, **sure[0]}]
     return [
         {

@@ -10,6 +10,7 @@ from typing import Any
 
 from jcl.backbones import Backbone
 from jcl.config import ExportConfig
+from jcl.data.through_plane import through_of
 from jcl.errors import UsageError
 from jcl.export.card import scores_of
 from jcl.export.contents import need
@@ -46,12 +47,16 @@ def _export(config: ExportConfig) -> Path:
         raise UsageError(f"{config.out} exists; choose another --out")
     if config.to == "nnunet":
         weights, info = read_trained(config.run)
-        refuse_blocks(info, config.run, f"export to {config.to}")
         with _new(config.out, folder=True) as path:
             write_nnunet(path, weights, info, what=str(config.run))
         return config.out
     network, info = load_trained(config.run, trust_code=config.trust_code)
     refuse_blocks(info, config.run, f"export to {config.to}")
+    if config.to != "hub" and through_of(info["recipe"]) is not None:
+        raise UsageError(
+            f"{config.run}: its volumes are resampled through their plane, which {config.to} has no place for; "
+            "export to hub, or train on a store without --spacing-through"
+        )
     with _new(config.out, folder=config.to != "onnx") as path, at_work(f"export to {config.to}"):
         _write(config, path, network, info)
     if config.push:

@@ -173,6 +173,7 @@ def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
     parts = parts_of(work.groups, volume, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end
     how: dict[str, Any] = {"batch_size": config.batch_size, "device": work.device, "precision": work.precision}
+    how["spacing"] = geometry.turned_spacing[0]
     looked = None
     try:
         if len(parts) == 1 and not (work.counts or config.probabilities):
@@ -180,7 +181,7 @@ def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
             classes = segment_parts(group.network, parts[0], group.preparation, geometry.shape, **how, within=within)
         else:
             looked = look(
-                slice_scores(work.groups, parts, geometry.shape[1:], **how),
+                slice_scores(work.groups, parts, geometry.shape, **how),
                 geometry.shape, len(preparation["classes"]) + 1,
                 doubt=config.doubt, probabilities=config.probabilities, within=within,
             )  # fmt: skip

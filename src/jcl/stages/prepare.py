@@ -22,6 +22,7 @@ from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.preparation import Job, died, find_label_values, make_preparation, prepare_case
 from jcl.data.sources import Structures, files_of
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, SkippedCase, Store, write_manifest
+from jcl.data.suited import suited
 from jcl.errors import DataError, UsageError
 from jcl.files import DamagedError
 from jcl.limits import check_numbers
@@ -73,6 +74,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
         load_spec(config.dataset), config.source,
         spacing=config.spacing, size=config.size, labels=config.labels, patient=config.patient,
         channels=config.channels, fit=config.fit, ignore=config.ignore, sparse=config.sparse,
+        spacing_through=config.spacing_through,
     )  # fmt: skip
     left_out = LeftOut()
     with at_work("looking for scans"):
@@ -102,6 +104,7 @@ def summary(store: Store) -> list[str]:
     asked = store.preparation["size"]
     if asked is not None and asked < max(store.size):
         lines.append(f"the data set's size of {asked} was too small for some slices, and grew: nothing is cut off")
+    lines.append(str(suited(store.cases)))
     lines += _on_sparse_labels(store)
     lines += [f"note: {line}" for record in store.cases for line in record.notes]
     if store.skipped:

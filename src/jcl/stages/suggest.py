@@ -15,6 +15,7 @@ from jcl.config import SuggestConfig
 from jcl.data.context import span_of, taken_context, with_context
 from jcl.data.origins import slice_origins
 from jcl.data.store import Store
+from jcl.data.through_plane import through_of
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import clear_left, write_atomically, write_error, write_json
@@ -69,6 +70,7 @@ def suggest(config: SuggestConfig) -> Suggestions:
     members = [_read(run, trust_code=config.trust_code) for run in config.run]
     _check_kinds(members)
     with closing(Store.open(config.store)) as store:
+        _check_slices(store)
         for member in members:
             _check_fits(store, member)
         candidates = find_candidates(
@@ -132,6 +134,19 @@ def _check_kinds(members: Sequence[Member]) -> None:
                 raise UsageError(f"{member.run}: a pre-training, which is given alone; of fine-tunings several may be")
         check_agree(members)
         check_prepared_alike(members)
+
+
+def _check_slices(store: Store) -> None:
+    """See that slices of the store are those of the scans.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if through_of(store.preparation) is not None:
+        raise UsageError(
+            f"{store.path}: resampled through the plane, so that its slices are not those to label; "
+            "prepare another store without --spacing-through to suggest from"
+        )
 
 
 def _check_fits(store: Store, member: Member) -> None:

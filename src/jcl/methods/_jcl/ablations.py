@@ -49,6 +49,8 @@ class Ablations:
             branches; the dominant branch's views are shrunk in `two`, and of full size in `two-full-size`, as
             in PCL. Then the decoder with L_g and L_d, behind the encoder, which both branches share and which
             is frozen, as in GCL (equation 3); that, and which losses there are, the paper leaves open.
+        position_axes: blocks are positives of each other where they are near along the `body`, as slices are, or along
+            `all` three axes: by the relative position of their centres in the volume as it is stored.
         elastic: largest shift of a smooth random deformation, as a share of the side; 0 is off (papers), while
             the authors' program deforms.
 
@@ -68,6 +70,7 @@ class Ablations:
     connection: str = _one_of("shared", "independent", "ema")
     momentum: float = 0.999
     stages: str = _one_of("one", "two", "two-full-size")
+    position_axes: str = _one_of("body", "all")
     elastic: float = 0.0
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def view_pairs(ablations: Ablations, affine: AffineRanges) -> ViewPairs:
 
     def view(images: Tensor, generator: Generator, aspects: Aspects) -> Tensor:
         if aspects is not None:
-            return random_block_view(images, aspects, affine, generator=generator)
+            return random_block_view(images, aspects, affine, generator=generator, elastic=ablations.elastic)
         return random_view(images, affine, generator=generator, elastic=ablations.elastic)
 
     def spatial(still: Pair, generator: Generator, aspects: Aspects) -> Pair:

@@ -1,0 +1,71 @@
+"""What a set's spacings and sizes suit: slices by themselves, slices with neighbours, or blocks."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jcl.data.block_plan import LEAST, Block, median_spacing
+from jcl.data.manifest import CaseRecord
+
+__all__ = ["Suited", "suited"]
+
+THICK = 3.0
+"""Slices thicker than so many of their pixels are seen one by one: nnU-Net's limit of what is not isotropic."""
+
+FEWEST = 2 * LEAST
+"""Slices that a network can halve once."""
+
+NEIGHBOURED = 3
+"""Slices that a slice with one neighbour on each side takes."""
+
+SIDE = 64
+"""Voxels of a block's rows and columns, where the volume has them; as many mm are its slices."""
+
+STEP, STEP_THROUGH = 16, 8
+"""The sides of a block are multiples of these."""
+
+
+@dataclass(frozen=True)
+class Suited:
+    """How a set's volumes are best seen at first, and why."""
+
+    settings: str
+    """As they are given to `jcl pretrain` and `jcl finetune`; none for slices by themselves."""
+    reason: str
+
+    def __str__(self) -> str:
+        how = f"{self.settings}: " if self.settings else "slices one by one (no setting): "
+        return f"suits it first: {how}{self.reason}"
+
+
+def suited(cases: Sequence[CaseRecord]) -> Suited:
+    """A start, by the medians over the cases.
+
+    1. Volumes of one slice, or of slices more than `THICK` times as thick as their pixels: slices one by one.
+    2. Thin slices, but fewer than a network can halve: each with a neighbour on either side, if there are three.
+    3. All others: blocks of 64 x 64 pixels and about as long through the plane in mm, no larger than the volume.
+    """
+    slices = round(statistics.median(record.slices for record in cases))
+    shape = tuple(round(statistics.median(record.shape[axis] for record in cases)) for axis in range(2))
+    through, row, column = median_spacing([record.spacing for record in cases])
+    pixel = (row * column) ** 0.5
+    times = through / pixel
+    if slices == 1:
+        return Suited("", "its volumes have a single slice")
+    if times > THICK:
+        return Suited(
+            "", f"its slices are {times:.1f} times as thick as their pixels ({through:.3g} mm, {pixel:.3g} mm)"
+        )
+    thin = f"{slices} slices, {times:.1f} times as thick as their pixels"
+    if slices < NEIGHBOURED:
+        return Suited("", f"a volume has {thin}: too few for more")
+    if slices < FEWEST:
+        return Suited("--context 1", f"a volume has {thin}: too few for blocks")
+    depth, rows, columns = _block(slices, (shape[0], shape[1]), times)
+    return Suited(f"--backbone unet3d --block {depth} {rows} {columns}", f"a volume has {thin}")
+
+
+def _block(slices: int, shape: tuple[int, int], times: float) -> Block:
+    rows, columns = (min(SIDE, -(-side // STEP) * STEP) for side in shape)
+    depth = max(STEP_THROUGH, round(SIDE / times / STEP_THROUGH) * STEP_THROUGH)
+    return min(SIDE, depth, -(-slices // STEP_THROUGH) * STEP_THROUGH), rows, columns
