@@ -6,7 +6,7 @@ They are those of the package dynamic-network-architectures (0.4), less what is 
 anew when it loads pre-trained weights. Kernels have a side of 3 on all levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,10 +19,13 @@ __all__ = ["ConvUnits", "Decoder", "PlainEncoder", "ResidualBlock", "ResidualEnc
 
 Stride = tuple[int, ...]
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+Layers = Mapping[int, Callable[..., nn.Module]]
+"""A layer for each number of sides."""
+
+CONV: Layers = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: Layers = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM: Layers = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+POOL: Layers = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6, 6)
 """Residual blocks of each level, as nnU-Net's planner for residual encoders has them."""
@@ -162,8 +165,8 @@ def draw_first(module: nn.Module) -> None:
     """First weights as nnU-Net draws them: by He et al. (2015), and a residual block adds nothing at first."""
     draw_he(module)
     if isinstance(module, ResidualBlock):
-        nn.init.zeros_(module.conv2.norm.weight)
-        nn.init.zeros_(module.conv2.norm.bias)
+        nn.init.zeros_(module.conv2.norm.get_parameter("weight"))
+        nn.init.zeros_(module.conv2.norm.get_parameter("bias"))
 
 
 class UNet(Backbone):
