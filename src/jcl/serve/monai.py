@@ -1,0 +1,1 @@
+"""The routes that the MONAI Label plugin of 3D Slicer calls."""
