@@ -38,7 +38,9 @@ def check_claim(path: Path, suffix: str, most: float) -> None:
             return
     if len(start) < HEADER:
         return
-    order = "<" if struct.unpack_from("<i", start)[0] == HEADER else ">"
+    order = next((each for each in "<>" if struct.unpack_from(f"{each}i", start)[0] == HEADER), None)
+    if order is None:
+        return
     rank, *sides = struct.unpack_from(f"{order}8h", start, 40)
     bits = struct.unpack_from(f"{order}h", start, 72)[0]
     claimed = math.prod(max(0, side) for side in sides[: max(0, min(rank, 7))]) * max(0, bits) / 8

@@ -81,8 +81,8 @@ class Access:
 
     def knows(self, host: str) -> bool:
         """Whether a Host header may mean this server: an address, or a name of this machine; no other name."""
-        parts = urlsplit(f"//{host}")
         try:
+            parts = urlsplit(f"//{host}")
             name, port = parts.hostname or "", parts.port or 80
         except ValueError:
             return False

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jcl.files import write_error
 
-__all__ = ["PREFIX", "clear_scratch", "private_room", "scratch_of"]
+__all__ = ["PREFIX", "clear_scratch", "private_room", "scratch_files", "scratch_of"]
 
 PREFIX = "jcl-serve-"
 LOCK = "lock"
@@ -36,16 +36,23 @@ def private_room() -> Generator[Path]:
     except OSError as error:
         raise write_error(above, error) from error
     lock = filelock.FileLock(room / LOCK)
-    before = tempfile.tempdir
     try:
         lock.acquire()
         scratch_of(room).mkdir()
-        tempfile.tempdir = str(scratch_of(room))  # also what others write on the way is a part of a scan
         yield room
     finally:
-        tempfile.tempdir = before
         lock.release()
         shutil.rmtree(room, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_files(room: Path) -> Generator[None]:
+    """Context in which temporary files lie in the room: what is written on the way is a part of a scan, too."""
+    before, tempfile.tempdir = tempfile.tempdir, str(scratch_of(room))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def scratch_of(room: Path) -> Path:

@@ -13,7 +13,7 @@ from jcl.limits import check_numbers
 from jcl.parallel.pool import Lost, ProcessPool
 from jcl.parallel.progress import at_work
 from jcl.serve import segmenting
-from jcl.serve.room import private_room, scratch_of
+from jcl.serve.room import private_room, scratch_files, scratch_of
 from jcl.text import printable
 
 __all__ = ["serve"]
@@ -48,6 +48,7 @@ def serve(config: ServeConfig) -> None:
         pool = ProcessPool([setup], ["jcl.stages.predict"], seconds=60 * config.job_minutes)
         stack.callback(pool.close)
         classes = ask(pool)
+        stack.enter_context(scratch_files(room))  # not above: processes have their own there, to the very end
         # not above: they load what is only needed here
         from jcl.serve.app import make_app
         from jcl.serve.guard import Access

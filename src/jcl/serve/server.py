@@ -14,7 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from jcl.serve.guard import Guard
 from jcl.signals import handled
 
-__all__ = ["HEADER_SECONDS", "run_server"]
+__all__ = ["HEADER_SECONDS", "make_server", "run_server"]
 
 HEADER_SECONDS = 10.0
 """That the head of a request may take, from its first byte or from the beginning of the connection."""
@@ -80,10 +80,15 @@ class _Server(uvicorn.Server):
 
 def run_server(app: Guard, listening: socket.socket) -> None:
     """Answer requests until a signal comes."""
+    make_server(app).run(sockets=[listening])
+
+
+def make_server(app: Guard) -> uvicorn.Server:
+    """A server that is not running yet."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # faults are shown by the application
     settings: dict[str, Any] = {
         "log_config": None, "access_log": False, "server_header": False, "lifespan": "off", "ws": "none",
         "proxy_headers": False, "http": TimedProtocol, "limit_concurrency": MOST_CONNECTIONS,
         "h11_max_incomplete_event_size": HEAD_BYTES, "timeout_graceful_shutdown": END_SECONDS, "timeout_keep_alive": 15,
     }  # fmt: skip
-    _Server(uvicorn.Config(app, **settings)).run(sockets=[listening])
+    return _Server(uvicorn.Config(app, **settings))

@@ -128,7 +128,7 @@ const view = (image, classes) => {
   say(`${job.name} is segmented`);
   buttons();
   desk.changed();
-  find("main").focus();
+  find("main").focus({ preventScroll: true });
 };
 
 const choosePlanes = () => {
