@@ -12,7 +12,8 @@ import pytest
 
 from jcl.config import ServeConfig
 from jcl.errors import UsageError
-from jcl.serve.serve import check_host, is_loopback, listen
+from jcl.files import WriteError
+from jcl.serve.serve import check_host, check_keep, is_loopback, listen
 from support.serving import save_scan, started, token_of, wait_for
 
 
@@ -88,6 +89,16 @@ def test_an_address_that_others_reach_has_to_be_allowed(host: str) -> None:
 def test_this_machine_is_reached_by_nobody_else(host: str) -> None:
     assert is_loopback(host)
     check_host(ServeConfig(run=Path("fine"), host=host))
+
+
+def test_a_folder_with_a_list_of_its_cases_keeps_no_others(tmp_path: Path) -> None:
+    check_keep(ServeConfig(run=Path("fine"), keep=tmp_path / "new" / "kept"))
+    assert (tmp_path / "new" / "kept").is_dir()
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(UsageError, match="a folder of its own"):
+        check_keep(ServeConfig(run=Path("fine"), keep=tmp_path))
+    with pytest.raises(WriteError):
+        check_keep(ServeConfig(run=Path("fine"), keep=tmp_path / "dataset.json"))
 
 
 def test_an_address_that_is_taken_or_not_ours_is_named() -> None:

@@ -1,5 +1,6 @@
 """HTTP over a socket: slow, broken and vanishing clients."""
 
+import contextlib
 import http.client
 import socket
 import time
@@ -74,14 +75,15 @@ def test_nonsense_is_answered_with_an_error(live: Served, sent: bytes) -> None:
 
 def test_a_scan_goes_through_over_a_socket(live: Served, tmp_path: Path) -> None:
     content = save_scan(tmp_path / "a.nii").read_bytes()
-    client = http.client.HTTPConnection("127.0.0.1", live.access.port, timeout=20)
     headers = {"Authorization": f"Bearer {live.access.token}"}
-    client.request("POST", "/api/jobs?name=a.nii", iter([content[:1000], content[1000:]]), headers)
-    answer = client.getresponse()
-    assert answer.status == 202, answer.read()
-    answer.read()
-    (job,) = live.service.jobs.jobs.values()
-    wait_for(lambda: job.result)
-    client.request("GET", f"/api/jobs/{job.id}/result", headers=headers)
-    assert client.getresponse().read()[344:348] == b"n+1\0"
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", live.access.port, timeout=20)) as client:
+        client.request("POST", "/api/jobs?name=a.nii", iter([content[:1000], content[1000:]]), headers)
+        with client.getresponse() as answer:
+            assert answer.status == 202, answer.read()
+            answer.read()
+        (job,) = live.service.jobs.jobs.values()
+        wait_for(lambda: job.result)
+        client.request("GET", f"/api/jobs/{job.id}/result", headers=headers)
+        with client.getresponse() as answer:
+            assert answer.read()[344:348] == b"n+1\0"
     wait_for(lambda: live.left() == [])

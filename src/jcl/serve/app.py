@@ -13,6 +13,7 @@ from jcl.errors import JclError
 from jcl.files import WriteError
 from jcl.serve.api import make_api
 from jcl.serve.guard import Access, Guard
+from jcl.serve.monai import make_monai
 from jcl.serve.pages import make_pages
 from jcl.serve.refusal import Refusal
 from jcl.serve.service import Service
@@ -23,9 +24,10 @@ __all__ = ["make_app"]
 
 def make_app(service: Service, access: Access) -> Guard:
     """The whole application."""
-    app = FastAPI(title="jcl serve", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="jcl serve", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(make_pages(access))
     app.include_router(make_api(service))
+    app.include_router(make_monai(service))
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> JSONResponse:

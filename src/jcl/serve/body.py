@@ -1,6 +1,7 @@
 """The body of a request, which comes in pieces: to a file, never larger or later than allowed."""
 
 import asyncio
+import contextlib
 import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
@@ -9,16 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from jcl.files import is_full
 from jcl.serve.refusal import Refusal
 
-__all__ = ["bounded", "read_object", "receive_file"]
+__all__ = ["bounded", "drain", "read_object", "receive_file"]
 
 SMALL = 1 << 16
 """Bytes of a body of settings."""
 
 SMALL_SECONDS = 20.0
+
+DRAIN_SECONDS = 10.0
 
 Message = MutableMapping[str, Any]
 
@@ -40,6 +44,14 @@ async def receive_file(request: Request, path: Path, *, most: float, seconds: fl
     if not size:
         raise Refusal(400, "an empty upload; send the file as the body")
     return size
+
+
+async def drain(request: Request) -> None:
+    """Read what still comes and throw it away, for a while: whoever sends does not listen before it is sent."""
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in request.stream():
+                pass
 
 
 async def read_object(request: Request) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import sys
 from functools import partial
 
 from jcl.config import PredictConfig, ServeConfig
-from jcl.errors import UsageError
+from jcl.errors import DataError, UsageError
+from jcl.files import write_error
 from jcl.limits import check_numbers
 from jcl.parallel.pool import Lost, ProcessPool
 from jcl.parallel.progress import at_work
@@ -36,6 +37,10 @@ def serve(config: ServeConfig) -> None:
     if not all(importlib.util.find_spec(name) for name in NEEDED):
         raise UsageError(INSTALL)
     check_host(config)
+    check_keep(config)
+    for run in config.runs:
+        if not run.exists():  # said at once, and not when the network's process has begun
+            raise DataError(f"{run}: no such run; check its name")
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(contextlib.closing(listen(config)))
         room = stack.enter_context(private_room())
@@ -79,6 +84,26 @@ def check_host(config: ServeConfig) -> None:
         f"--host {config.host} is reached by other machines, and nothing is encrypted; from elsewhere use a "
         "tunnel (ssh -L), or give --allow-remote too"
     )
+
+
+def check_keep(config: ServeConfig) -> None:
+    """Make the folder of kept cases.
+
+    Raises:
+        UsageError: it has a list of its own of its cases, so that others beside them would not be seen.
+        WriteError: it cannot be made.
+    """
+    if config.keep is None:
+        return
+    if (config.keep / "dataset.json").exists():
+        raise UsageError(
+            f"--keep {config.keep}: its dataset.json says which cases it has, and others would not be seen; "
+            "give a folder of its own"
+        )
+    try:
+        config.keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(config.keep, error) from error
 
 
 def is_loopback(host: str) -> bool:

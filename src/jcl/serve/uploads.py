@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from jcl.serve.body import receive_file
+from jcl.serve.body import drain, receive_file
 from jcl.serve.claims import check_claim
 from jcl.serve.jobs import Job, Jobs
 from jcl.serve.names import ARCHIVE, split_name
@@ -14,6 +14,8 @@ from jcl.serve.refusal import Refusal
 from jcl.serve.unpacking import unpack
 
 __all__ = ["Limits", "receive_scan", "take_in"]
+
+TOO_LATE = 408
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,19 @@ async def receive_scan(request: Request, jobs: Jobs, limits: Limits, name: str, 
     Raises:
         Refusal: it is not taken; nothing of it stays.
     """
-    stem, suffix = split_name(name)
-    job = jobs.open(stem, suffix, hold=hold)
+    job = None
     try:
+        stem, suffix = split_name(name)
+        job = jobs.open(stem, suffix, hold=hold)
         await receive_file(request, job.upload, most=limits.packed, seconds=limits.seconds)
         await run_in_threadpool(take_in, job, limits)
     except BaseException as error:
-        jobs.remove(job)
+        if job:
+            jobs.remove(job)
         if isinstance(error, ClientDisconnect):
             raise Refusal(400, "the client went away") from error
+        if isinstance(error, Refusal) and error.status != TOO_LATE:
+            await drain(request)
         raise
     jobs.submit(job)
     return job
