@@ -79,9 +79,8 @@ def test_a_volume_is_segmented_and_its_label_submitted(live: Served, tmp_path: P
     changed = sitk.GetImageFromArray(array)
     changed.CopyInformation(label)
     sitk.WriteImage(changed, str(tmp_path / "drawn.nii.gz"))
-    submitted = ask(
-        live, "PUT", "/datastore/label?image=anna+1&tag=final", {"label": tmp_path / "drawn.nii.gz"}, params="{}"
-    )
+    drawn = {"label": tmp_path / "drawn.nii.gz"}
+    submitted = ask(live, "PUT", "/datastore/label?image=anna+1&tag=final", drawn, params="{}")
     assert submitted.status_code == 200, submitted.text
     assert live.config.keep is not None
     kept = sitk.ReadImage(str(live.config.keep / "labels" / "anna 1.nii.gz"))

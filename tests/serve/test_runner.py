@@ -83,7 +83,9 @@ def test_a_process_that_is_ended_dies_or_takes_too_long_costs_its_scan_alone(run
         wait_for(lambda: first.state is State.DONE)
         (room / "scratch" / "left").write_text("part of a scan")
 
-        pool.workers[0].process.kill()  # type: ignore[union-attr]
+        process = pool.workers[0].process  # type: ignore[union-attr]
+        process.kill()
+        process.join()
         again = submitted(jobs, scan)  # a process that died with nothing to do is begun anew
         wait_for(lambda: again.state is State.DONE)
 

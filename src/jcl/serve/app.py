@@ -1,5 +1,6 @@
 """The application: pages and routes behind the guard, and what is said when something goes wrong."""
 
+import re
 import sys
 import traceback
 
@@ -35,7 +36,9 @@ def make_app(service: Service, access: Access) -> Guard:
 
     @app.exception_handler(JclError)
     async def failed(_: Request, error: JclError) -> JSONResponse:
-        return JSONResponse({"error": printable(str(error))}, 507 if isinstance(error, WriteError) else 422)
+        own = rf"{re.escape(str(service.room))}[/\\]job-[^/\\]+[/\\](upload[/\\])?"  # which is nobody's business
+        line = printable(re.sub(own, "", str(error)))
+        return JSONResponse({"error": line}, 507 if isinstance(error, WriteError) else 422)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -4,6 +4,7 @@ Slicer sends no header of ours, so that the token is a part of the server's addr
 """
 
 import asyncio
+import secrets
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,11 +137,13 @@ def make_monai(service: Service) -> APIRouter:
         file = await form_file(request, service.limits, ("label",))
         if file is None:
             raise Refusal(400, "no label in the form")
-        path = job.folder / f"label{split_name(file.filename or '')[1]}"
+        path = job.folder / f"label{secrets.token_hex(8)}"
         try:
+            path = path.with_suffix(split_name(file.filename or "")[1])
             await save(file, path)
             await run_in_threadpool(_take_label, service, job, segmented, path)
         finally:
+            await file.close()
             path.unlink(missing_ok=True)
         kept: Kept = await run_in_threadpool(keep_case, service, job, segmented, case_name(image))
         return {"image": image, "label": kept.name}
@@ -160,14 +163,18 @@ async def _receive(service: Service, request: Request, *, hold: bool) -> Job:
     file = await form_file(request, service.limits, ("file", "files"))
     if file is None:
         raise Refusal(400, "no volume in the form")
-    stem, suffix = split_name(file.filename or "")
-    job = service.jobs.open(stem, suffix, hold=hold)
+    job = None
     try:
+        stem, suffix = split_name(file.filename or "")
+        job = service.jobs.open(stem, suffix, hold=hold)
         await save(file, job.upload)
         await run_in_threadpool(take_in, job, service.limits)
     except BaseException:
-        service.jobs.remove(job)
+        if job:
+            service.jobs.remove(job)
         raise
+    finally:
+        await file.close()
     service.jobs.submit(job)
     return job
 

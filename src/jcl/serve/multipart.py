@@ -24,7 +24,7 @@ CHUNK = 1 << 20
 
 
 async def form_file(request: Request, limits: Limits, names: tuple[str, ...]) -> UploadFile | None:
-    """The first file of a form under one of these names; what is large in it lies on the disk.
+    """The file of a form under the first of these names, to be closed by the caller; what is large lies on the disk.
 
     Raises:
         Refusal: it is no form, or larger or later than allowed.
@@ -36,8 +36,12 @@ async def form_file(request: Request, limits: Limits, names: tuple[str, ...]) ->
             form = await body.form(max_files=MOST_PARTS, max_fields=MOST_PARTS)
         except (MultiPartException, ValueError) as error:
             raise Refusal(400, "not a form that can be read") from error
-    found = (form.get(name) for name in names)
-    return next((each for each in found if isinstance(each, UploadFile)), None)
+    files = {name: each for name, each in form.multi_items() if isinstance(each, UploadFile)}
+    chosen = next((files[name] for name in names if name in files), None)
+    for _, each in form.multi_items():
+        if isinstance(each, UploadFile) and each is not chosen:
+            await each.close()
+    return chosen
 
 
 async def save(file: UploadFile, path: Path) -> None:
