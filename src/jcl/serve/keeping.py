@@ -1,6 +1,7 @@
 """Keeping a scan with its label as a case that `jcl prepare` reads: images/NAME and labels/NAME, whole or none."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shlex
@@ -21,6 +22,10 @@ from jcl.serve.segmenting import Segmented, single_file
 from jcl.serve.service import Service
 
 __all__ = ["Kept", "keep_case"]
+
+
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a disk that has no links says."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ def _link(source: Path, folder: Path) -> None:
     try:
         try:
             os.link(source, folder / source.name)
-        except PermissionError:  # of a disk that has no links
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
             if (folder / source.name).exists():
                 raise FileExistsError from None
             source.rename(folder / source.name)

@@ -125,7 +125,7 @@ def make_monai(service: Service) -> APIRouter:
             volumes.add(image or job.name, job)
         else:
             job = volumes.find(service, image)
-        segmented = await _segmented(service, request, job)
+        segmented = await _segmented(service, job)
         labels = dict(zip(service.classes.names, service.classes.values, strict=True))
         return answer_with_file(segmented.result, {"label_names": labels})
 
@@ -133,7 +133,7 @@ def make_monai(service: Service) -> APIRouter:
     async def submit(request: Request, image: Annotated[str, Query(max_length=1000)]) -> dict[str, Any]:
         """Keep a volume with the label that somebody drew, as the page does."""
         job = volumes.find(service, image)
-        segmented = await _segmented(service, request, job)
+        segmented = await _segmented(service, job)
         file = await form_file(request, service.limits, ("label",))
         if file is None:
             raise Refusal(400, "no label in the form")
@@ -179,7 +179,7 @@ async def _receive(service: Service, request: Request, *, hold: bool) -> Job:
     return job
 
 
-async def _segmented(service: Service, request: Request, job: Job) -> Segmented:
+async def _segmented(service: Service, job: Job) -> Segmented:
     """What becomes of a job, waited for as long as somebody waits for the answer."""
     while job.state not in (State.DONE, State.FAILED, State.CANCELLED):
         await asyncio.sleep(LOOK_SECONDS)
