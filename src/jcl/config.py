@@ -281,6 +281,33 @@ class PredictConfig(InferenceConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServeConfig(InferenceConfig):
+    """Segment scans in a browser, on this machine: drop one, look at it, correct it, keep it as a label."""
+
+    run: Path | tuple[Path, ...] = positional(
+        "run folder of a fine-tuning, or a folder that export made for the hub; of several the mean scores decide"
+    )
+    host: str = option(
+        "address to listen on; with --allow-remote also one that others reach", "127.0.0.1", metavar="ADDRESS"
+    )
+    port: int = option("port to listen on; 0: one that is free", 8765)
+    allow_remote: bool = option("let --host be an address that other machines reach; nothing is encrypted", False)
+    keep: Path | None = option(
+        "folder that corrected scans are kept in, as labelled cases for `jcl prepare` (else no scan is kept)",
+        None,
+        metavar="FOLDER",
+    )
+    max_mb: float = option("MB (10^6 bytes) that an upload may have", 2000.0, metavar="MB")
+    max_unpacked_mb: float = option("MB that an upload may have when it is unpacked", 8000.0, metavar="MB")
+    queue: int = option("scans that may wait; the next one is sent away for now", 8)
+    upload_minutes: float = option("minutes that an upload may take", 10.0, metavar="MINUTES")
+    job_minutes: float = option("minutes that segmenting a scan may take", 60.0, metavar="MINUTES")
+    forget_minutes: float = option(
+        "minutes after which a scan that nobody asks for is removed", 30.0, metavar="MINUTES"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SuggestConfig:
     """Say which scans, and which of their slices, to label next."""
 

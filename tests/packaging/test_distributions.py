@@ -27,6 +27,8 @@ READ = {  # what is read when jcl runs, and is no Python
     "page": "jcl/report/page/page.html",
     "style of the page": "jcl/report/page/style.css",
     "script of the page": "jcl/report/page/viewer.js",
+    "page of the server": "jcl/serve/page/index.html",
+    "script of the server's page": "jcl/serve/page/main.js",
 }
 
 

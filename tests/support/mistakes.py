@@ -333,6 +333,10 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
         ("a header without its voxels", "jcl predict fine old.hdr --out new"),
         ("a folder without scans", "jcl predict fine notes --out new"),
         ("results over the scans", "jcl predict fine scans/images --out scans/images"),
+        ("a server for all the world", "jcl serve fine --host 0.0.0.0"),
+        ("a server of a run that is not there", "jcl serve fnie --port 0"),
+        ("corrections kept where cases are listed", "jcl serve fine --keep bracket"),
+        ("no place in the queue", "jcl serve fine --queue 0"),
         ("a store exported instead of a run", "jcl export store --to onnx --out new"),
     ],
 }

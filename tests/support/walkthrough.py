@@ -39,6 +39,7 @@ NOT_RUN = {
     "torchrun": "needs two machines (tests/stages/test_processes.py)",
     "nnUNetv2_train": "not installed (tests/oracles/check_nnunet.py)",
     "jcl benchmark": "hours (tests/benchmark)",
+    "jcl serve": "runs until somebody ends it (tests/serve/test_serve.py)",
     "jcl report": "shows a benchmark that ran for hours (tests/report/test_report.py)",
     "--to monai": "slow (tests/export/test_monai.py)",
     "--push": "would upload",

@@ -87,6 +87,11 @@ COMMANDS = {
         "jcl.stages.predict",
         ("jcl predict fine new-scans --out segmentations", "jcl predict fine scan.nii.gz --out segmentations"),
     ),
+    "serve": Command(
+        config.ServeConfig,
+        "jcl.serve.serve",
+        ("jcl serve fine", "jcl serve fine --keep corrected --port 8080"),
+    ),
     "export": Command(
         config.ExportConfig,
         "jcl.stages.export",

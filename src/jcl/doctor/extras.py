@@ -14,6 +14,7 @@ EXTRAS = {
     "monai": (("monai", "nibabel", "ignite", "fire"), "MONAI bundles, and networks of MONAI (export --to monai)"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "ONNX models (export --to onnx)"),
     "ray": (("ray",), "work on a cluster (prepare and benchmark --ray)"),
+    "serve": (("fastapi", "uvicorn", "python_multipart"), "segmenting in a browser, and from 3D Slicer (serve)"),
 }
 """By the name of each extra, the modules that it brings, and what they are for."""
 

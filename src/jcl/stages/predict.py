@@ -33,6 +33,8 @@ from jcl.locks import locked
 from jcl.parallel.progress import Outlay, ProgressBar, at_work
 from jcl.text import printable
 
+__all__ = ["Work", "begin", "predict", "segment_scan"]
+
 BESIDE = {"probabilities": ".nii.gz", "doubt": ".nii.gz", "overview": ".png"}
 """Settings that ask for a file of each scan, in a folder of that name, and how the names of these end."""
 
@@ -41,8 +43,11 @@ MOST = 3
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is the same for all scans, and what comes to light of each: what was tidied, and lines of the table."""
+class Work:
+    """What is the same for all scans, and what comes to light of each: what was tidied, and lines of the table.
+
+    `begin` makes it, `segment_scan` takes it.
+    """
 
     config: PredictConfig
     groups: Sequence[Group]
@@ -72,7 +77,7 @@ def predict(config: PredictConfig) -> list[Path]:
             some scan could not be segmented.
     """
     check_numbers(config)
-    work = _begin(config)
+    work = begin(config)
     left_out = LeftOut()
     with at_work("looking for scans"):
         scans = find_scans(config.source, work.preparation, left_out, skip=config.out)
@@ -87,7 +92,7 @@ def predict(config: PredictConfig) -> list[Path]:
         for scan, size in zip(scans, sizes, strict=True):
             try:
                 with noted() as found:
-                    _segment(scan, work, partial(bar.within, note=scan.name, work=size))
+                    segment_scan(scan, work, partial(bar.within, note=scan.name, work=size))
                 notes += found
                 written.append(scan.target(config.out))
             except WriteError:
@@ -107,16 +112,22 @@ def predict(config: PredictConfig) -> list[Path]:
     return written
 
 
-def _begin(config: PredictConfig) -> _Work:
+def begin(config: PredictConfig) -> Work:
+    """Read the runs and make their networks ready; `source` and `out` are not looked at.
+
+    Raises:
+        UsageError: a device that is not there, or code of others that nobody allowed.
+        DataError: a run cannot be read, or two do not agree.
+    """
     members = load_members(config.runs, partial(load_trained, trust_code=config.trust_code))
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     groups = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
     rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    return _Work(config, groups, members[0].preparation, rules, device, precision)
+    return Work(config, groups, members[0].preparation, rules, device, precision)
 
 
-def _of_second_look(work: _Work) -> list[str]:
+def _of_second_look(work: Work) -> list[str]:
     """Lines on what was tidied, and on which scans to look at first."""
     lines: list[str] = []
     if work.config.postprocess == "auto":
@@ -160,8 +171,16 @@ def _make_folders(config: PredictConfig) -> None:
             raise write_error(folder, error) from error
 
 
-def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
-    """Segment one scan and write the result; `within` is called with the share that is done."""
+def segment_scan(
+    scan: Scan, work: Work, within: Callable[[float], None]
+) -> tuple[UInt8[np.ndarray, "d h w"], Geometry]:
+    """Segment one scan and write the result; `within` is called with the share that is done.
+
+    Returns the class of each voxel, turned, and where the voxels lie.
+
+    Raises:
+        DataError: it cannot be segmented, or the result not be written.
+    """
     if scan.problem:
         raise DataError(scan.problem)
     config, preparation = work.config, work.preparation
@@ -194,11 +213,12 @@ def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
     write_label(scan.target(config.out), class_values(preparation)[classes], geometry)
     if isinstance(scan.images[0], SliceFiles):
         _write_dicom(scan.name, geometry.turn_back(classes), scan.images[0].files, preparation["classes"], config)
+    return classes, geometry
 
 
 def _write_beside(
     scan: Scan,
-    work: _Work,
+    work: Work,
     geometry: Geometry,
     classes: UInt8[np.ndarray, "d h w"],
     looked: Looked | None,
