@@ -85,7 +85,11 @@ COMMANDS = {
     "predict": Command(
         config.PredictConfig,
         "jcl.stages.predict",
-        ("jcl predict fine new-scans --out segmentations", "jcl predict fine scan.nii.gz --out segmentations"),
+        (
+            "jcl predict fine new-scans --out segmentations",
+            "jcl predict fine scan.nii.gz --out segmentations",
+            "jcl predict fine --watch incoming --out segmentations",
+        ),
     ),
     "export": Command(
         config.ExportConfig,

@@ -1,8 +1,9 @@
 """Prediction: new scans in, segmentations with their geometry and format out."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jcl.data.volumes import read_image, write_label, write_map
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import WriteError, check_apart, clear_left, real_path, write_atomically, write_error
+from jcl.inference.arrivals import Arrivals, Ledger
 from jcl.inference.ensemble import Group, load_members, make_groups, parts_of, slice_scores
 from jcl.inference.postprocess import Rules, Tidied, postprocess, rules_of
 from jcl.inference.predictor import class_values, segment_parts
@@ -31,6 +33,7 @@ from jcl.inference.volume_table import entry_of, write_tables
 from jcl.limits import check_numbers
 from jcl.locks import locked
 from jcl.parallel.progress import Outlay, ProgressBar, at_work
+from jcl.signals import StopRequest
 from jcl.text import printable
 
 BESIDE = {"probabilities": ".nii.gz", "doubt": ".nii.gz", "overview": ".png"}
@@ -40,11 +43,22 @@ MOST = 3
 """Scans that are named as those with the most doubt."""
 
 
+POLL_SECONDS = 1.0
+"""Between two looks at a watched folder."""
+
+
+def _pause() -> bool:
+    """Wait a little before the next look."""
+    time.sleep(POLL_SECONDS)
+    return True
+
+
 @dataclass(frozen=True)
 class _Work:
     """What is the same for all scans, and what comes to light of each: what was tidied, and lines of the table."""
 
     config: PredictConfig
+    source: Path
     groups: Sequence[Group]
     preparation: dict[str, Any]
     rules: Rules
@@ -62,6 +76,8 @@ class _Work:
 def predict(config: PredictConfig) -> list[Path]:
     """Segment a scan, or every scan below a folder; returns the files written, named as the scans are.
 
+    With `config.watch` see `watch`.
+
     Each scan is prepared by the settings that the run carries, segmented, and brought back to its own grid and
     orientation; the label values are those of the data set that the run was trained on. Of several runs the scores are
     averaged, on the scan's own grid. A scan that cannot be segmented is skipped, and the rest goes on.
@@ -72,10 +88,13 @@ def predict(config: PredictConfig) -> list[Path]:
             some scan could not be segmented.
     """
     check_numbers(config)
-    work = _begin(config)
+    if config.watch is not None:
+        return watch(config)
+    assert config.source is not None
+    work = _begin(config, config.source)
     left_out = LeftOut()
     with at_work("looking for scans"):
-        scans = find_scans(config.source, work.preparation, left_out, skip=config.out)
+        scans = find_scans(work.source, work.preparation, left_out, skip=config.out)
     _check_out(config, scans)
     written: list[Path] = []
     failures: list[str] = []
@@ -97,23 +116,103 @@ def predict(config: PredictConfig) -> list[Path]:
             bar.advance(scan.name, size)
         if work.entries:
             write_tables(config.out, work.entries)
-    if failures and config.source.is_file():
+    if failures and work.source.is_file():
         raise DataError(failures[0])
     said = (*(f"note: {line}" for line in notes), *_of_second_look(work), *(f"skipped: {line}" for line in failures))
-    for line in (*said, *left_out.lines(config.source)):
+    for line in (*said, *left_out.lines(work.source)):
         print(printable(line), file=sys.stderr)
     if failures:
         raise DataError(f"{len(failures)} of {len(scans)} scans could not be segmented (each is named above)")
     return written
 
 
-def _begin(config: PredictConfig) -> _Work:
+def watch(config: PredictConfig, *, idle: Callable[[], bool] = _pause) -> list[Path]:
+    """Segment each scan that arrives in `config.watch` once; returns the files written.
+
+    A scan is begun when none of its files has changed for `config.settle` seconds. What is done, and why a scan failed,
+    stands in `watched.json` in the folder of the results; neither is tried again unless the scan's files change. A
+    first signal ends it after the scan that is at work.
+
+    Args:
+        config: settings; a `source` is one more run.
+        idle: called when there is nothing to do; it ends where that is False.
+
+    Raises:
+        UsageError: results in the watched folder itself.
+        DataError: no such folder, runs that do not agree, a record that is damaged, or a result that cannot be written.
+    """
+    assert config.watch is not None
+    if config.source is not None:
+        config = replace(config, run=(*config.runs, config.source), source=None)
+    if not config.watch.is_dir():
+        raise DataError(f"{config.watch}: no such folder; check its name")
+    if real_path(config.out) == real_path(config.watch):
+        raise UsageError(f"{config.out}: scans arrive there; choose another --out, which may be a folder in it")
+    work = _begin(config, config.watch)
+    arrivals, written = Arrivals(config.watch, config.out, config.settle), list[Path]()
+    with locked(config.out), StopRequest() as stop:
+        _make_folders(config)
+        ledger, told = Ledger(config.out), set[str]()
+        _tell(f"watching {config.watch}; {len(ledger.scans)} scans of it were done before")
+        while not stop.asked:
+            for scan in _arrived(work, arrivals, ledger, told) if arrivals.look() else ():
+                if _take(scan, work, arrivals, ledger):
+                    written.append(scan.target(config.out))
+                if stop.asked:
+                    break
+            if stop.asked or not idle():
+                break
+    return written
+
+
+def _arrived(work: _Work, arrivals: Arrivals, ledger: Ledger, told: set[str]) -> list[Scan]:
+    """The scans that have come to rest and were not done; what is wrong with the folder is told once."""
+    try:
+        scans = (
+            find_scans(work.source, work.preparation, LeftOut(), skip=work.config.out) if arrivals.some_rest() else []
+        )
+        check_apart(work.config.out, [scan.target(work.config.out).name for scan in scans])
+        return [scan for scan in scans if arrivals.rests(scan) and not ledger.is_done(scan, arrivals)]
+    except DataError as error:
+        if str(error) not in told:
+            told.add(str(error))
+            _tell(f"waiting: {error}")
+        return []
+
+
+def _take(scan: Scan, work: _Work, arrivals: Arrivals, ledger: Ledger) -> bool:
+    """Segment a scan and write down what became of it; False where it failed, or changed meanwhile and comes again."""
+    reason = None
+    try:
+        with noted() as notes:
+            _segment(scan, work, lambda share: None)
+        for line in notes:
+            _tell(f"note: {line}")
+    except WriteError:
+        raise  # no fault of this scan: the next would fail too
+    except DataError as error:
+        reason = str(error)
+    if not arrivals.is_as_seen(scan):
+        return False
+    if work.entries:
+        write_tables(work.config.out, work.entries)
+        work.entries.clear()
+    ledger.note(scan, arrivals, reason)
+    _tell(f"segmented: {scan.name}" if reason is None else f"failed: {reason}")
+    return reason is None
+
+
+def _tell(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def _begin(config: PredictConfig, source: Path) -> _Work:
     members = load_members(config.runs, partial(load_trained, trust_code=config.trust_code))
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     groups = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
     rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    return _Work(config, groups, members[0].preparation, rules, device, precision)
+    return _Work(config, source, groups, members[0].preparation, rules, device, precision)
 
 
 def _of_second_look(work: _Work) -> list[str]:
@@ -167,7 +266,7 @@ def _segment(scan: Scan, work: _Work, within: Callable[[float], None]) -> None:
     config, preparation = work.config, work.preparation
     volume = read_image(scan.images, channels=preparation["channels"])
     if scan.guessed and len(scan.images) == 1:
-        refuse_label_map(scan.images[0], volume, config.source)
+        refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry
     image = volume.array[0].copy() if config.overview else None
     parts = parts_of(work.groups, volume, config.batch_size)
