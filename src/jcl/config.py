@@ -156,7 +156,8 @@ class FinetuneConfig(TrainingConfig):
 
     store: Path = positional("prepared store with labels")
     init: str = option(
-        "run folder of a pre-training, a .safetensors file of weights, or `none` to start from random ones"
+        "run folder of a pre-training, a .safetensors file of weights, weights that `jcl models` lists, a model of "
+        "the hub (owner/name), or `none` to start from random ones"
     )
     adapt: str = option(
         "how the first layer takes another number of channels: the mean of its own for each, or its own in turn",
@@ -326,8 +327,8 @@ class SuggestConfig:
 class ExportConfig:
     """Write a run in the format of another program, with its preparation and its labels."""
 
-    run: Path = positional("run folder of a fine-tuning; for nnunet also of a pre-training")
-    to: str = option("format", choices=("onnx", "monai", "nnunet", "hub"))
+    run: Path = positional("run folder of a fine-tuning; for nnunet also of a pre-training, for weights only of one")
+    to: str = option("format", choices=("onnx", "monai", "nnunet", "hub", "weights"))
     out: Path = option("file (onnx) or folder (all others) to write")
     results: Path | None = option("RESULTS.json of `jcl evaluate`, for the scores in the model card (monai, hub)", None)
     push: str | None = option("also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO")

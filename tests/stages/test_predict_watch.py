@@ -122,12 +122,12 @@ def test_a_bad_scan_is_tried_again_only_when_it_changes(run, scans, tmp_path, mo
 
 def test_a_series_waits_for_its_last_file_and_keeps_its_result_when_another_comes(run, tmp_path, monkeypatch):
     box = Watched(run, tmp_path, monkeypatch)
-    first = sorted(write_series(tmp_path / "first").iterdir())
+    first = write_series(tmp_path / "first")
     loose = [box.arrive(path, f"a{path.name}") for path in first]
     assert box.go(*loose[:-1]) == []
     assert len(box.go(loose[-1], nothing, nothing)) == 1
     assert [entry["status"] for entry in box.record().values()] == ["done"]
-    second = sorted(write_series(tmp_path / "second").iterdir())
+    second = write_series(tmp_path / "second", series="b")
     for path in second:
         box.arrive(path, f"b{path.name}")()
     assert len(box.go(nothing, nothing, nothing)) == 1

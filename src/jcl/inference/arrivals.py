@@ -128,7 +128,7 @@ class Ledger:
         self.scans = {name: Done(**entry) for name, entry in known["scans"].items()}
 
     def is_done(self, scan: Scan, arrivals: Arrivals) -> bool:
-        """Whether the scan, as it is now, was done or has failed before; one that was only copied anew counts as it was.
+        """Whether the scan, as it is now, was done or has failed before; a copy of it alone is no change.
 
         Raises:
             DataError: a file cannot be read.

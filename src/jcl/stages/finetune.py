@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl import backbones, semi
+from jcl import backbones, models, semi
 from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges, augment
 from jcl.augment.spatial import AffineRanges
@@ -77,6 +77,7 @@ def finetune(config: FinetuneConfig) -> Path:
     """
     check_numbers(config)
     check_trackers(config.tracker)
+    config = replace(config, init=models.folder_of(config.init))
     with only_writer(config.out), recorded(config):
         return launch(_finetune_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
 
