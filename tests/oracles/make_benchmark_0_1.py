@@ -3,10 +3,11 @@
 Made once, by the code of commit 38d7c8a with torch 2.13 on one thread:
 
     git worktree add ../before 38d7c8a
-    OMP_NUM_THREADS=1 PYTHONPATH=../before/src:tests python tests/oracles/make_benchmark_0_1.py tests/stages/benchmark-0.1
+    export OMP_NUM_THREADS=1 PYTHONPATH=../before/src:tests
+    python tests/oracles/make_benchmark_0_1.py tests/stages/benchmark-0.1
 
-TensorBoard's files are left out, and the scans, which the store was made of. Nothing is sealed in this version, so that the
-places of the machine are written as `/before`.
+TensorBoard's files are left out, and the scans, which the store was made of. Nothing is sealed in this version, so that
+the places of the machine are written as `/before`.
 """
 
 import os

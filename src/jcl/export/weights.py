@@ -77,7 +77,7 @@ def write_pretrained(folder: Path, run: Path, name: str) -> None:
         DataError: no pre-training, not finished, damaged, without a store that is known, or too large.
     """
     info = read_run(run, "pretrain")
-    if info.get("block"):
+    if info["settings"].get("block"):
         raise UsageError(f"{run}: trained on blocks, whose weights are not exported")
     weights = {key: _half(t) for key, t in read_model(run).items() if key.startswith("backbone.")}
     sheet, seen = data_sheet(info, run)
