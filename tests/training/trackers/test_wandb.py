@@ -26,7 +26,7 @@ def test_a_training_offline_leaves_its_run_file(store_path, tmp_path, monkeypatc
     found = list(records(file))
     kinds = {record.WhichOneof("record_type") for record in found}
     assert {"run", "history", "exit"} <= kinds
-    assert "warning" not in capsys.readouterr().err
+    assert "wandb does not get" not in capsys.readouterr().err
     history = _rows(record.history for record in found if record.WhichOneof("record_type") == "history")
     losses = {row["_step"]: row["loss"] for row in history if "loss" in row}
     logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

@@ -17,8 +17,8 @@ from jcl.training.trackers.tracker import About
 
 __all__ = ["Wandb", "open_wandb"]
 
-START_SECONDS, END_SECONDS = 30.0, 20.0
-"""How long it is waited for at most."""
+SERVICE_SECONDS, START_SECONDS, END_SECONDS = 120.0, 30.0, 20.0
+"""How long is waited at most: for its service on this machine, for its server, and at the end."""
 
 QUIET: Mapping[str, Any] = {
     "silent": True,
@@ -31,6 +31,7 @@ QUIET: Mapping[str, Any] = {
     "x_disable_machine_info": True,
     "x_save_requirements": False,
     "init_timeout": START_SECONDS,
+    "x_service_wait": SERVICE_SECONDS,
     "finish_timeout": END_SECONDS,
 }
 """What it would print, and what it would collect by itself: source code, the command line, the machine."""
