@@ -39,6 +39,7 @@ SHOWN = {  # blocks that show what is printed or how files lie, by their beginni
     "docs/backbones.md": ["from pre: "],
     "docs/benchmark.md": ["recipe.toml, plan.json"],
     "docs/data.md": ["scans/images/"],
+    "docs/export.md": ["jcl prepare Task04_Hippocampus"],
     "docs/machine.md": ["jcl               0", "pre-train: expected"],
     "docs/decisions/0013-one-schema.md": ["mine.toml: unknown"],
     "docs/first_hour.md": [
@@ -151,7 +152,7 @@ def test_command_lines_are_those_of_the_program(command: Command, capsys: pytest
             assert cli.main([*words[image + 1 :], "--print-config"]) == 0, capsys.readouterr().err
         case ["docker", "build", *_]:
             assert (ROOT / "Dockerfile").is_file()
-        case ["python", "-m", *_] | ["cd" | "srun" | "ray" | "nnUNetv2_train", *_]:
+        case ["python", "-m", *_] | ["cd" | "export" | "srun" | "ray" | "nnUNetv2_train", *_]:
             pass  # other programs
         case ["python", file, *_] | [file]:
             assert (ROOT / file).is_file()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jcl import stages as stages
     from jcl.inference.segmenter import load as load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 find_submodule, list_names = attach(__name__)
 

@@ -35,9 +35,9 @@ def option(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> An
     return field(default=default, metadata={"help": help, **metadata})
 
 
-def positional(help: str, **metadata: Any) -> Any:
+def positional(help: str, default: Any = dataclasses.MISSING, **metadata: Any) -> Any:
     """A dataclass field that is given by its place on the command line."""
-    return field(metadata={"help": help, "positional": True, **metadata})
+    return field(default=default, metadata={"help": help, "positional": True, **metadata})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +106,17 @@ class TrainingConfig:
     timeout_minutes: float = option("minutes after which a silent process counts as dead", 10.0)
     workers: int = option("loader threads, which read ahead", 1)
     checkpoint_minutes: float = option("minutes between checkpoints", 5.0)
+    tracker: tuple[str, ...] = option(
+        "report also to mlflow or wandb, at the address and in the project that their own variables name; several: "
+        "with commas, or given again",
+        (),
+        metavar="NAME",
+        repeat=True,
+    )
+    watch_every: int = option(
+        "steps between pictures of what is learned: predictions, or how similar slices are (0: none)", 0
+    )
+    watch: tuple[str, ...] = option("patients of these pictures (else some that are trained on)", (), metavar="PATIENT")
     resume: bool = option("go on where an interrupted run stopped", False)
     trust_code: bool = option(TRUST, False)
 
@@ -150,7 +161,8 @@ class FinetuneConfig(TrainingConfig):
 
     store: Path = positional("prepared store with labels")
     init: str = option(
-        "run folder of a pre-training, a .safetensors file of weights, or `none` to start from random ones"
+        "run folder of a pre-training, a .safetensors file of weights, weights that `jcl models` lists, a model of "
+        "the hub (owner/name), or `none` to start from random ones"
     )
     adapt: str = option(
         "how the first layer takes another number of channels: the mean of its own for each, or its own in turn",
@@ -270,14 +282,21 @@ class PredictConfig(InferenceConfig):
     run: Path | tuple[Path, ...] = positional(
         "run folder of a fine-tuning, or a folder that export made for the hub; of several the mean scores decide"
     )
-    source: Path = positional("a scan, or a folder of scans; DICOM too")
+    source: Path | None = positional("a scan, or a folder of scans; DICOM too (not with --watch)", None)
     out: Path = option("folder to write the segmentations to")
+    watch: Path | None = option("segment whatever arrives in this folder, until a signal ends it", None)
+    settle: float = option("with --watch: seconds without a change after which a scan is whole", 10.0)
     dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
     rtstruct: bool = option("write an RTSTRUCT (contours) beside the NIfTI file of each DICOM series", False)
     volumes: bool = option("write volumes.csv and volumes.json: voxels, ml and doubt of each structure", False)
     doubt: bool = option("write maps of doubt (0 to 1, NIfTI) into the folder doubt, and the tables of volumes", False)
     probabilities: bool = option("write each class's score as 4-D NIfTI into the folder probabilities", False)
     overview: bool = option("write a picture of each result (PNG) into the folder overview", False)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where there is nothing to segment."""
+        if self.source is None and self.watch is None:
+            raise UsageError("missing: source, or --watch FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,8 +359,8 @@ class SuggestConfig:
 class ExportConfig:
     """Write a run in the format of another program, with its preparation and its labels."""
 
-    run: Path = positional("run folder of a fine-tuning; for nnunet also of a pre-training")
-    to: str = option("format", choices=("onnx", "monai", "nnunet", "hub"))
+    run: Path = positional("run folder of a fine-tuning; for nnunet also of a pre-training, for weights only of one")
+    to: str = option("format", choices=("onnx", "monai", "nnunet", "hub", "weights"))
     out: Path = option("file (onnx) or folder (all others) to write")
     results: Path | None = option("RESULTS.json of `jcl evaluate`, for the scores in the model card (monai, hub)", None)
     push: str | None = option("also upload the folder to this model of the Hugging Face Hub", None, metavar="REPO")

@@ -35,7 +35,9 @@ STAGES: Mapping[str, Limit] = {
     **VIEWS,
     **dict.fromkeys(("batch_size", "width", "epochs", "steps", "patients", "threads", "channels", "size"), COUNT),
     **dict.fromkeys(("accumulate", "folds", "unlabelled_batch_size", "slices"), COUNT),
-    **dict.fromkeys(("weight_decay", "checkpoint_minutes", "workers", "retries", "fold"), NUMBER),
+    **dict.fromkeys(
+        ("weight_decay", "checkpoint_minutes", "workers", "retries", "fold", "watch_every", "settle"), NUMBER
+    ),
     **dict.fromkeys(("learning_rate", "spacing", "spacing_through", "timeout_minutes", "task_timeout"), POSITIVE),
     **dict.fromkeys(("warmup", "label_noise", "foreground"), SHARE),
     **dict.fromkeys(("seed", "split_seed"), Limit(0, 2**53)),

@@ -80,6 +80,7 @@ def test_a_methods_own_settings_go_to_both_stages(tmp_path: Path):
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nworkers = 2\ncheckpoint_minutes = 1.0", True),
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nlearning_rate = 1e-3", True),  # the default, said
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nweight_decay = 0.0", True),
+        ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\ntracker = ['mlflow']\nwatch_every = 5", True),
         ("[finetune]\nsteps = 3", "[finetune]\nsteps = 3\nweight_decay = 1e-5", False),
         ("folds = 3", 'folds = 3\nunit = "case"', True),
         ("folds = 3", 'folds = 3\nunit = "pooled"', False),

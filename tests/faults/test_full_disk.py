@@ -29,6 +29,7 @@ from jcl.stages.finetune import finetune
 from jcl.stages.predict import predict
 from jcl.stages.pretrain import pretrain
 from jcl.training import logger
+from jcl.training.trackers import tensorboard
 from support.faults import finetuning, jcl, pretraining
 from support.tinyrecipes import ONE_CELL
 
@@ -95,8 +96,8 @@ def test_a_log_that_finds_no_room_costs_no_training(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(logger, "_append", full)
-    monkeypatch.setattr(logger.SummaryWriter, "add_scalar", full)
-    monkeypatch.setattr(logger.SummaryWriter, "close", full)
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", full)
+    monkeypatch.setattr(tensorboard.SummaryWriter, "close", full)
     given = {"out": tmp_path / "run", "steps": 20, **SMALL}
     if kind == "finetune":
         out = finetune(FinetuneConfig(store=store_path, init="none", **given))
@@ -109,12 +110,11 @@ def test_a_log_that_finds_no_room_costs_no_training(
 def test_the_thread_of_tensorboard_ends_without_a_word_of_its_own(disk: Path, capsys: pytest.CaptureFixture[str]):
     (disk / "run").mkdir()
     with logger.RunLog(disk / "run", "train", steps=40, start=0, batch_size=1) as log:
-        assert log.board is not None
         fill(disk)
         for _ in range(40):
             log.add({"loss": 1.0})
             with contextlib.suppress(OSError):
-                log.board.flush()
+                log.trackers[-1].writer.flush()
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert said.count("its log has gaps from here on (No space left") == 1

@@ -24,6 +24,9 @@ WITHOUT_EFFECT = (
     "recompute",
     "allow_seen",
     "trust_code",
+    "tracker",
+    "watch",
+    "watch_every",
 )
 """Settings that change no result, so they are not part of what a task is."""
 

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jcl import backbones, methods, semi
+from jcl import backbones, methods, models, semi
 from jcl.benchmark.recipe import built_in
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError
 
-__all__ = ["show_backbones", "show_datasets", "show_methods", "show_recipes", "show_splits"]
+__all__ = ["show_backbones", "show_datasets", "show_methods", "show_models", "show_recipes", "show_splits"]
 
 
 ANY_FOLDER = {
@@ -45,6 +45,35 @@ def show_methods(name: str | None) -> None:
     print(f"{_summary(chosen)}\n")
     rows = [(prefix + setting.replace("_", "-"), _shown(default), text) for setting, default, text in settings]
     _print(("setting", "default", "meaning"), rows)
+
+
+def show_models(name: str | None = None) -> None:
+    """Print all weights that come with the package, or the card of one.
+
+    Raises:
+        UsageError: there are none of this name.
+        DataError: a data sheet or digest is damaged.
+    """
+    if name is not None:
+        print(models.card(name), end="")
+        return
+    if not models.available():
+        print(
+            "No pre-trained weights come with this package. `jcl export RUN --to weights` makes some of a "
+            "pre-training, and `--init` takes a folder of them, or a model of the hub (owner/name)."
+        )
+        return
+    sheets = {each: models.sheet(each) for each in models.available()}
+    rows = [
+        (
+            *(each, ", ".join(part["title"] or part["dataset"] for part in sheet["data"]), sheet["licence"]),
+            *(f"{sheet['bytes'] / 1e6:.1f} MB", f"{sheet['method']}, {sheet['steps']} steps, {sheet['trained_by']}"),
+            sheet["sha256"][:12],
+        )
+        for each, sheet in sheets.items()
+    ]
+    _print(("weights", "data set", "licence", "size", "trained by", "digest"), rows)
+    print("Start from them with `jcl finetune store --init NAME`; `jcl models NAME` prints the card of one.")
 
 
 def show_backbones(name: str | None = None) -> None:

@@ -85,7 +85,11 @@ COMMANDS = {
     "predict": Command(
         config.PredictConfig,
         "jcl.stages.predict",
-        ("jcl predict fine new-scans --out segmentations", "jcl predict fine scan.nii.gz --out segmentations"),
+        (
+            "jcl predict fine new-scans --out segmentations",
+            "jcl predict fine scan.nii.gz --out segmentations",
+            "jcl predict fine --watch incoming --out segmentations",
+        ),
     ),
     "serve": Command(
         config.ServeConfig,
@@ -118,6 +122,7 @@ CATALOGUES = {
     "backbones": "List the segmentation networks.",
     "datasets": "List the data sets that prepare knows, or one with where to get it.",
     "splits": "List the fixed splits of published papers, or one with its patients.",
+    "models": "List the pre-trained weights that come with the package, or print the card of one.",
     "recipes": "List the recipes that benchmark knows, or print one.",
 }
 

@@ -63,7 +63,11 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
                 help=_help(field),
             )
         else:
-            _add_option(needed if schema.is_required(field) else optional, field, hints[field.name])
+            _add_option(
+                needed if schema.is_required(field) or "positional" in field.metadata else optional,
+                field,
+                hints[field.name],
+            )
     common = parser.add_argument_group("for every command")
     common.add_argument("--config", type=Path, metavar="FILE", help="settings from a TOML file; flags override them")
     common.add_argument("--print-config", action="store_true", help="print the settings as such a file, and stop")
@@ -72,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
 
 def usage(prog: str, kind: type[Any]) -> str:
     """One line with what the command needs, in place of argparse's list of all flags."""
-    fields = [field for field in dataclasses.fields(kind) if schema.is_required(field)]
+    fields = [f for f in dataclasses.fields(kind) if schema.is_required(f) or "positional" in f.metadata]
     hints = typing.get_type_hints(kind)
     places = [_metavar(f, hints[f.name]) + " …" * _is_list(hints[f.name]) for f in fields if "positional" in f.metadata]
     flags = [f"{_flag(f)} {_metavar(f, hints[f.name])}" for f in fields if "positional" not in f.metadata]
@@ -133,6 +137,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any], hint: Any) -> None:
     common |= {"type": kind, "choices": field.metadata.get("choices"), "metavar": _metavar(field, hint)}
     if "positional" not in field.metadata:
         several = {"nargs": _count(plain) or "+", "action": "extend"} if _is_list(plain) else {}
+        several = {"action": "append"} if field.metadata.get("repeat") else several
         flags = [field.metadata["short"]] if "short" in field.metadata else []
         group.add_argument(*flags, _flag(field), dest=field.name, **several, **common)
     else:

@@ -11,10 +11,12 @@ EXTRAS = {
     "completion": (("shtab",), "tab completion in the shell (jcl --print-completion)"),
     "dicom-seg": (("highdicom",), "results as DICOM-SEG objects (predict --dicom-seg)"),
     "hub": (("huggingface_hub",), "models from and for the Hugging Face Hub (export --push)"),
+    "mlflow": (("mlflow",), "trainings that report to an MLflow server (--tracker mlflow)"),
     "monai": (("monai", "nibabel", "ignite", "fire"), "MONAI bundles, and networks of MONAI (export --to monai)"),
     "onnx": (("onnx", "onnxruntime", "onnxscript"), "ONNX models (export --to onnx)"),
     "ray": (("ray",), "work on a cluster (prepare and benchmark --ray)"),
     "serve": (("fastapi", "uvicorn", "python_multipart"), "segmenting in a browser, and from 3D Slicer (serve)"),
+    "wandb": (("wandb",), "trainings that report to Weights & Biases (--tracker wandb)"),
 }
 """By the name of each extra, the modules that it brings, and what they are for."""
 

@@ -8,7 +8,7 @@ from jcl.errors import DataError
 from jcl.files import read_json
 from jcl.text import markdown_text
 
-__all__ = ["scores_of", "table_of"]
+__all__ = ["licence_tag", "scores_of", "table_of"]
 
 HEADS = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95 (mm)", "asd": "ASD (mm)"}
 
@@ -44,3 +44,10 @@ def _values(row: Mapping[str, Any]) -> list[Any]:
 
 def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, (int, float)) else "–"
+
+
+def licence_tag(licence: str) -> str:
+    """As the hub names it: `CC BY-SA 4.0` is `cc-by-sa-4.0`; what it does not know is `other`."""
+    tag = "-".join(licence.lower().replace("_", "-").split())
+    known = ("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0", "apache-2.0", "mit")
+    return tag if tag in known else "other"

@@ -9,7 +9,7 @@ from torch import nn
 
 from jcl.data.context import context_of
 from jcl.errors import DataError
-from jcl.export.card import scores_of, table_of
+from jcl.export.card import licence_tag, scores_of, table_of
 from jcl.export.contents import contents, need, tidy
 from jcl.files import write_atomically, write_json
 from jcl.inference.segmenter import CONFIG, FORMAT, WEIGHTS
@@ -25,6 +25,7 @@ CARD = """
 ---
 library_name: jcl
 pipeline_tag: image-segmentation
+license: {licence_tag}
 tags: {tags}
 ---
 
@@ -51,7 +52,8 @@ Scans are prepared as the training data were; the recipe is in `{config}`.{seen}
 
 ## Training
 
-- Data: {data}. Digest of the prepared store: {digests}.
+- Data: {data}. Licence of the data: {licence}. Digest of the prepared store: {digests}.
+- Weights: SHA-256 `{sha256}`, which is checked at every loading.
 - Steps: {steps}. Versions: {versions}.
 {scores}"""
 
@@ -70,7 +72,7 @@ def write_hub(folder: Path, network: nn.Module, info: Mapping[str, Any], results
     values = contents(info)
     head = {"format": FORMAT, "library_name": "jcl", "kind": "finetune"}
     write_json(folder / CONFIG, {**head, **values, "sha256": digest}, seal=True)
-    write_atomically(folder / "README.md", tidy(_card(values, results, repo)))
+    write_atomically(folder / "README.md", tidy(_card(values, results, repo, digest)))
 
 
 def push(folder: Path, repo: str) -> str:
@@ -93,7 +95,7 @@ def push(folder: Path, repo: str) -> str:
     return str(address)
 
 
-def _card(values: Mapping[str, Any], results: Path | None, repo: str) -> str:
+def _card(values: Mapping[str, Any], results: Path | None, repo: str, digest: str) -> str:
     recipe, training = values["recipe"], values["training"]
     names, digests = markdown_text(", ".join(values["class_names"])), training["data_digests"] or ["–"]
     scores = "" if results is None else f"\n## Scores\n\n{table_of(scores_of(results))}\n"
@@ -103,7 +105,9 @@ def _card(values: Mapping[str, Any], results: Path | None, repo: str) -> str:
         pretrained=", from a pre-training without labels" if training["pretrained"] else "", repo=repo, config=CONFIG,
         seen=_seen(recipe),
         labels="\n".join(f"- {label['value']}: {markdown_text(label['name'])}" for label in values["labels"]),
-        data=markdown_text(recipe["title"] or recipe["dataset"]),
+        data=markdown_text(recipe["title"] or recipe["dataset"]), sha256=digest,
+        licence=markdown_text(recipe.get("licence", "") or "not known; add it here before you publish"),
+        licence_tag=licence_tag(recipe.get("licence", "")),
         digests=", ".join(f"`{digest}`" for digest in digests),
         steps=training["steps"], versions=", ".join(f"{name} {text}" for name, text in values["versions"].items()),
         scores=scores,

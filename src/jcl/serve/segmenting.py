@@ -100,7 +100,7 @@ def _loaded() -> "Work":
 
     if _settings is None:
         raise RuntimeError("`setup` was not called")
-    _work = _work or begin(_settings)
+    _work = _work or begin(_settings, _settings.out)  # each scan comes with a folder of its own
     return _work
 
 
@@ -125,7 +125,13 @@ def segment(task: Task) -> Segmented:
     from jcl.stages.predict import segment_scan
 
     work = _loaded()
-    here = replace(work, config=replace(work.config, source=task.source, out=task.folder), tidied={}, entries={})
+    here = replace(
+        work,
+        source=task.source,
+        config=replace(work.config, source=task.source, out=task.folder),
+        tidied={},
+        entries={},
+    )
     with noted() as notes:
         scans = find_scans(task.source, work.preparation, LeftOut(), skip=task.folder)
         if len(scans) != 1:

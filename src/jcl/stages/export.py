@@ -20,13 +20,14 @@ from jcl.export.monai import write_monai
 from jcl.export.nnunet import write_nnunet
 from jcl.export.onnx import PACKAGES as ONNX
 from jcl.export.onnx import write_onnx
+from jcl.export.weights import write_pretrained
 from jcl.files import clear_left, write_error
 from jcl.inference.segmenter import load_trained, read_trained
 from jcl.locks import locked_file
 from jcl.parallel.progress import at_work
 from jcl.training.blocks import refuse_blocks
 
-FORMATS = ("onnx", "monai", "nnunet", "hub")
+FORMATS = ("onnx", "monai", "nnunet", "hub", "weights")
 
 
 def export(config: ExportConfig) -> Path:
@@ -50,6 +51,10 @@ def _export(config: ExportConfig) -> Path:
         with _new(config.out, folder=True) as path:
             write_nnunet(path, weights, info, what=str(config.run))
         return config.out
+    if config.to == "weights":
+        with _new(config.out, folder=True) as path:
+            write_pretrained(path, config.run, config.push or config.out.name)
+        return _pushed(config)
     network, info = load_trained(config.run, trust_code=config.trust_code)
     refuse_blocks(info, config.run, f"export to {config.to}")
     if config.to != "hub" and through_of(info["recipe"]) is not None:
@@ -59,6 +64,11 @@ def _export(config: ExportConfig) -> Path:
         )
     with _new(config.out, folder=config.to != "onnx") as path, at_work(f"export to {config.to}"):
         _write(config, path, network, info)
+    return _pushed(config)
+
+
+def _pushed(config: ExportConfig) -> Path:
+    """Upload the folder where that is asked for."""
     if config.push:
         print(f"uploaded: {push(config.out, config.push)}", file=sys.stderr)
     return config.out
@@ -68,8 +78,8 @@ def _check(config: ExportConfig) -> None:
     """All that can be checked before anything is computed."""
     if config.to not in FORMATS:
         raise UsageError(f"--to {config.to}: there are {', '.join(FORMATS)}")
-    if config.push and config.to != "hub":
-        raise UsageError(f"--push uploads what --to hub writes; leave it out with --to {config.to}")
+    if config.push and config.to not in ("hub", "weights"):
+        raise UsageError(f"--push uploads what --to hub or weights writes; leave it out with --to {config.to}")
     if config.results and config.to not in ("monai", "hub"):
         raise UsageError(f"--results has no place in {config.to}; leave it out")
     if config.to == "onnx":

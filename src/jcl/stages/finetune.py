@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from jcl import backbones, semi
+from jcl import backbones, models, semi
 from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges, augment
 from jcl.augment.spatial import AffineRanges
@@ -43,7 +43,9 @@ from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
 from jcl.training.shapes import shapes_of
+from jcl.training.trackers.chosen import check_trackers
 from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
+from jcl.training.watching import check_watch, watched_labels
 
 _LossOf = partial[Tensor]
 """A loss of `jcl.losses.segmentation` with its `ignore`."""
@@ -74,6 +76,8 @@ def finetune(config: FinetuneConfig) -> Path:
         JclError: loss or weights became NaN or infinite, or one of several processes died.
     """
     check_numbers(config)
+    check_trackers(config.tracker)
+    config = replace(config, init=models.folder_of(config.init))
     with only_writer(config.out), recorded(config):
         return launch(_finetune_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
 
@@ -93,6 +97,7 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     config = replace(config, context=context)
     _check_technique(config)
     config = _with_block(config, given.foreground)
+    check_watch(config, blocks=config.block is not None)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
     fed = labelled_feed(config, store, split)
@@ -121,11 +126,12 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         technique = _technique(config, backbone, network)
         title = f"{config.semi} on {title}"
     loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
+    watched = watched_labels(config, store, split, context or 0)
     session = Session[nn.Module](
         config, technique or network, fed.dataset, device, least=LEAST_STEPS, redraw=fed.redraw
     )
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
-        _train(config, network, technique, session, loss, unlabelled)
+        _train(config, network, technique, session, loss, unlabelled, watched)
     return config.out
 
 
@@ -136,6 +142,7 @@ def _train(
     session: Session[nn.Module],
     loss_of: _LossOf,
     unlabelled: SliceDataset | None,
+    watched: SliceBatch | None,
 ) -> None:
     model, steps, device = session.model, session.steps, session.device
     ranges, peak, decay = _ranges(config), config.learning_rate or 0.0, config.average
@@ -144,6 +151,7 @@ def _train(
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = adam(trained, weight_decay=config.weight_decay)
     average = averaged_copy(network) if decay else None
+    watch = session.watch(watched, config.context or 0)
     with session.loop("fine-tune", optimizer, average or network, averaged=average is not None) as loop:
         others = _unlabelled_batches(config, unlabelled, loop.start, device)
         for step in range(loop.start, steps):
@@ -166,6 +174,8 @@ def _train(
             if average is not None and decay:
                 update_average(average, network, step=step + 1, decay=decay)
             loop.add(step + 1, {**losses, "learning_rate": learning_rate})
+            if watch is not None and watch.is_due(step + 1):
+                watch.predictions(average or network, loop.log)
             loop.save_or_stop(step + 1)
 
 

@@ -33,7 +33,7 @@ from jcl.locks import locked
 from jcl.parallel.progress import Outlay, ProgressBar, at_work
 from jcl.text import printable
 
-__all__ = ["Work", "begin", "predict", "segment_scan"]
+__all__ = ["Work", "begin", "make_folders", "predict", "segment_scan"]
 
 BESIDE = {"probabilities": ".nii.gz", "doubt": ".nii.gz", "overview": ".png"}
 """Settings that ask for a file of each scan, in a folder of that name, and how the names of these end."""
@@ -50,6 +50,7 @@ class Work:
     """
 
     config: PredictConfig
+    source: Path
     groups: Sequence[Group]
     preparation: dict[str, Any]
     rules: Rules
@@ -67,6 +68,8 @@ class Work:
 def predict(config: PredictConfig) -> list[Path]:
     """Segment a scan, or every scan below a folder; returns the files written, named as the scans are.
 
+    With `config.watch` see `jcl.stages.watch`.
+
     Each scan is prepared by the settings that the run carries, segmented, and brought back to its own grid and
     orientation; the label values are those of the data set that the run was trained on. Of several runs the scores are
     averaged, on the scan's own grid. A scan that cannot be segmented is skipped, and the rest goes on.
@@ -77,10 +80,15 @@ def predict(config: PredictConfig) -> list[Path]:
             some scan could not be segmented.
     """
     check_numbers(config)
-    work = begin(config)
+    if config.watch is not None:
+        from jcl.stages.watch import watch  # not above: it segments by this module
+
+        return watch(config)
+    assert config.source is not None
+    work = begin(config, config.source)
     left_out = LeftOut()
     with at_work("looking for scans"):
-        scans = find_scans(config.source, work.preparation, left_out, skip=config.out)
+        scans = find_scans(work.source, work.preparation, left_out, skip=config.out)
     _check_out(config, scans)
     written: list[Path] = []
     failures: list[str] = []
@@ -88,7 +96,7 @@ def predict(config: PredictConfig) -> list[Path]:
     sizes = [scan.size() for scan in scans]
     outlay = Outlay("scans", config.out, lambda share, _: sum(path.stat().st_size for path in written) / share)
     with locked(config.out), ProgressBar("predict", total=len(scans), work=sum(sizes), outlay=outlay) as bar:
-        _make_folders(config)
+        make_folders(config)
         for scan, size in zip(scans, sizes, strict=True):
             try:
                 with noted() as found:
@@ -102,18 +110,18 @@ def predict(config: PredictConfig) -> list[Path]:
             bar.advance(scan.name, size)
         if work.entries:
             write_tables(config.out, work.entries)
-    if failures and config.source.is_file():
+    if failures and work.source.is_file():
         raise DataError(failures[0])
     said = (*(f"note: {line}" for line in notes), *_of_second_look(work), *(f"skipped: {line}" for line in failures))
-    for line in (*said, *left_out.lines(config.source)):
+    for line in (*said, *left_out.lines(work.source)):
         print(printable(line), file=sys.stderr)
     if failures:
         raise DataError(f"{len(failures)} of {len(scans)} scans could not be segmented (each is named above)")
     return written
 
 
-def begin(config: PredictConfig) -> Work:
-    """Read the runs and make their networks ready; `source` and `out` are not looked at.
+def begin(config: PredictConfig, source: Path) -> Work:
+    """Read the runs and make their networks ready for scans below `source`; neither it nor `out` is looked at.
 
     Raises:
         UsageError: a device that is not there, or code of others that nobody allowed.
@@ -124,7 +132,7 @@ def begin(config: PredictConfig) -> Work:
     precision = resolve_precision(config.precision, device)
     groups = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
     rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    return Work(config, groups, members[0].preparation, rules, device, precision)
+    return Work(config, source, groups, members[0].preparation, rules, device, precision)
 
 
 def _of_second_look(work: Work) -> list[str]:
@@ -161,7 +169,7 @@ def _check_out(config: PredictConfig, scans: list[Scan]) -> None:
     check_apart(out, [scan.target(out).name for scan in scans])
 
 
-def _make_folders(config: PredictConfig) -> None:
+def make_folders(config: PredictConfig) -> None:
     """Make the folders beside the results, without what a killed process left in them."""
     for folder in (config.out / name for name in BESIDE if getattr(config, name)):
         try:
@@ -186,7 +194,7 @@ def segment_scan(
     config, preparation = work.config, work.preparation
     volume = read_image(scan.images, channels=preparation["channels"])
     if scan.guessed and len(scan.images) == 1:
-        refuse_label_map(scan.images[0], volume, config.source)
+        refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry
     image = volume.array[0].copy() if config.overview else None
     parts = parts_of(work.groups, volume, config.batch_size)

@@ -29,6 +29,8 @@ from jcl.training.run_folder import only_writer
 from jcl.training.run_record import recorded
 from jcl.training.run_split import pretraining_split
 from jcl.training.session import Session, seeded
+from jcl.training.trackers.chosen import check_trackers
+from jcl.training.watching import check_watch, watched_volumes
 
 LEAST_STEPS = 6000
 """Default floor of the number of steps; docs/results.md shows what shorter runs give."""
@@ -50,6 +52,8 @@ def pretrain(config: PretrainConfig) -> Path:
         JclError: the loss became no number, or one of several processes died.
     """
     check_numbers(config)
+    check_watch(config, blocks=config.block is not None)
+    check_trackers(config.tracker)
     with only_writer(config.out), recorded(config):
         return launch(_pretrain_here, config, devices=config.devices, timeout_minutes=config.timeout_minutes)
 
@@ -94,17 +98,21 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         "stores": [{"path": str(s.path), "digest": s.digest} for s in stores],
         **({"left_out": left_out} if left_out else {}),
     }
+    watched = watched_volumes(config, stores, patients, config.context)
     if session.begin(_trial, info, split, _title(config, fed.words)):
-        _train(config, method, session)
+        _train(config, method, session, watched)
     return config.out
 
 
-def _train(config: PretrainConfig, method: methods.Method, session: Session[methods.Method]) -> None:
+def _train(
+    config: PretrainConfig, method: methods.Method, session: Session[methods.Method], watched: SliceBatch | None
+) -> None:
     steps, device = session.steps, session.device
     peak = method.learning_rate if config.learning_rate is None else config.learning_rate
     optimizer = sgd(method.parameters(), weight_decay=config.weight_decay, decays_all=method.decays_all)
     phase = math.ceil(steps / method.phases)
-    watch = _Watch(steps)
+    monitor = _Monitor(steps)
+    watch = session.watch(watched, config.context)
     with session.loop("pre-train", optimizer) as loop:
         for step in range(loop.start, steps):
             learning_rate = cosine(
@@ -129,7 +137,9 @@ def _train(config: PretrainConfig, method: methods.Method, session: Session[meth
                 clip_each(method.parameters(), method.clip)
             optimizer.step()
             method.after_step((step + 1) / steps)
-            watch(step, loop.add(step + 1, {**losses, "learning_rate": learning_rate}))
+            monitor(step, loop.add(step + 1, {**losses, "learning_rate": learning_rate}))
+            if watch is not None and watch.is_due(step + 1):
+                watch.similarity(method, method.bottleneck, loop.log)
             loop.save_or_stop(step + 1)
 
 
@@ -162,7 +172,7 @@ def _title(config: PretrainConfig, words: str) -> str:
     )
 
 
-class _Watch:
+class _Monitor:
     """Warns once when all slices come to have the same projection."""
 
     def __init__(self, steps: int) -> None:

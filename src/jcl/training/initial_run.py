@@ -111,6 +111,8 @@ def patients_seen(run: Path, images: Images, digest: str, *, before: bool = True
 
 
 def _seen(run: Path, info: dict[str, Any], images: Images, digest: str) -> Seen:
+    if (recorded := info.get("seen_images")) is not None:  # of weights that were exported
+        return Seen(same_images(images, {"": frozenset(recorded)}))
     left_out = info.get("left_out", {})
     imported = info.get("imported")
     found = Seen() if imported is None else Seen(unknown=(f"the data of the program {imported['program']}",))

@@ -1,4 +1,4 @@
-"""What a training reports while it runs: a progress bar, a JSON-lines file and TensorBoard."""
+"""What a training reports while it runs: a progress bar, a JSON-lines file, TensorBoard and other trackers."""
 
 import contextlib
 import errno
@@ -7,21 +7,26 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from jcl.distributed.comm import is_main_process
-from jcl.errors import JclError
+from jcl.errors import Interrupted, JclError
 from jcl.files import WriteError, write_atomically, write_json
 from jcl.parallel.progress import Outlay, ProgressBar
 from jcl.text import printable
+from jcl.training.pictures import tiled
+from jcl.training.trackers.chosen import open_trackers
+from jcl.training.trackers.postbox import Postbox
+from jcl.training.trackers.tensorboard import TensorBoard
+from jcl.training.trackers.tracker import Tracker
 
 COST = "cost.json"
 """What the training was expected to take when some seconds of it had gone by: seconds, and bytes of memory and disk."""
@@ -37,12 +42,24 @@ def log_rank0(line: str) -> None:
 
 
 def run_log(
-    run: Path, title: str, *, steps: int, start: int, batch_size: int, outlay: Outlay | None = None
+    run: Path,
+    title: str,
+    *,
+    steps: int,
+    start: int,
+    batch_size: int,
+    outlay: Outlay | None = None,
+    trackers: Sequence[str] = (),
 ) -> "RunLog | SilentLog":
-    """The log of a training: a `RunLog` in the first process, none in the others."""
+    """The log of a training: a `RunLog` in the first process, none in the others.
+
+    Raises:
+        UsageError: one of the trackers' servers cannot be reached.
+    """
     if not is_main_process():
         return SilentLog()
-    return RunLog(run, title, steps=steps, start=start, batch_size=batch_size, outlay=outlay)
+    opened = open_trackers(trackers, run)
+    return RunLog(run, title, steps=steps, start=start, batch_size=batch_size, outlay=outlay, trackers=opened)
 
 
 class SilentLog:
@@ -60,15 +77,35 @@ class SilentLog:
     def pictures(self, name: str, images: Float[Tensor, "b c h w"], *, most: int = 16) -> None:
         """Nothing is shown."""
 
+    def picture(self, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Nothing is shown."""
+
 
 class RunLog:
     """Log of one training, as a context.
 
     Values are kept as tensors and read only every `EVERY` steps, so that a GPU is not waited for at each.
+
+    Args:
+        run: the run folder.
+        title: of the progress bar.
+        steps: of the whole training.
+        start: steps that were done before.
+        batch_size: slices of a step.
+        outlay: see `ProgressBar`.
+        trackers: other programs that get the same, by their names.
     """
 
     def __init__(
-        self, run: Path, title: str, *, steps: int, start: int, batch_size: int, outlay: Outlay | None = None
+        self,
+        run: Path,
+        title: str,
+        *,
+        steps: int,
+        start: int,
+        batch_size: int,
+        outlay: Outlay | None = None,
+        trackers: Mapping[str, Postbox] | None = None,
     ) -> None:
         self.run, self.path = run, run / "log.jsonl"
         self.steps, self.step, self.batch_size = steps, start, batch_size
@@ -77,11 +114,12 @@ class RunLog:
             title, total=steps, done=start, count="step {done}/{total}", end=True, warm=1, outlay=outlay
         )
         self.told = False
-        self.board: SummaryWriter | None = None
+        self.posted = dict(trackers or {})
+        self.trackers: list[Tracker] = list(self.posted.values())
         with self._losing_nothing():
             _drop_lines_after(self.path, start)
         with self._losing_nothing():
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=start or None)
+            self.trackers.append(TensorBoard(run, start))
         self.foreseen = False
         self.kept: list[Mapping[str, Tensor | float]] = []
         self.since = time.monotonic()
@@ -96,9 +134,10 @@ class RunLog:
     ) -> None:
         self.flush()
         self.bar.__exit__(kind, error, trace)
-        with self._losing_nothing():
-            if self.board:
-                self.board.close()
+        for tracker in self.trackers:
+            with self._losing_nothing():
+                tracker.close(_outcome(error))
+        self._tell_of_trackers()
         threading.excepthook = self.hook
 
     def _of_a_thread(self, ended: threading.ExceptHookArgs) -> None:
@@ -120,11 +159,14 @@ class RunLog:
         return means
 
     def pictures(self, name: str, images: Float[Tensor, "b c h w"], *, most: int = 16) -> None:
-        """Show the first channel of up to `most` images in TensorBoard: what the network really sees."""
-        shown = images[:most, :1].detach().float().cpu().clamp(0, 1)
-        with self._losing_nothing():
-            if self.board:
-                self.board.add_images(name, shown.numpy(), self.step)
+        """Show the first channel of up to `most` images in the trackers: what the network really sees."""
+        self.picture(name, tiled(images[:most, 0].detach().float().cpu().numpy()))
+
+    def picture(self, name: str, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Show a picture in the trackers."""
+        for tracker in self.trackers:
+            with self._losing_nothing():
+                tracker.picture(name, image, self.step)
 
     def flush(self) -> dict[str, float] | None:
         """Write what has been kept since the last line."""
@@ -142,11 +184,19 @@ class RunLog:
         line = json.dumps({"step": self.step, **{k: _significant(v) for k, v in means.items()}}) + "\n"
         with self._losing_nothing():
             _append(self.path, line.encode())
-        with self._losing_nothing():
-            if self.board:
-                for name, value in means.items():
-                    self.board.add_scalar(name, value, self.step)
+        for tracker in self.trackers:
+            with self._losing_nothing():
+                tracker.scalars(means, self.step)
+        self._tell_of_trackers()
         return means
+
+    def _tell_of_trackers(self) -> None:
+        """One line for each tracker that failed, the first time."""
+        for name, tracker in list(self.posted.items()):
+            if tracker.trouble:
+                del self.posted[name]
+                gone = f"{self.run}: {name} does not get all of it from here on ({tracker.trouble})"
+                self.bar.say(f"warning: {gone}; {self.path.name} has it, and the training goes on")
 
     @contextlib.contextmanager
     def _losing_nothing(self) -> Generator[None]:
@@ -158,6 +208,12 @@ class RunLog:
                 self.told = True
                 said = error.strerror if isinstance(error, OSError) else str(error)
                 self.bar.say(f"warning: {self.run}: its log has gaps from here on ({said}); the training goes on")
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "finished"
+    return "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

@@ -3,6 +3,7 @@
 run.json                settings, versions, backbone, preparation settings, digests of the stores
 split.json              patients used and held back
 log.jsonl, tensorboard/ losses and speed over the steps
+trackers.json           ids of the run in MLflow and Weights & Biases, where `--tracker` names them
 run.log                 versions, machine, settings, warnings and ends of its attempts, for the report of a fault
 cost.json               what the run was expected to take, from its first seconds
 checkpoints/step-N/     the newest two, to go on from
@@ -46,6 +47,9 @@ FREE = (
     "out",
     "allow_seen",
     "trust_code",
+    "tracker",
+    "watch",
+    "watch_every",
 )
 """Settings that may differ when a run goes on: they do not change its result."""
 

@@ -29,6 +29,7 @@ from jcl.training.logger import RunLog, SilentLog, log_rank0, run_log
 from jcl.training.optim import budget
 from jcl.training.reproducibility import deterministic_algorithms
 from jcl.training.run_folder import is_finished, recorded_run, save_model, save_or_stop, start_run, surroundings
+from jcl.training.watching import Watch
 
 __all__ = ["Loop", "Session", "seeded"]
 
@@ -199,11 +200,25 @@ class Session(Generic[Model]):
         size = config.batch_size * self.accumulate * world_size()
         outlay = Outlay("steps", config.out, lambda share, seconds: checkpointer.foreseen_bytes(seconds), self._memory)
         with (
-            run_log(config.out, title, steps=self.steps, start=start, batch_size=size, outlay=outlay) as log,
+            run_log(
+                *(config.out, title),
+                steps=self.steps,
+                start=start,
+                batch_size=size,
+                outlay=outlay,
+                trackers=config.tracker,
+            ) as log,
             StopRequest() as stop,
         ):
             yield Loop(start, batches, generator, log, checkpointer, stop)
         save_model(config.out, self.model if kept is None else kept)
+
+    def watch(self, batch: SliceBatch | None, context: int) -> Watch | None:
+        """What draws pictures of watched slices (with so many neighbours on each side); None where there are none."""
+        if batch is None:
+            return None
+        every, precision = self.config.watch_every, self.execution.precision
+        return Watch(batch, every=every, steps=self.steps, device=self.device, precision=precision, context=context)
 
     def _trial_step(self, trial: TrialStep[Model], execution: Execution) -> Callable[[], None]:
         """A step on a copy of the model, to measure how long it takes."""
