@@ -162,4 +162,5 @@ def test_elastic_shifts_move_image_and_labels_alike():
     assert ((moved[:, 0] > 0.5) != (changed > 0)).float().mean() < 0.02
     view = random_block_view(images, aspects, still, generator=Generator().manual_seed(0), elastic=0.15)
     assert torch.allclose(view, moved)
-    assert torch.allclose(random_block_view(images, aspects, still, generator=Generator().manual_seed(0)), images)
+    without = random_block_view(images, aspects, still, generator=Generator().manual_seed(0))
+    assert torch.allclose(without, images, atol=1e-5)
