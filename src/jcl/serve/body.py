@@ -24,6 +24,9 @@ SMALL_SECONDS = 20.0
 
 DRAIN_SECONDS = 10.0
 
+OVER = "jcl.body_over"
+"""In a request's scope: whether all of its body has come."""
+
 Message = MutableMapping[str, Any]
 
 
@@ -48,6 +51,8 @@ async def receive_file(request: Request, path: Path, *, most: float, seconds: fl
 
 async def drain(request: Request) -> None:
     """Read what still comes and throw it away, for a while: whoever sends does not listen before it is sent."""
+    if request.scope.get(OVER):
+        return
     with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
         async with asyncio.timeout(DRAIN_SECONDS):
             async for _ in request.stream():
@@ -85,17 +90,18 @@ async def bounded(request: Request, most: float, seconds: float) -> AsyncGenerat
         raise _too_large(most)
     try:
         async with asyncio.timeout(seconds if math.isfinite(seconds) else None):
-            yield Request(request.scope, _counted(request.receive, most))
+            yield Request(request.scope, _counted(request, most))
     except TimeoutError as error:
         raise Refusal(408, f"the upload took longer than {seconds:.0f} s", {"Connection": "close"}) from error
 
 
-def _counted(receive: Callable[[], Awaitable[Message]], most: float) -> Callable[[], Awaitable[Message]]:
+def _counted(request: Request, most: float) -> Callable[[], Awaitable[Message]]:
     seen = 0
 
     async def counted() -> Message:
         nonlocal seen
-        message = await receive()
+        message = await request.receive()
+        request.scope[OVER] = not message.get("more_body", False)
         seen += len(message.get("body", b""))
         if seen > most:
             raise _too_large(most)
