@@ -47,18 +47,19 @@ def watch(config: PredictConfig, *, idle: Callable[[], bool] = _pause) -> list[P
         DataError: no such folder, runs that do not agree, a record that is damaged, or a result that cannot be written.
     """
     assert config.watch is not None
+    folder = config.watch
     if config.source is not None:
         config = replace(config, run=(*config.runs, config.source), source=None)
-    if not config.watch.is_dir():
-        raise DataError(f"{config.watch}: no such folder; check its name")
-    if real_path(config.out) == real_path(config.watch):
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; check its name")
+    if real_path(config.out) == real_path(folder):
         raise UsageError(f"{config.out}: scans arrive there; choose another --out, which may be a folder in it")
-    work = begin(config, config.watch)
-    arrivals, written = Arrivals(config.watch, config.out, config.settle), list[Path]()
+    work = begin(config, folder)
+    arrivals, written = Arrivals(folder, config.out, config.settle), list[Path]()
     with locked(config.out), StopRequest() as stop:
         make_folders(config)
         ledger, told = Ledger(config.out), set[str]()
-        _tell(f"watching {config.watch}; {len(ledger.scans)} scans of it were done before")
+        _tell(f"watching {folder}; {len(ledger.scans)} scans of it were done before")
         while not stop.asked:
             for scan in _arrived(work, arrivals, ledger, told) if arrivals.look() else ():
                 if _take(scan, work, arrivals, ledger):
