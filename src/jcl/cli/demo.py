@@ -58,7 +58,7 @@ Look at a test patient as both segment him: {picture}"""
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How large the demo is; the defaults take about six minutes on two cores with AVX2 alone."""
+    """How large the demo is; the defaults take about five minutes on two cores with AVX2 alone."""
 
     unlabelled: int = 24
     labelled: int = 1
@@ -74,7 +74,7 @@ class Plan:
     """How different the patients are: see `jcl.data.phantom.draw_patient`."""
     width: int = 16
     pretrain_steps: int = 1000
-    finetune_steps: int = 600
+    finetune_steps: int = 500
     rotation: float = 12.0
     scale: float = 0.12
     translation: float = 0.05
