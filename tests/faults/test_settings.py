@@ -41,6 +41,7 @@ def numeric(kind: type[Any]) -> list[str]:
 
 def given(kind: type[Any], **more: Any) -> Any:
     needed = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory is dataclasses.MISSING]
+    needed += ["source"] * (kind is config.PredictConfig)  # or a watched folder
     return kind(**{name: NEEDED[name] for name in needed if name in NEEDED}, **more)
 
 

@@ -124,7 +124,7 @@ def test_the_settings_of_jcl_are_those_of_its_equations_its_ablations_and_the_ra
     assert names[:2] == ["blocks", "temperature"]
     assert names[-3:] == ["rotation", "scale", "translation"]
     assert {"connection", "stages", "dense_form", "batch_statistics", "resample", "hidden_units"} < set(names)
-    assert len(set(names)) == len(names) == 23
+    assert len(set(names)) == len(names) == 24
 
 
 def test_it_is_trained_and_goes_on_to_fine_tuning_in_commands_of_their_own(folder):

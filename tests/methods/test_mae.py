@@ -14,6 +14,7 @@ from jcl.data.batches import SliceBatch
 from jcl.errors import UsageError
 from jcl.methods import build
 from jcl.methods.mae import MAE, fitting_patch, masked_error, normalised, over_pixels, visible
+from support.awake import awake
 from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices
 
 
@@ -167,7 +168,7 @@ def test_with_sparse_the_decoder_is_given_nothing_where_nothing_is_seen():
 def test_every_network_restores_in_encoder_and_whole_decoder(name, sparse):
     """Sides that no network divides, two channels; with large patches every level has places to fill."""
     torch.manual_seed(0)
-    network = backbones.load(name)(in_channels=2, classes=3, width=4)
+    network = awake(backbones.load(name)(in_channels=2, classes=3, width=4))
     method = MAE(network, sparse=sparse, patch=34)
     b = SliceBatch(torch.rand(4, 2, 100, 70, generator=generator()), torch.linspace(0.1, 1, 4), torch.arange(4))
     losses_of(method, b)["loss"].backward()

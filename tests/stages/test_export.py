@@ -86,7 +86,7 @@ def test_a_run_that_cannot_be_used(run, tmp_path, to):
     ("settings", "message"),
     [
         ({"to": "tflite"}, "there are onnx, monai, nnunet, hub"),
-        ({"to": "onnx", "push": "a/b"}, "--push uploads what --to hub writes"),
+        ({"to": "onnx", "push": "a/b"}, "--push uploads what --to hub or weights writes"),
         ({"to": "nnunet", "results": Path("r.json")}, "--results has no place in nnunet"),
         ({"to": "nnunet"}, "its backbone is unet, .* pre-train with --backbone plain_conv_unet"),
     ],

@@ -289,7 +289,7 @@ def test_collapse_is_told(store_path, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("steps", "step"), [(240, 200), (2000, 400)])
 def test_collapse_is_told_once_and_not_while_projections_are_fresh(steps, step):
     """From step 200 on, or a fifth of the run; nothing is said of a spread that is healthy, or not measured."""
-    watch = stage._Watch(steps)
+    watch = stage._Monitor(steps)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         watch(step - 1, {"loss": 1.0, "feature_std": 0.01})

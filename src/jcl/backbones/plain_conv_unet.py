@@ -17,6 +17,7 @@ class PlainConvUNet(UNet):
     Any image size is taken: it is padded with zeros to a multiple of 16, and `forward` crops its output back.
 
     Examples:
+        >>> import torch
         >>> net = PlainConvUNet(in_channels=1, classes=4, width=8)
         >>> net(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 4, 50, 70])

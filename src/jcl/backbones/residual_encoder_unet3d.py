@@ -28,6 +28,7 @@ class ResidualEncoderUNet3D(UNet):
             `jcl.data.block_plan`).
 
     Example:
+        >>> import torch
         >>> net = ResidualEncoderUNet3D(in_channels=1, classes=4, width=2, strides=((1, 2, 2), (2, 2, 2)))
         >>> net(torch.zeros(2, 1, 5, 30, 20)).shape
         torch.Size([2, 4, 5, 30, 20])
