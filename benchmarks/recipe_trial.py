@@ -56,6 +56,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "strong, rate 3e-3": {"recipe": "strong", "learning_rate": 3e-3},
     "strong, rate 5e-3": {"recipe": "strong", "learning_rate": 5e-3},
     "strong, half drawn by structure": {"recipe": "strong", "foreground": 0.5},
+    "strong, 1 - Dice": {"recipe": "strong", "loss": "dice_cross_entropy"},
+    "strong, log of Dice": {"recipe": "strong", "loss": "log_dice_cross_entropy"},
     "strong, context 1": {"recipe": "strong", "context": 1},
 }
 
@@ -111,7 +113,7 @@ def score(
         start = {"init": str(out / file_name(init))} if INITS[init] else {"init": "none", "width": 16}
         patients = out / f"split-{seed if split is None else split}.json"
         shared = {"store": out / "store", "split": patients, "steps": steps, "seed": seed, "resume": True}
-        finetune(FinetuneConfig(**shared, **start, **settings, out=run))
+        finetune(FinetuneConfig(**{"semi": "none", **shared, **start, **settings}, out=run))
         evaluate(EvaluateConfig(run=run, out=results))
     return 100 * json.loads(results.read_text())["mean"]["dice"]
 

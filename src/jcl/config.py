@@ -199,9 +199,9 @@ class FinetuneConfig(TrainingConfig):
         choices=("strong", "paper"),
     )
     loss: str | None = option(
-        "cross_entropy, or dice_cross_entropy (else the recipe's)",
+        "cross_entropy, dice_cross_entropy, or log_dice_cross_entropy, for small structures (else the recipe's)",
         None,
-        choices=("cross_entropy", "dice_cross_entropy"),
+        choices=("cross_entropy", "dice_cross_entropy", "log_dice_cross_entropy"),
     )
     learning_rate: float | None = option(
         "highest learning rate of Adam; it falls to a hundredth of it (else the recipe's: 1e-3, paper 5e-4)", None
@@ -223,7 +223,9 @@ class FinetuneConfig(TrainingConfig):
     )
     label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
     semi: str | None = option(
-        "technique that learns of slices without labels too (`jcl methods` lists them with their settings)", None
+        "technique that learns of slices without labels too (`jcl methods` lists them), none, or auto: self_training "
+        "where there are scans without labels (else the recipe's: auto, paper none)",
+        None,
     )
     semi_settings: dict[str, Any] = option("a setting of the technique, as --semi.warmup 0.2", {}, prefix="semi")
     unlabelled: tuple[Path, ...] = option(

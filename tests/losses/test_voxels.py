@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from jcl.losses.dense import dense_byol, dense_info_nce, dense_mse, equivariance
-from jcl.losses.segmentation import cross_entropy, dice_cross_entropy, soft_dice
+from jcl.losses.segmentation import cross_entropy, dice_cross_entropy, log_dice, soft_dice
 
 SHAPE = (2, 3, 4)
 
@@ -72,7 +72,7 @@ def labelled(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("ignore", [None, 2])
-@pytest.mark.parametrize("loss", [cross_entropy, soft_dice, dice_cross_entropy])
+@pytest.mark.parametrize("loss", [cross_entropy, soft_dice, log_dice, dice_cross_entropy])
 def test_segmentation_losses_are_those_of_the_same_pixels(loss, ignore):
     logits, labels = labelled()
     own, flat = (each.clone().requires_grad_() for each in (logits, logits.flatten(3)))

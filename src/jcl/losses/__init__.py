@@ -3,7 +3,13 @@
 from jcl._lazy import attach
 from jcl.losses.contrastive import info_nce, negative_cosine, position_mask, queue_info_nce
 from jcl.losses.dense import dense_byol, dense_info_nce, dense_mse, equivariance
-from jcl.losses.segmentation import cross_entropy, dice_cross_entropy, soft_dice
+from jcl.losses.segmentation import (
+    cross_entropy,
+    dice_cross_entropy,
+    log_dice,
+    log_dice_cross_entropy,
+    soft_dice,
+)
 
 __all__ = [
     "cross_entropy",
@@ -13,6 +19,8 @@ __all__ = [
     "dice_cross_entropy",
     "equivariance",
     "info_nce",
+    "log_dice",
+    "log_dice_cross_entropy",
     "negative_cosine",
     "position_mask",
     "queue_info_nce",

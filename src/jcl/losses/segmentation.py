@@ -7,7 +7,13 @@ from torch.nn import functional as F
 
 from jcl.distributed.comm import gather
 
-__all__ = ["LOSSES", "cross_entropy", "dice_cross_entropy", "soft_dice"]
+__all__ = ["LOSSES", "cross_entropy", "dice_cross_entropy", "log_dice", "log_dice_cross_entropy", "soft_dice"]
+
+LOW = 0.3
+"""Dice below which `log_dice` is a logarithm (settled on generated hearts; docs/results.md)."""
+
+TINY = 1e-30
+"""The least Dice whose logarithm is taken: a float32, as its reciprocal is."""
 
 
 def cross_entropy(
@@ -47,6 +53,36 @@ def soft_dice(
         ignore: label of pixels that do not count.
         smooth: added to numerator and denominator, so that a structure in neither costs nothing.
     """
+    both, either, _ = _sums(logits, labels, ignore)
+    return 1 - ((2 * both + smooth) / (either + smooth)).mean()
+
+
+def log_dice(
+    logits: Float[Tensor, "b k *space"], labels: Int[Tensor, " b *space"], *, ignore: int | None = None
+) -> Float[Tensor, ""]:
+    """`soft_dice`, but that a structure whose Dice d is below `LOW` = t costs 1 - t + t log(t / d).
+
+    Where a structure's probabilities are near 0, so are the gradients of 1 - d through the softmax: a structure of few
+    pixels may never be learned. Those of the logarithm do not depend on how small the overlap is (Wong et al., 3D
+    segmentation with exponential logarithmic loss, 2018, have it of every Dice). Value and slope are continuous. A
+    structure that is not in the batch costs nothing.
+
+    Args:
+        logits: in any precision; the loss is computed in float32.
+        labels: classes, 0 is the background.
+        ignore: label of pixels that do not count.
+    """
+    both, either, true = _sums(logits, labels, ignore)
+    dice = (2 * both / either.clamp(min=1)).clamp(min=TINY)
+    dice = torch.where(true > 0, dice, 1)
+    return torch.where(dice < LOW, 1 - LOW + LOW * (LOW / dice).log(), 1 - dice).mean()
+
+
+def _sums(logits: Tensor, labels: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over all pixels of the batch and all processes, of each structure, (k - 1,) each.
+
+    Of the probabilities where it is, of the probabilities and its pixels, and of its pixels alone.
+    """
     probabilities = logits.float().softmax(1)
     truth = torch.zeros_like(probabilities)
     if ignore is None:
@@ -56,9 +92,9 @@ def soft_dice(
         truth.scatter_(1, labels.where(counts, 0)[:, None].long(), counts[:, None].to(truth.dtype))
         probabilities = probabilities * counts[:, None]
     over = (0, *range(2, logits.ndim))
-    sums = torch.stack([(part[:, 1:]).sum(over) for part in (probabilities * truth, probabilities + truth)])
-    both, either = gather(sums[None]).sum(0)
-    return 1 - ((2 * both + smooth) / (either + smooth)).mean()
+    sums = torch.stack([part[:, 1:].sum(over) for part in (probabilities * truth, probabilities + truth, truth)])
+    both, either, true = gather(sums[None]).sum(0)
+    return both, either, true
 
 
 def dice_cross_entropy(
@@ -68,5 +104,16 @@ def dice_cross_entropy(
     return soft_dice(logits, labels, ignore=ignore) + cross_entropy(logits, labels, ignore=ignore)
 
 
-LOSSES = {"cross_entropy": cross_entropy, "dice_cross_entropy": dice_cross_entropy}
+def log_dice_cross_entropy(
+    logits: Float[Tensor, "b k *space"], labels: Int[Tensor, " b *space"], *, ignore: int | None = None
+) -> Float[Tensor, ""]:
+    """`log_dice` + `cross_entropy`, each with weight 1."""
+    return log_dice(logits, labels, ignore=ignore) + cross_entropy(logits, labels, ignore=ignore)
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "dice_cross_entropy": dice_cross_entropy,
+    "log_dice_cross_entropy": log_dice_cross_entropy,
+}
 """By the names that the setting `loss` has."""
