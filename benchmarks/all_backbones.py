@@ -43,7 +43,7 @@ def score(given: argparse.Namespace, name: str, start: str, seed: int) -> None:
     if results.exists():
         return
     init = ("none", "--backbone", name, "--width", WIDTHS[name]) if start == "none" else (folder / name,)
-    few = ("--patients", given.labelled, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS)
+    few = ("--patients", given.labelled, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS, "--semi", "none")
     jcl("finetune", folder / "store", "--init", *init, "--out", run, *few, "--precision", "float32", "--resume")
     jcl("evaluate", run, "--out", results)
 

@@ -47,7 +47,7 @@ def score(out: Path, name: str, method: str, count: int, seed: int, width: int) 
     if results.exists():
         return
     init = ("--init", "none", "--width", width) if method == "none" else ("--init", out / name / method)
-    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS)
+    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS, "--semi", "none")
     jcl("finetune", out / name / "store", *init, "--out", run, *few, "--resume")
     jcl("evaluate", run, "--out", results)
 

@@ -129,7 +129,7 @@ def small(folder: Path) -> tuple[Path, list[Path]]:
     prepare(PrepareConfig(source=folder / "scans", out=folder / "store", workers=1))
     runs = [folder / f"run-{seed}" for seed in (0, 1)]
     for seed, run in enumerate(runs):
-        finetune(FinetuneConfig(store=folder / "store", init="none", out=run, width=2, steps=2, seed=seed))
+        finetune(FinetuneConfig(store=folder / "store", init="none", out=run, width=2, steps=2, seed=seed, semi="none"))
     return folder / "store", runs
 
 

@@ -148,7 +148,7 @@ def jcl_row(
         words = ("pretrain", store, "--out", run, *width, "--fold", task.fold, "--steps", pretrain_steps)
         pretrained = task.jcl(run.name, *words, "--seed", task.seed, makes=[run])
         init = ("--init", run)
-    few = ("--patients", task.labelled, "--fold", task.fold, "--seed", task.seed)
+    few = ("--patients", task.labelled, "--fold", task.fold, "--seed", task.seed, "--semi", "none")
 
     def finetune(count: int, run: Path) -> Took:
         return task.jcl(run.name, "finetune", store, *init, "--out", run, *few, "--steps", count, makes=[run])

@@ -174,10 +174,12 @@ def unchanged(task: Task, name: str, value: object) -> bool:
 
 def test_techniques_are_settings_of_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """They make other tasks of the fine-tunings alone; without one nothing of a task is new."""
-    row = '[methods.JCL]\nmethod = "jcl"\n\n[methods.Semi]\nmethod = "jcl"\n'
+    plain = '[methods.JCL]\nmethod = "jcl"\nfinetune = { semi = "none" }\n\n'
+    row = f'{plain}[methods.Semi]\nmethod = "jcl"\n'
     row += 'finetune = { semi = "bcp", semi_settings = { weight = 0.25 } }'
     change = ('[methods.JCL]\nmethod = "jcl"', row), ('"JCL", "MoCo"', '"JCL", "Semi"')
-    before, after = plan_of(tmp_path), plan_of(tmp_path, *change)
+    default = plan_of(tmp_path)
+    before, after = plan_of(tmp_path, ('[methods.JCL]\nmethod = "jcl"', plain)), plan_of(tmp_path, *change)
     tasks = by_label(after.tasks)
     assert "ball-semi" not in tasks  # its pre-training is that of JCL
     semi, jcl = tasks["ball-semi-m1-f0-s0"], tasks["ball-jcl-m1-f0-s0"]
@@ -186,6 +188,7 @@ def test_techniques_are_settings_of_a_row(tmp_path: Path, monkeypatch: pytest.Mo
     assert jcl.key == by_label(before.tasks)["ball-jcl-m1-f0-s0"].key != semi.key
     effective = [name for name in jcl.settings if not planning._changes_nothing("finetune", name, jcl.settings[name])]
     assert not {"semi", "semi_settings", "unlabelled", "unlabelled_batch_size"} & {*effective}
+    assert by_label(default.tasks)["ball-jcl-m1-f0-s0"].key not in (jcl.key, semi.key)
     true = planning.code_digest
     monkeypatch.setattr(planning, "code_digest", lambda m: true(m) + "!" * ("jcl.semi.bcp" in m))
     changed = {a.label for a, b in zip(after.tasks, plan_of(tmp_path, *change).tasks, strict=True) if a.id != b.id}

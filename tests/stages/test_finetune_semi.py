@@ -66,7 +66,7 @@ def test_who_validates_is_not_taken(store_path, tmp_path, capsys):
 
 
 def test_the_model_is_that_of_a_plain_run(unbroken, store_path, tmp_path):
-    plain = finetune(config(store_path, tmp_path / "plain", semi=None))
+    plain = finetune(config(store_path, tmp_path / "plain", semi="none"))
     assert "unlabelled" not in read_json(plain / "run.json")
     assert {k: v.shape for k, v in read_model(plain).items()} == {k: v.shape for k, v in read_model(unbroken).items()}
     assert load_network(unbroken)[1]["backbone"] == load_network(plain)[1]["backbone"]
@@ -156,15 +156,15 @@ def test_stores_that_do_not_fit(store_path, elsewhere, tmp_path):
         ({"semi": "mean-teacher"}, "no semi-supervised technique 'mean-teacher'.*did you mean mean_teacher"),
         ({"semi_settings": {"wait": 1.0}}, "technique mean_teacher has no setting 'wait'"),
         ({"semi_settings": {"warmup": 2.0}}, "warmup is 2.0; 0 to 1 is needed"),
-        ({"semi": None, "semi_settings": {"weight": 1.0}}, "--semi.NAME is for --semi, which is not given"),
-        ({"semi": None, "unlabelled": (Path("x"),)}, "--unlabelled is for --semi"),
-        ({"semi": None, "unlabelled_batch_size": 2}, "--unlabelled-batch-size is for --semi"),
+        ({"semi": "none", "semi_settings": {"weight": 1.0}}, "--semi.NAME is for --semi, which is none here"),
+        ({"semi": "none", "unlabelled": (Path("x"),)}, "--unlabelled is for --semi"),
+        ({"semi": "none", "unlabelled_batch_size": 2}, "--unlabelled-batch-size is for --semi"),
         ({"unlabelled_batch_size": 0}, "unlabelled_batch_size is 0; at least 1 is needed"),
     ],
 )
 def test_what_is_refused_before_any_work(store_path, tmp_path, settings, said):
     if settings.get("unlabelled"):
-        settings = {"unlabelled": (store_path,), "semi": None}
+        settings = {"unlabelled": (store_path,), "semi": "none"}
     with pytest.raises(UsageError, match=said):
         finetune(config(store_path, tmp_path / "run", **settings))
     assert not (tmp_path / "run" / "run.json").exists()
@@ -175,7 +175,7 @@ def test_a_run_goes_on_with_the_same_alone(unbroken, store_path, elsewhere, tmp_
     finetune(config(store_path, run, resume=True))
     for settings, said in (
         ({"semi": "bcp"}, "settings.semi: 'mean_teacher' -> 'bcp'"),
-        ({"semi": None}, "settings.semi: 'mean_teacher' -> None"),
+        ({"semi": "none"}, "settings.semi: 'mean_teacher' -> None"),
         ({"semi_settings": {"weight": 2.0}}, "settings.semi_settings.weight: None -> 2.0"),
         ({"unlabelled": (elsewhere,)}, "is another run; .*unlabelled: "),
         ({"unlabelled_batch_size": 2}, "settings.unlabelled_batch_size: None -> 2"),
@@ -194,7 +194,7 @@ def test_a_store_that_was_moved_is_the_same(store_path, elsewhere, tmp_path):
 
 
 def test_a_run_from_before_there_were_techniques_goes_on(store_path, tmp_path):
-    run = finetune(config(store_path, tmp_path / "run", semi=None, steps=2))
+    run = finetune(config(store_path, tmp_path / "run", semi="none", steps=2))
     recorded = read_json(run / "run.json")
     for name in ("semi", "semi_settings", "unlabelled", "unlabelled_batch_size"):
         del recorded["settings"][name]
@@ -211,7 +211,7 @@ def test_whoever_was_seen_without_labels_is_not_tested_from_these_weights(unbrok
     seen, trained = patients(unbroken)[0], read_json(unbroken / "split.json")["train"]
     (tested,) = sorted(seen - set(trained))[:1]
     write_split(tmp_path / "s.json", Split(tuple(trained), test=(tested,)))
-    settings = {"semi": None, "init": init, "split": tmp_path / "s.json", "patients": None, "steps": 1}
+    settings = {"semi": "none", "init": init, "split": tmp_path / "s.json", "patients": None, "steps": 1}
     with pytest.raises(UsageError, match=f"was trained on images of 1 of the 1 test patients \\({tested}\\)"):
         finetune(config(store_path, tmp_path / "run", **settings))
 
@@ -233,3 +233,54 @@ def test_the_command_line(store_path, elsewhere, tmp_path):
     settings = read_json(tmp_path / "run" / "run.json")["settings"]
     assert settings["semi_settings"] == {"weight": 0.25, "box": 0.5}
     assert settings["unlabelled"] == [str(store_path), str(elsewhere)]
+
+
+def by_default(store: Path, out: Path, **settings) -> dict:
+    run = finetune(config(store, out, **{"semi": None, "steps": 2, **settings}))
+    return read_json(run / "run.json")
+
+
+def test_the_strong_recipe_learns_of_scans_without_labels_where_there_are_any(store_path, tmp_path, capsys):
+    info = by_default(store_path, tmp_path / "run")
+    assert info["settings"]["semi"] == "self_training"
+    assert set(info["unlabelled"][0]["patients"]) > set(read_json(tmp_path / "run" / "split.json")["train"])
+    assert "--semi none" in capsys.readouterr().err
+    assert by_default(store_path, tmp_path / "paper", recipe="paper")["settings"]["semi"] is None
+    assert by_default(store_path, tmp_path / "none", semi="none")["settings"]["semi"] is None
+    assert by_default(store_path, tmp_path / "auto", recipe="paper", semi="auto")["settings"]["semi"] == "self_training"
+
+
+def test_where_every_patient_is_labelled_or_held_back_there_is_no_technique_by_default(store_path, tmp_path, capsys):
+    write_split(tmp_path / "s.json", Split(("p0", "p1"), validation=("p2", "p3"), test=("p4", "p5")))
+    everyone = {"split": tmp_path / "s.json", "patients": None}
+    info = by_default(store_path, tmp_path / "run", **everyone)
+    assert info["settings"]["semi"] is None
+    assert "unlabelled" not in info
+    assert "without labels" not in capsys.readouterr().err
+    asked = by_default(store_path, tmp_path / "asked", **everyone, semi_settings={"warmup": 0.25})
+    assert asked["settings"]["semi"] == "self_training"
+
+
+def test_a_scan_that_is_held_back_under_another_name_is_nobody_to_learn_of(tmp_path):
+    scans = write_volumes(tmp_path / "scans", patients=3, labelled=2)
+    shutil.copy(scans / "images" / "p1.nii.gz", scans / "images" / "p2.nii.gz")
+    prepare(PrepareConfig(source=scans, out=tmp_path / "store", workers=1))
+    write_split(tmp_path / "s.json", Split(("p0",), test=("p1",)))
+    info = by_default(tmp_path / "store", tmp_path / "run", split=tmp_path / "s.json", patients=None)
+    assert info["settings"]["semi"] is None
+
+
+def test_a_run_that_goes_on_keeps_the_technique_that_it_began_with(store_path, tmp_path, monkeypatch):
+    """A plain run of an earlier version, too, which knew no technique by default."""
+
+    def stop(checkpointer, request, step):
+        checkpointer.save(step)
+        raise Interrupted("stopped")
+
+    for name, begun in (("plain", "none"), ("auto", None)):
+        with monkeypatch.context() as changed:
+            changed.setattr(session, "save_or_stop", stop)
+            with pytest.raises(Interrupted):
+                by_default(store_path, tmp_path / name, semi=begun)
+        info = by_default(store_path, tmp_path / name, resume=True)
+        assert info["settings"]["semi"] == (None if name == "plain" else "self_training")

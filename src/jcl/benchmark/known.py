@@ -42,14 +42,15 @@ def check_method(where: str, name: str, settings: Mapping[str, Any], *, none: st
 def check_semi(where: str, finetune: Mapping[str, Any]) -> None:
     """Check the name of a semi-supervised technique, and its settings."""
     from jcl import semi  # see above
+    from jcl.training.recipes import AUTO, NO_TECHNIQUE
 
-    given = finetune.get("semi_settings", {})
-    if finetune.get("semi") is None:
+    given, name = finetune.get("semi_settings", {}), finetune.get("semi")
+    if name in (None, AUTO, NO_TECHNIQUE):
         if given:
             raise UsageError(f"{where}: semi_settings without semi, the technique that they are of")
         return
     try:
-        semi.check(finetune["semi"], given)
+        semi.check(name, given)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 

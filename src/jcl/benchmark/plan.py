@@ -11,7 +11,7 @@ from jcl.benchmark.recipe import NONE, Column, Method, Recipe, TablePlan
 from jcl.benchmark.sourcecode import code_digest
 from jcl.config import FinetuneConfig, PretrainConfig, defaults
 from jcl.errors import UsageError
-from jcl.training.recipes import RECIPES, filled
+from jcl.training.recipes import AUTO, NO_TECHNIQUE, RECIPES, TECHNIQUE, filled
 
 __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]
 
@@ -40,7 +40,7 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
         **{
             name: RECIPES["paper"][name] for name in ("loss", "warmup", "elastic", "intensity", "average", "foreground")
         },
-        "semi": None,
+        "semi": NO_TECHNIQUE,
         "semi_settings": {},
         "unlabelled": [],
         "unlabelled_batch_size": None,
@@ -212,6 +212,7 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
     else:
         settings |= {"backbone": None, "width": None}
     settings = filled(settings)
+    technique = TECHNIQUE if settings["semi"] == AUTO else settings["semi"]
     spot = f"{place.column.name.replace('=', '').lower()}-f{place.fold}-s{place.seed}"
     return _task(
         "finetune",
@@ -220,7 +221,7 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         data=[stores[table.finetune_on].digest],
         modules=(
             *("jcl.stages.finetune", "jcl.stages.evaluate", _module("backbones", backbone)),
-            *([_module("semi", settings["semi"])] if settings["semi"] else []),
+            *([_module("semi", technique)] if technique != NO_TECHNIQUE else []),
         ),
         start=start,
     )

@@ -173,7 +173,7 @@ def _finetune_all(config: DemoConfig, plan: Plan) -> None:
             settings = FinetuneConfig(
                 store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
                 out=config.out / "finetune" / f"{way}-{draw}", split=split, width=plan.width,
-                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", resume=True,
+                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", semi="none", resume=True,
                 rotation=plan.rotation, scale=plan.scale, translation=plan.translation, intensity=plan.intensity,
             )  # fmt: skip
             tunings.append(FineTuning(settings, _results(config, way, draw)))

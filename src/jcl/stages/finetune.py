@@ -43,6 +43,7 @@ from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
 from jcl.training.shapes import shapes_of
+from jcl.training.technique import is_asked, with_technique
 from jcl.training.trackers.chosen import check_trackers
 from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
 from jcl.training.watching import check_watch, watched_labels
@@ -65,8 +66,8 @@ def finetune(config: FinetuneConfig) -> Path:
 
     By one of two recipes (`jcl.training.recipes`), both with Adam and a cosine from the learning rate to a hundredth of
     it: `paper` is that of the paper, section 4.1, which keeps the last weights; `strong` has Dice in its loss, more
-    augmentation, and keeps the average of the weights. With `config.semi` a technique of `jcl.semi` learns of slices
-    without labels as well. Nothing is chosen on the test patients, which are not even read.
+    augmentation, keeps the average of the weights, and by a technique of `jcl.semi` learns of the store's scans
+    without labels as well, where there are any. Nothing is chosen on the test patients, which are not even read.
 
     Raises:
         UsageError: settings that cannot be used, or that are not those of the run to resume; or a test patient whose
@@ -96,10 +97,11 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     context = context_taken(config.init, config.context)
     config = replace(config, context=context)
     _check_technique(config)
-    config = _with_block(config, given.foreground)
+    config = _with_block(config, given)
     check_watch(config, blocks=config.block is not None)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
+    config = with_technique(config, given, store, split)
     fed = labelled_feed(config, store, split)
     check_classes(store, split.train)
     if config.block is not None and "strides" not in backbone:
@@ -205,7 +207,11 @@ def _unlabelled_batches(
 
 
 def _check_technique(config: FinetuneConfig) -> None:
-    """Raises UsageError where there is no such technique or setting, or what only techniques use is given to none."""
+    """See that a settled configuration's technique is there and takes its settings.
+
+    Raises:
+        UsageError: it is not, or does not; or what only techniques use is given to none.
+    """
     if config.semi is not None:
         semi.check(config.semi, config.semi_settings)
         return
@@ -216,7 +222,7 @@ def _check_technique(config: FinetuneConfig) -> None:
     }
     for flag, value in given.items():
         if value:
-            raise UsageError(f"{flag} is for --semi, which is not given; there are: {', '.join(semi.available())}")
+            raise UsageError(f"{flag} is for --semi, which is none here; there are: {', '.join(semi.available())}")
 
 
 def _technique(config: FinetuneConfig, backbone: dict[str, Any], network: backbones.Backbone) -> semi.Technique:
@@ -274,20 +280,22 @@ def _trial(
     return lambda: _losses(model, views, semi.Progress(1, 1), precision)["loss"]
 
 
-def _with_block(config: FinetuneConfig, foreground: float | None) -> FinetuneConfig:
+def _with_block(config: FinetuneConfig, asked: FinetuneConfig) -> FinetuneConfig:
     """The settings with the block that a network of three dimensions sees, and with its share around structures.
 
     Args:
-        config: settled by the recipe.
-        foreground: as the user gave it.
+        config: settled by the recipe, whose technique is left out: there is none for blocks.
+        asked: as the user gave it.
     """
     given = _initial_backbone(config)
     name: str = given.get("name") or config.backbone or "unet"
     block = block_taken(name, config.block, Path(config.init, "run.json") if given else None)
     if block is None:
         return config
+    if not is_asked(asked):
+        config = replace(config, semi=None)
     check_offered(config)
-    return replace(config, block=block, foreground=FOREGROUND if foreground is None else foreground)
+    return replace(config, block=block, foreground=FOREGROUND if asked.foreground is None else asked.foreground)
 
 
 def _initial_backbone(config: FinetuneConfig) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from typing import Any
 
 from jcl.config import FinetuneConfig, defaults
 
-__all__ = ["RECIPES", "before_recipes", "filled", "settle"]
+__all__ = ["AUTO", "NO_TECHNIQUE", "RECIPES", "TECHNIQUE", "before_recipes", "filled", "settle"]
+
+AUTO, NO_TECHNIQUE = "auto", "none"
+"""As `semi`: `TECHNIQUE` where there are scans without labels; labelled slices alone."""
+
+TECHNIQUE = "self_training"
+"""The one of `jcl.semi` that gained on every set it was tried on (benchmarks/semi_trial.py; docs/semi.md)."""
 
 DEFAULT = "strong"
 """By a trial on training patients of two sets (benchmarks/recipe_trial.py; docs/results.md)."""
@@ -25,6 +31,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "intensity": 0.0,
             "foreground": 0.0,
             "average": 0.0,
+            "semi": NO_TECHNIQUE,
         },
         "strong": {
             "loss": "dice_cross_entropy",
@@ -37,6 +44,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "intensity": 1.0,
             "foreground": 0.0,
             "average": 0.99,
+            "semi": AUTO,
         },
     }
 )
@@ -44,16 +52,20 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def settle(config: FinetuneConfig, recorded: Mapping[str, Any] | None) -> FinetuneConfig:
-    """The settings with those filled in that follow from the recipe.
+    """The settings with those filled in that follow from the recipe; `semi` is a technique's name or None.
 
     Args:
         config: as the user gave them.
-        recorded: `run.json` of the run that goes on, whose recipe holds unless another is given.
+        recorded: `run.json` of the run that goes on, whose recipe and technique hold unless others are given.
     """
-    recipe = config.recipe
-    if recipe is None and recorded is not None:
-        recipe = recorded.get("settings", {}).get("recipe", "paper")
-    return dataclasses.replace(config, **filled({**vars(config), "recipe": recipe}))
+    recipe, semi = config.recipe, config.semi
+    if recorded is not None:
+        before = recorded.get("settings", {})
+        recipe = recipe or before.get("recipe", "paper")
+        semi = (before.get("semi") or NO_TECHNIQUE) if semi in (None, AUTO) else semi
+    settings = filled({**vars(config), "recipe": recipe, "semi": semi})
+    settings["semi"] = {AUTO: TECHNIQUE, NO_TECHNIQUE: None}.get(settings["semi"], settings["semi"])
+    return dataclasses.replace(config, **settings)
 
 
 def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,4 +77,4 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def before_recipes() -> dict[str, Any]:
     """The settings that held in runs of before there were recipes, which did not record them."""
-    return {**defaults(FinetuneConfig), "recipe": "paper", **RECIPES["paper"], "context": 0}
+    return {**defaults(FinetuneConfig), "recipe": "paper", **RECIPES["paper"], "semi": None, "context": 0}
