@@ -61,7 +61,7 @@ class Plan:
     """How large the demo is; the defaults take about five minutes on two cores with AVX2 alone."""
 
     unlabelled: int = 24
-    labelled: int = 1
+    labelled: int = 2
     """Labelled patients that a run is fine-tuned on."""
     draws: int = 3
     """Runs of either kind, each on other labelled patients: with so few, much depends on who they are."""
@@ -70,11 +70,13 @@ class Plan:
     slices: int = 24
     field: float = 150.0
     spacing: float = 3.625
-    spread: float = 0.25
+    spread: float = 0.5
     """How different the patients are: see `jcl.data.phantom.draw_patient`."""
     width: int = 16
     pretrain_steps: int = 1000
-    finetune_steps: int = 500
+    finetune_steps: int = 400
+    loss: str = "log_dice_cross_entropy"
+    """In so few steps 1 - Dice never finds some of the small structures."""
     rotation: float = 12.0
     scale: float = 0.12
     translation: float = 0.05
@@ -173,7 +175,8 @@ def _finetune_all(config: DemoConfig, plan: Plan) -> None:
             settings = FinetuneConfig(
                 store=config.out / "store", init=str(config.out / "pretrain") if way == "jcl" else "none",
                 out=config.out / "finetune" / f"{way}-{draw}", split=split, width=plan.width,
-                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", semi="none", resume=True,
+                steps=plan.finetune_steps, seed=config.seed + draw, recipe="strong", loss=plan.loss, semi="none",
+                resume=True,
                 rotation=plan.rotation, scale=plan.scale, translation=plan.translation, intensity=plan.intensity,
             )  # fmt: skip
             tunings.append(FineTuning(settings, _results(config, way, draw)))

@@ -9,9 +9,6 @@ from jcl.distributed.comm import gather
 
 __all__ = ["LOSSES", "cross_entropy", "dice_cross_entropy", "log_dice", "log_dice_cross_entropy", "soft_dice"]
 
-LOW = 0.3
-"""Dice below which `log_dice` is a logarithm (settled on generated hearts; docs/results.md)."""
-
 TINY = 1e-30
 """The least Dice whose logarithm is taken: a float32, as its reciprocal is."""
 
@@ -60,12 +57,12 @@ def soft_dice(
 def log_dice(
     logits: Float[Tensor, "b k *space"], labels: Int[Tensor, " b *space"], *, ignore: int | None = None
 ) -> Float[Tensor, ""]:
-    """`soft_dice`, but that a structure whose Dice d is below `LOW` = t costs 1 - t + t log(t / d).
+    """-log of the Dice that `soft_dice` is 1 minus, the mean over structures.
 
-    Where a structure's probabilities are near 0, so are the gradients of 1 - d through the softmax: a structure of few
-    pixels may never be learned. Those of the logarithm do not depend on how small the overlap is (Wong et al., 3D
-    segmentation with exponential logarithmic loss, 2018, have it of every Dice). Value and slope are continuous. A
-    structure that is not in the batch costs nothing.
+    Where a structure's probabilities are near 0, so are the gradients of 1 - Dice through the softmax: a structure of
+    few pixels may never be learned. Those of the logarithm do not depend on how small the overlap is (Wong et al., 3D
+    segmentation with exponential logarithmic loss, 2018; here with exponent 1). A structure that is not in the batch
+    costs nothing.
 
     Args:
         logits: in any precision; the loss is computed in float32.
@@ -74,8 +71,7 @@ def log_dice(
     """
     both, either, true = _sums(logits, labels, ignore)
     dice = (2 * both / either.clamp(min=1)).clamp(min=TINY)
-    dice = torch.where(true > 0, dice, 1)
-    return torch.where(dice < LOW, 1 - LOW + LOW * (LOW / dice).log(), 1 - dice).mean()
+    return -torch.where(true > 0, dice, 1).log().mean()
 
 
 def _sums(logits: Tensor, labels: Tensor, ignore: int | None) -> tuple[Tensor, Tensor, Tensor]:
