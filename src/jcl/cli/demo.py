@@ -61,7 +61,7 @@ class Plan:
     """How large the demo is; the defaults take about five minutes on two cores with AVX2 alone."""
 
     unlabelled: int = 24
-    labelled: int = 2
+    labelled: int = 1
     """Labelled patients that a run is fine-tuned on."""
     draws: int = 3
     """Runs of either kind, each on other labelled patients: with so few, much depends on who they are."""
@@ -70,11 +70,11 @@ class Plan:
     slices: int = 24
     field: float = 150.0
     spacing: float = 3.625
-    spread: float = 0.5
+    spread: float = 0.25
     """How different the patients are: see `jcl.data.phantom.draw_patient`."""
     width: int = 16
     pretrain_steps: int = 1000
-    finetune_steps: int = 400
+    finetune_steps: int = 500
     loss: str = "log_dice_cross_entropy"
     """In so few steps 1 - Dice never finds some of the small structures."""
     rotation: float = 12.0
