@@ -77,6 +77,9 @@ def test_blocks_without_labels_come_in_an_order_of_their_own(store_path, tmp_pat
     finetune(same)
     assert len(seen) == same.steps
     assert all(labelled != unlabelled for labelled, unlabelled in seen)
+    drawn = [block for _, unlabelled in seen for block in unlabelled]
+    assert len({volume for volume, _ in drawn}) > 1
+    assert len({tuple(centre) for _, centre in drawn}) > len(drawn) / 2  # at random places
     before, seen[:] = list(seen), []
     finetune(replace(same, out=tmp_path / "larger", unlabelled_batch_size=3))
     assert [labelled for labelled, _ in seen] == [labelled for labelled, _ in before]
