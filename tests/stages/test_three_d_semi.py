@@ -12,6 +12,7 @@ from jcl.config import FinetuneConfig
 from jcl.files import read_json
 from jcl.semi.self_training import SelfTraining
 from jcl.stages.finetune import finetune
+from jcl.training import autotune
 from jcl.training.run_folder import load_network
 from support.interrupted import same_weights, stopped
 from support.shared import made_once
@@ -84,6 +85,21 @@ def test_blocks_without_labels_come_in_an_order_of_their_own(store_path, tmp_pat
     finetune(replace(same, out=tmp_path / "larger", unlabelled_batch_size=3))
     assert [labelled for labelled, _ in seen] == [labelled for labelled, _ in before]
     assert all(len(unlabelled) == 3 for _, unlabelled in seen)
+
+
+def test_how_to_compute_is_tried_on_a_step_with_as_many_blocks_of_both_kinds(store_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(autotune, "TRIED_FROM", 1)
+    counts: list[tuple[int, int]] = []
+    usual = SelfTraining.views
+
+    def note(self, labelled, unlabelled, generator):
+        counts.append((len(labelled.aspects), len(unlabelled.aspects)))
+        return usual(self, labelled, unlabelled, generator)
+
+    monkeypatch.setattr(SelfTraining, "views", note)
+    finetune(config(store_path, tmp_path / "run", steps=1, unlabelled_batch_size=3, precision="float32", compile="off"))
+    assert len(counts) > 1  # the step, and what was tried before
+    assert set(counts) == {(2, 3)}
 
 
 @pytest.mark.slow
