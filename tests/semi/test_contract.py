@@ -1,7 +1,8 @@
-"""What every semi-supervised technique has to do, for each that is there."""
+"""What every semi-supervised technique has to do, for each that is there; with blocks as well if it takes them."""
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,21 @@ from jcl.augment import labelled as augmentation
 from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges
 from jcl.data.manifest import IGNORE
+from jcl.distributed.device import channels_last
 from jcl.errors import UsageError
 from jcl.kernels.exchange import use_kernels
 from jcl.limits import SEMI
+from jcl.semi._base import logits_of
 from jcl.training.optim import adam, set_learning_rate
 from methods.test_no_float64 import Float64Refused
 from methods.test_no_sync import Waits
 from support.onkernels import lanes
-from support.techniques import BEGINNING, END, losses_of, make, network, slices
+from support.techniques import BEGINNING, END, KINDS, Kind, losses_of, make, network
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind.name}-{kind.dimensions}d")
+def kind(request) -> Kind:
+    return request.param
 
 
 @pytest.fixture(params=semi.available())
@@ -28,13 +36,15 @@ def name(request) -> str:
 
 
 @pytest.fixture
-def technique(name) -> semi.Technique:
-    return make(name)
+def technique(kind) -> semi.Technique:
+    return kind.make()
 
 
-def train(technique: semi.Technique, optimizer: torch.optim.Optimizer, steps: range, total: int = 6) -> None:
+def train(
+    technique: semi.Technique, optimizer: torch.optim.Optimizer, steps: range, kind: Kind, total: int = 6
+) -> None:
     for step in steps:
-        loss = losses_of(technique, semi.Progress(step, total), seed=step, given=slices(seed=step))["loss"]
+        loss = losses_of(technique, semi.Progress(step, total), seed=step, given=kind.batches(seed=step))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -49,8 +59,8 @@ def optimizer_of(technique: nn.Module, rate: float = 1e-3) -> torch.optim.Optimi
 
 @pytest.mark.parametrize("progress", [BEGINNING, END], ids=["beginning", "end"])
 @pytest.mark.parametrize("counts", [(4, 3), (2, 5), (1, 1), (3, 3)], ids=str)
-def test_losses_are_finite_scalars(technique, progress, counts):
-    for key, value in losses_of(technique, progress, given=slices(*counts)).items():
+def test_losses_are_finite_scalars(kind, technique, progress, counts):
+    for key, value in losses_of(technique, progress, given=kind.batches(*counts)).items():
         assert value.shape == (), key
         assert torch.isfinite(value), key
 
@@ -72,18 +82,22 @@ def test_the_student_gets_gradients_and_no_teacher_does(technique):
     assert all(parameter.requires_grad for parameter in technique.backbone.parameters())
 
 
-def test_in_the_warm_up_unlabelled_slices_leave_no_trace(technique):
-    images, labels, unlabelled = slices()
-    found = [losses_of(technique, BEGINNING, given=(images, labels, u))["loss"] for u in (unlabelled, 1 - unlabelled)]
+def test_in_the_warm_up_unlabelled_images_leave_no_trace(kind, technique):
+    labelled, unlabelled = kind.batches()
+    others = (unlabelled, replace(unlabelled, images=1 - unlabelled.images))
+    found = [losses_of(technique, BEGINNING, given=(labelled, each))["loss"] for each in others]
     assert found[0] == found[1]
-    later = [losses_of(technique, END, given=(images, labels, u))["loss"] for u in (unlabelled, 1 - unlabelled)]
+    later = [losses_of(technique, END, given=(labelled, each))["loss"] for each in others]
     assert later[0] != later[1]
 
 
 @pytest.mark.slow
-def test_steps_lower_the_loss_of_the_labels(name):
-    technique = make(name, **({"threshold": 0.95} if name == "unimatch" else {}))
-    optimizer, given = optimizer_of(technique, 5e-3), slices()
+def test_steps_lower_the_loss_of_the_labels(kind):
+    settings = {"threshold": 0.95} if kind.name == "unimatch" else {}
+    if kind.dimensions == 3:  # a block of a few slices that is turned within itself is mostly zeros
+        settings["ranges"] = LabelledRanges(affine=AffineRanges(rotation=0.0, scale=0.0, translation=0.0))
+    technique = kind.make(**settings)
+    optimizer, given = optimizer_of(technique, 5e-3), kind.batches()
     found = []
     for step in range(25):
         losses = losses_of(technique, semi.Progress(step, 25), given=given)
@@ -91,14 +105,13 @@ def test_steps_lower_the_loss_of_the_labels(name):
         losses["loss"].backward()
         optimizer.step()
         technique.after_step(semi.Progress(step + 1, 25))
-        images, labels, _ = given
         with torch.no_grad():
-            found.append(technique.loss_of(technique.backbone(images), labels).item())
+            found.append(technique.loss_of(technique.backbone(given[0].images), given[0].labels).item())
     assert found[-1] < 0.8 * found[0]
 
 
-def test_state_round_trip(technique):
-    train(technique, optimizer_of(technique), range(3))
+def test_state_round_trip(kind, technique):
+    train(technique, optimizer_of(technique), range(3), kind)
     fresh = copy.deepcopy(technique)
     for parameter in fresh.parameters():
         nn.init.zeros_(parameter)
@@ -106,27 +119,33 @@ def test_state_round_trip(technique):
     assert losses_of(fresh)["loss"] == losses_of(technique)["loss"]
 
 
-def test_resumes_bit_for_bit(technique):
+def test_resumes_bit_for_bit(kind, technique):
     other = copy.deepcopy(technique)
     with torch.no_grad():
         for value in other.state_dict().values():
             value.fill_(1)
     optimizer = optimizer_of(technique)
-    train(technique, optimizer, range(3))
+    train(technique, optimizer, range(3), kind)
     other.load_state_dict(copy.deepcopy(technique.state_dict()))
     resumed = optimizer_of(other)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(technique, optimizer, range(3, 6))
-    train(other, resumed, range(3, 6))
+    train(technique, optimizer, range(3, 6), kind)
+    train(other, resumed, range(3, 6), kind)
     for key, value in technique.state_dict().items():
         assert torch.equal(other.state_dict()[key], value), key
 
 
-def test_finite_in_bfloat16_and_near_float32(name):
-    wanted = losses_of(make(name))["loss"]
-    technique = make(name)
-    images, labels, unlabelled = slices()
-    views = technique.views(images, labels, unlabelled, Generator().manual_seed(0))
+@pytest.mark.parametrize("sides", [(8, 6), (4, 8, 6)])
+def test_networks_get_images_in_the_layout_that_convolutions_are_fastest_in(sides):
+    layout = channels_last(len(sides))
+    found = logits_of(nn.Identity(), torch.rand(2, 3, *sides))
+    assert found.is_contiguous(memory_format=layout)
+
+
+def test_finite_in_bfloat16_and_near_float32(kind):
+    wanted = losses_of(kind.make())["loss"]
+    technique = kind.make()
+    views = technique.views(*kind.batches(), Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         loss = technique(views, END)["loss"]
     loss.backward()
@@ -152,20 +171,34 @@ def test_on_kernels_the_loss_is_the_same(name):
     assert norms[1] == pytest.approx(norms[0], rel=5e-2)
 
 
-def test_what_is_ignored_teaches_nothing(name):
-    images, labels, unlabelled = slices()
-    ignored = torch.full_like(labels, IGNORE)
+def test_what_is_ignored_teaches_nothing(kind):
+    labelled, unlabelled = kind.batches()
+    ignored = replace(labelled, labels=torch.full_like(labelled.labels, IGNORE))
     still = LabelledRanges(affine=AffineRanges(rotation=0.0, scale=0.0, translation=0.0))  # what lies outside counts
-    technique = make(name, loss="cross_entropy", ranges=still)
-    losses_of(technique, BEGINNING, given=(images, ignored, unlabelled))["loss"].backward()
+    technique = kind.make(loss="cross_entropy", ranges=still)
+    losses_of(technique, BEGINNING, given=(ignored, unlabelled))["loss"].backward()
     assert not any(p.grad.any() for p in technique.parameters() if p.grad is not None)
-    assert losses_of(technique, END, given=(images, ignored, unlabelled))["supervised"] == 0
+    assert losses_of(technique, END, given=(ignored, unlabelled))["supervised"] == 0
 
 
-def test_only_classes_and_ignored_pixels_reach_the_loss(name):
-    images, labels, unlabelled = slices()
-    labels[:, :16] = IGNORE
-    technique = make(name)
+def test_what_is_ignored_changes_nothing_for_the_rest(kind):
+    """The images there may be anything only as far as the network looks, so that their classes are changed."""
+    labelled, unlabelled = kind.batches()
+    still = LabelledRanges(affine=AffineRanges(rotation=0.0, scale=0.0, translation=0.0))
+    first, second = labelled.labels.clone(), (labelled.labels + 1) % 3
+    first[..., :6], second[..., :6] = IGNORE, IGNORE
+    second[..., 6:] = first[..., 6:]
+    found = [
+        losses_of(kind.make(ranges=still), END, given=(replace(labelled, labels=each), unlabelled))["loss"]
+        for each in (first, second)
+    ]
+    assert found[0] == found[1]
+
+
+def test_only_classes_and_ignored_pixels_reach_the_loss(kind):
+    labelled, unlabelled = kind.batches()
+    labelled.labels[..., : labelled.labels.shape[-2] // 2, :] = IGNORE
+    technique = kind.make()
     seen: set[int] = set()
     usual = technique.loss_of
 
@@ -175,16 +208,16 @@ def test_only_classes_and_ignored_pixels_reach_the_loss(name):
 
     technique.loss_of = note
     for progress in (BEGINNING, END):
-        losses_of(technique, progress, given=(images, labels, unlabelled))
+        losses_of(technique, progress, given=(labelled, unlabelled))
     assert seen == {0, 1, 2, IGNORE}
 
 
-def test_a_step_waits_for_nothing_and_computes_nothing_in_float64(name, monkeypatch):
+def test_a_step_waits_for_nothing_and_computes_nothing_in_float64(kind, monkeypatch):
     monkeypatch.setattr(augmentation, "coarsen", lambda images, *_, **__: images)  # which chooses on the host
-    technique, optimizer = make(name), None
+    technique = kind.make()
     optimizer = optimizer_of(technique)
     with Waits() as waits, Float64Refused():
-        train(technique, optimizer, range(6))
+        train(technique, optimizer, range(6), kind)
     assert waits.found == []
 
 
@@ -208,9 +241,26 @@ def test_what_is_not_there_is_said():
         make("bcp", weight="much")
 
 
-def test_the_network_that_is_kept_is_the_one_that_was_given(name):
+def test_labels_of_images_without_are_never_looked_at(kind):
+    labelled, unlabelled = kind.batches()
+    classes = torch.zeros_like(unlabelled.images[:, 0], dtype=torch.int64)
+    given = [(labelled, unlabelled), (labelled, replace(unlabelled, labels=classes))]
+    found = [losses_of(kind.make(), END, given=each)["loss"] for each in given]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", [each for each in semi.available() if 3 not in semi.load(each).dimensions])
+def test_what_is_written_for_slices_alone_says_which_are_not(name):
+    said = f"{name} is not written for 3 dimensions; there are: cps, mean_teacher, self_training$"
+    with pytest.raises(UsageError, match=said):
+        make(name, dimensions=3)
+    with pytest.raises(UsageError, match=said):
+        semi.check(name, {}, 3)
+
+
+def test_the_network_that_is_kept_is_the_one_that_was_given(kind):
     torch.manual_seed(0)
-    first = network()
-    technique = make(name)
+    first = network(dimensions=kind.dimensions)
+    technique = kind.make()
     assert technique.backbone.state_dict().keys() == first.state_dict().keys()
     assert all(torch.equal(v, technique.backbone.state_dict()[k]) for k, v in first.state_dict().items())

@@ -1,11 +1,14 @@
 """Boxes in which two slices change places, when slices without labels count, and how fast a teacher follows."""
 
+import pytest
 import torch
 from torch import Generator
 
-from jcl.augment.labelled import LabelledRanges, augment
+from jcl.augment.batches import augment_batch
+from jcl.augment.labelled import LabelledRanges
 from jcl.semi._schedule import rising_momentum, rising_weight
 from jcl.semi._views import augment_alone, boxes_of_area, boxes_of_side
+from support.techniques import blocks, slices
 
 
 def corners(box: torch.Tensor) -> tuple[int, int, int, int]:
@@ -53,10 +56,11 @@ def test_the_momentum_rises_to_its_most():
     assert [rising_momentum(n, 0.9) for n in (1, 4, 50)] == [0.5, 0.8, 0.9]
 
 
-def test_slices_without_labels_are_changed_as_those_with():
+@pytest.mark.parametrize("given", [slices, blocks])
+def test_what_has_no_labels_is_changed_as_what_has(given):
     """The same draws give the same images."""
-    images = torch.rand(3, 1, 24, 24, generator=Generator().manual_seed(1))
+    batch = given()[0]
     ranges = LabelledRanges(elastic=0.05, intensity=1.0)
-    alone = augment_alone(images, ranges, generator=Generator().manual_seed(2))
-    labels = torch.zeros(3, 24, 24, dtype=torch.int64)
-    assert torch.equal(alone, augment(images, labels, ranges, generator=Generator().manual_seed(2))[0])
+    alone = augment_alone(batch, ranges, generator=Generator().manual_seed(2))
+    assert torch.equal(alone, augment_batch(batch, ranges, generator=Generator().manual_seed(2))[0])
+    assert not torch.allclose(alone, batch.images, atol=0.1)

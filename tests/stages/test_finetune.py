@@ -95,13 +95,13 @@ def test_weight_decay_is_that_of_adam(store_path, tmp_path, monkeypatch):
 
 def test_all_of_each_batch_is_drawn_by_structure(store_path, tmp_path, monkeypatch):
     shown: list[bool] = []
-    augment = stage.augment
+    augment = stage.augment_batch
 
-    def note(images, labels, ranges, *, generator):
-        shown.extend((labels > 0).any((1, 2)).tolist())
-        return augment(images, labels, ranges, generator=generator)
+    def note(batch, ranges, *, generator):
+        shown.extend((batch.labels > 0).any((1, 2)).tolist())
+        return augment(batch, ranges, generator=generator)
 
-    monkeypatch.setattr(stage, "augment", note)
+    monkeypatch.setattr(stage, "augment_batch", note)
     finetune(config(store_path, tmp_path / "plain"))
     assert not all(shown)
     shown.clear()

@@ -125,7 +125,7 @@ def test_another_store_without_those_who_are_tested(unbroken, store_path, elsewh
 
 def test_where_nobody_else_is_the_labelled_slices_serve(store_path, tmp_path, capsys):
     finetune(config(store_path, tmp_path / "run", patients=None, steps=1))
-    assert "no patient beyond the labelled ones: their slices serve without labels too" in capsys.readouterr().err
+    assert "no patient beyond the labelled ones: their scans serve without labels too" in capsys.readouterr().err
 
 
 def test_stores_that_do_not_fit(store_path, elsewhere, tmp_path):

@@ -72,6 +72,21 @@ def test_fine_tuning_in_two_processes_is_that_in_one(store_path, tmp_path, recip
     assert distance(weights(two), weights(one)) < 0.05 * distance(weights(halved), weights(one))
 
 
+@pytest.mark.parametrize("technique", ["none", "self_training"])
+def test_fine_tuning_on_blocks_in_two_processes_is_that_in_one(store_path, tmp_path, technique):
+    """Drawn as one batch, of which each process has its half; here with blocks without labels that count at once."""
+    still = {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "steps": 2, "precision": "float32", "width": 2}
+    settings = {"store": store_path, "init": "none", "backbone": "unet3d", "block": (4, 16, 16), **still}
+    settings |= {"semi": technique, "intensity": 0.0}
+    if technique != "none":
+        settings |= {"semi_settings": {"warmup": 0.0, "threshold": 0.3}}
+    two = finetune(FinetuneConfig(**settings, out=tmp_path / "two", batch_size=2, devices="cpu:2"))
+    one = finetune(FinetuneConfig(**settings, out=tmp_path / "one", batch_size=4))
+    assert read_json(two / "run.json")["processes"] == 2
+    halved = finetune(FinetuneConfig(**settings, out=tmp_path / "halved", batch_size=2))
+    assert distance(weights(two), weights(one)) < 0.05 * distance(weights(halved), weights(one))
+
+
 @pytest.fixture(scope="module")
 def unbroken(store_path, tmp_path_factory) -> Path:
     """A run of two processes that nothing stopped."""

@@ -213,7 +213,7 @@ def test_a_block_goes_with_a_network_that_sees_it(store_path, tmp_path, capsys, 
 
 @pytest.mark.parametrize(
     "more",
-    [["--context", "1"], ["--semi", "mean_teacher"], ["--label-noise", "0.2"]],
+    [["--context", "1"], ["--label-noise", "0.2"]],
 )
 def test_what_fine_tuning_does_not_offer(store_path, tmp_path, capsys, more):
     command = ["finetune", str(store_path), "--init", "none", "--backbone", "unet3d", "--block", "4", "16", "16"]

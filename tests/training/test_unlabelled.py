@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jcl.config import PrepareConfig
+from jcl.config import FinetuneConfig, PrepareConfig
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.stages.prepare import prepare
-from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
+from jcl.training.unlabelled import feed_without_labels, unlabelled_record
 from support.scans import write_volumes
 from support.shared import made_once
 
@@ -28,14 +29,24 @@ def store(path: Path) -> Store:
     return Store.open(path)
 
 
+def config(block: tuple[int, int, int] | None = None) -> FinetuneConfig:
+    return FinetuneConfig(store=Path("store"), out=Path("out"), init="none", block=block)
+
+
 SPLIT = Split(("p0",), validation=("p1",), test=("p2",))
 
 
 def test_by_name_where_the_store_does_not_know_its_files(store: Store):
     store.cases = tuple(replace(record, source={}) for record in store.cases)
-    slices, patients = unlabelled_slices(store, SPLIT, [store])
-    assert patients == [{"p0", "p3"}]
-    assert {store.cases[case].patient for _, case, _ in slices.cases} == {"p0", "p3"}
+    for block, what in ((None, "4 slices"), ((2, 8, 8), "blocks of 2 x 8 x 8 of 2 volumes")):
+        fed, patients = feed_without_labels(config(block), store, SPLIT, [store])
+        assert fed.words == what
+        assert patients == [{"p0", "p3"}]
+        drawn = range(len(fed.dataset.store_numbers()))
+        numbers = list(drawn) if fed.redraw is None else fed.redraw(list(drawn), np.random.default_rng(0))
+        batch = fed.dataset.read(numbers)
+        assert {store.cases[case].patient for case in batch.volumes.tolist()} == {"p0", "p3"}
+        assert batch.labels is None
     assert unlabelled_record([store], patients) == [
         {"path": str(store.path), "digest": store.digest, "patients": ["p0", "p3"]}
     ]
@@ -45,7 +56,7 @@ def test_by_images_where_someone_is_there_under_another_name(store: Store, path:
     other = Store.open(path)
     other.digest = "another"
     other.cases = tuple(replace(record, patient=f"case {record.patient}") for record in other.cases)
-    assert unlabelled_slices(store, SPLIT, [other])[1] == [{"case p0", "case p3"}]
+    assert feed_without_labels(config(), store, SPLIT, [other])[1] == [{"case p0", "case p3"}]
     assert f"{path}: 2 patients left out, whose images are held back in {path}" in capsys.readouterr().err
 
 
@@ -53,4 +64,4 @@ def test_another_patient_of_the_same_name_is_someone_else(store: Store, path: Pa
     other = Store.open(path)
     other.digest = "another"
     other.cases = tuple(replace(record, source={}) for record in other.cases)
-    assert unlabelled_slices(store, SPLIT, [other])[1] == [{"p0", "p1", "p2", "p3"}]
+    assert feed_without_labels(config(), store, SPLIT, [other])[1] == [{"p0", "p1", "p2", "p3"}]

@@ -15,7 +15,15 @@ from torch.nn import functional as F
 from jcl.augment.labelled import LabelledRanges, change_intensity
 from jcl.augment.spatial import ELASTIC_POINTS, AffineRanges
 
-__all__ = ["augment_blocks", "random_affine_3d", "random_block_view", "random_elastic_3d", "warp_blocks"]
+__all__ = [
+    "augment_blocks",
+    "change_blocks",
+    "place_blocks",
+    "random_affine_3d",
+    "random_block_view",
+    "random_elastic_3d",
+    "warp_blocks",
+]
 
 TILT = 1 / 3
 """Of the turn about the body axis: how far the two other turns go, 10 degrees of 30."""
@@ -156,13 +164,26 @@ def augment_blocks(
     *,
     generator: Generator,
 ) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"]]:
-    """Each block under changes of its own; image and labels stay in register, and no label value is made up.
-
-    Sharpness changes in the plane alone.
-    """
+    """Each block under changes of its own; image and labels stay in register, and no label value is made up."""
     matrices = random_affine_3d(aspects, ranges.affine, generator=generator)
     shifts = _shifts(images, aspects, ranges.elastic, generator)
     images, warped = warp_blocks(images, matrices, aspects, labels=labels, shifts=shifts)
     assert warped is not None
-    flat = change_intensity(images.flatten(1, 2), ranges.intensity, generator=generator)
-    return flat.view_as(images), warped
+    return change_blocks(images, ranges.intensity, generator=generator), warped
+
+
+def place_blocks(
+    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], ranges: LabelledRanges, *, generator: Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Each block under changes in space of its own, from the ranges of `augment_blocks`; for blocks without labels."""
+    return random_block_view(images, aspects, ranges.affine, generator=generator, elastic=ranges.elastic)
+
+
+def change_blocks(
+    images: Float[Tensor, "b c d h w"], strength: float, *, generator: Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Each block with other intensities, alike in all its slices (see `jcl.augment.labelled.change_intensity`).
+
+    Sharpness changes in the plane alone.
+    """
+    return change_intensity(images.flatten(1, 2), strength, generator=generator).view_as(images)

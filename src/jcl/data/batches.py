@@ -54,6 +54,10 @@ class SliceBatch:
         moved = {name: value.to(device, non_blocking=later) for name, value in vars(self).items() if value is not None}
         return replace(self, **moved)
 
+    def rows(self, numbers: Int[Tensor, " n"]) -> "SliceBatch":
+        """A batch of the rows with these numbers, of which one may come more than once."""
+        return replace(self, **{name: value[numbers] for name, value in vars(self).items() if value is not None})
+
 
 @dataclass(frozen=True, slots=True)
 class SliceIndex:

@@ -12,7 +12,7 @@ from typing import Any
 
 from jcl._lazy import attach
 from jcl.arguments import Setting, arguments, check_given
-from jcl.backbones import Backbone
+from jcl.backbones import Backbone, dimensions_of
 from jcl.errors import UsageError
 from jcl.limits import SEMI
 from jcl.schema import did_you_mean
@@ -48,12 +48,15 @@ def settings(technique: type[Technique]) -> list[Setting]:
     return arguments((technique,), without=("backbone", "supervision"))
 
 
-def check(name: str, given: Mapping[str, Any]) -> None:
-    """See that there is such a technique, and that it takes these settings.
+def check(name: str, given: Mapping[str, Any], dimensions: int = 2) -> None:
+    """See that there is such a technique, for images of so many dimensions, and that it takes these settings.
 
     Raises:
-        UsageError: it is not there, has no such setting, or a value cannot be used.
+        UsageError: it is not there, is not written for them, has no such setting, or a value cannot be used.
     """
+    if dimensions not in load(name).dimensions:
+        fitting = [each for each in available() if dimensions in load(each).dimensions]
+        raise UsageError(f"{name} is not written for {dimensions} dimensions; there are: {', '.join(fitting)}")
     check_given(f"technique {name}", given, settings(load(name)), SEMI)
 
 
@@ -63,7 +66,7 @@ def build(name: str, backbone: Backbone, supervision: Supervision, given: Mappin
     Raises:
         UsageError: see `check`; or the technique cannot be had with this network.
     """
-    check(name, given)
+    check(name, given, dimensions_of(backbone))
     return load(name)(backbone, supervision, **given)
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from jcl.augment.labelled import LabelledRanges
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
+from jcl.distributed.device import channels_last
 
 __all__ = ["Progress", "Supervision", "Technique", "logits_of"]
 
@@ -30,10 +32,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervision:
-    """How the recipe of the fine-tuning learns of labelled slices, which every technique takes over.
+    """How the recipe of the fine-tuning learns of labelled slices or blocks, which every technique takes over.
 
     Attributes:
-        loss: of logits (b, k, h, w) and classes (b, h, w), those of `jcl.data.manifest.IGNORE` left out.
+        loss: of logits (b, k, h, w) and classes (b, h, w), or (b, k, d, h, w) and (b, d, h, w); those of
+            `jcl.data.manifest.IGNORE` left out.
         ranges: of the augmentation.
         another: makes another network with its own first weights; the pre-trained parts are the same.
     """
@@ -50,23 +53,24 @@ class Technique(nn.Module):
     are its settings (see `jcl.semi.settings`). Other networks that it needs are submodules, so that they are saved and
     resumed; those that learn by gradient ask for one. Whatever they are, `backbone` (or the average of its weights,
     where the recipe takes one) is what is kept in the end.
+
+    One that changes images by `jcl.augment.batches` alone, and nowhere counts on two sides, learns of blocks as it does
+    of slices; its `dimensions` say so.
     """
+
+    dimensions: ClassVar[tuple[int, ...]] = (2,)
+    """Of the images that it is written for: 2 for slices, 3 for blocks."""
 
     def __init__(self, backbone: Backbone, supervision: Supervision) -> None:
         super().__init__()
         self.backbone = backbone
         self.loss_of, self.ranges = supervision.loss, supervision.ranges
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
-        """All that a step draws, from the generator alone: the slices, changed at random, and what mixes them.
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
+        """All that a step draws, from the generator alone: images, changed at random, and what mixes them.
 
-        Drawn in float32, outside of the precision in which the networks run.
+        Those with labels are called `images`, and the labels `labels`. Drawn in float32, outside of the precision in
+        which the networks run.
         """
         raise NotImplementedError
 
@@ -78,6 +82,6 @@ class Technique(nn.Module):
         """Let a teacher follow; `progress` counts the step that was just made. Here nothing."""
 
 
-def logits_of(network: nn.Module, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-    """Logits, of images in the memory layout that convolutions are fastest in."""
-    return network(images.contiguous(memory_format=torch.channels_last))
+def logits_of(network: nn.Module, images: Float[Tensor, "b c *sides"]) -> Float[Tensor, "b k *sides"]:
+    """Logits, of slices or blocks in the memory layout that convolutions are fastest in."""
+    return network(images.contiguous(memory_format=channels_last(images.ndim - 2)))

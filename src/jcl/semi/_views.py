@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from jcl.augment.labelled import LabelledRanges, change_intensity, place
+from jcl.augment.batches import change_batch, place_batch
+from jcl.augment.labelled import LabelledRanges
+from jcl.data.batches import SliceBatch
 
 __all__ = ["augment_alone", "boxes_of_area", "boxes_of_side"]
 
@@ -12,11 +14,9 @@ AREA, SHAPE = (0.02, 0.4), 0.3
 """Of the boxes of UniMatch's CutMix: share of the slice, and the least ratio of height and width."""
 
 
-def augment_alone(
-    images: Float[Tensor, "b c h w"], ranges: LabelledRanges, *, generator: Generator
-) -> Float[Tensor, "b c h w"]:
-    """The changes that labelled slices get (`jcl.augment.labelled.augment`), for slices without labels."""
-    return change_intensity(place(images, ranges, generator=generator), ranges.intensity, generator=generator)
+def augment_alone(batch: SliceBatch, ranges: LabelledRanges, *, generator: Generator) -> Float[Tensor, "b c *sides"]:
+    """The changes that labelled slices or blocks get (`augment_batch`), for those without labels."""
+    return change_batch(place_batch(batch, ranges, generator=generator), ranges.intensity, generator=generator)
 
 
 def boxes_of_side(

@@ -1,11 +1,12 @@
 """BCP: bidirectional copy-paste of labelled and unlabelled slices (Bai et al., CVPR 2023, arXiv:2305.00673)."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from jcl.augment.labelled import augment
+from jcl.augment.batches import augment_batch
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
 from jcl.data.manifest import IGNORE
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_momentum
@@ -55,19 +56,13 @@ class BCP(Technique):
         self.weight, self.box, self.momentum, self.warmup = weight, box, momentum, warmup
         self.teacher = make_teacher(backbone)
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
         """Both kinds of slices under the recipe's changes, and a box for each pair."""
-        images, labels = augment(images, labels, self.ranges, generator=generator)
-        unlabelled = augment_alone(unlabelled, self.ranges, generator=generator)
-        pairs, shape = max(len(images), len(unlabelled)), (images.shape[2], images.shape[3])
+        images, labels = augment_batch(labelled, self.ranges, generator=generator)
+        others = augment_alone(unlabelled, self.ranges, generator=generator)
+        pairs, shape = max(len(images), len(others)), (images.shape[2], images.shape[3])
         boxes = boxes_of_side(pairs, shape, self.box, generator=generator, device=images.device)
-        return {"images": images, "labels": labels, "unlabelled": unlabelled, "boxes": boxes}
+        return {"images": images, "labels": labels, "unlabelled": others, "boxes": boxes}
 
     def forward(self, views: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
         """The loss of labelled slices pasted into each other, or of labelled and unlabelled ones."""

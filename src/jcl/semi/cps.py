@@ -1,11 +1,11 @@
 """CPS: two networks teach each other by their hard guesses (Chen et al., CVPR 2021, arXiv:2106.01226)."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from jcl.augment.labelled import augment
+from jcl.augment.batches import augment_batch
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_weight
 from jcl.semi._views import augment_alone
@@ -14,7 +14,7 @@ __all__ = ["CPS"]
 
 
 class CPS(Technique):
-    """Networks f and g of one kind and different first weights, both on all slices x (section 3).
+    """Networks f and g of one kind and different first weights, both on all slices, or blocks, x (section 3).
 
         L = L_labelled(f) + L_labelled(g) + weight w(t) [ L(f(x), argmax g(x)) + L(g(x), argmax f(x)) ]
 
@@ -26,6 +26,8 @@ class CPS(Technique):
     that were not pre-trained) and in nothing else. What is kept is f (or its average, where the recipe takes one).
     Both see the same views, as in the paper without its CutMix.
     """
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -47,15 +49,9 @@ class CPS(Technique):
         self.weight, self.warmup, self.rampup = weight, warmup, rampup
         self.second = supervision.another()
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
         """Both kinds of slices under the recipe's changes."""
-        images, labels = augment(images, labels, self.ranges, generator=generator)
+        images, labels = augment_batch(labelled, self.ranges, generator=generator)
         return {
             "images": images,
             "labels": labels,

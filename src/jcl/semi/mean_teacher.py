@@ -1,12 +1,12 @@
 """Mean teacher: agree with an average of oneself (Tarvainen and Valpola, 2017, arXiv:1703.01780)."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from jcl.augment.labelled import augment, change_intensity, place
+from jcl.augment.batches import augment_batch, change_batch, place_batch
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_momentum, rising_weight
 from jcl.ssl.momentum import make_teacher, update_ema
@@ -15,18 +15,21 @@ __all__ = ["MeanTeacher"]
 
 
 class MeanTeacher(Technique):
-    """Student f and teacher g, the moving average of its weights, see each unlabelled slice u differently.
+    """Student f and teacher g, the moving average of its weights, see each unlabelled slice, or block, u differently.
 
         L = L_labelled + weight w(t) mean | softmax f(a(u)) - softmax g(b(u)) |^2
 
-    The mean is over slices, classes and pixels, as in UA-MT (Yu et al., MICCAI 2019, arXiv:1907.07034) without its mask
-    of uncertainty. a and b are two draws of noise, contrast, brightness, gamma and sharpness; u lies in the same place
-    in both. w(t) is 0 in the warm-up and then rises; the teacher's momentum rises from 1/2 to `momentum`.
+    The mean is over slices, classes and pixels (or voxels), as in UA-MT (Yu et al., MICCAI 2019, arXiv:1907.07034)
+    without its mask of uncertainty. a and b are two draws of noise, contrast, brightness, gamma and sharpness; u lies
+    in the same place in both. w(t) is 0 in the warm-up and then rises; the teacher's momentum rises from 1/2 to
+    `momentum`.
 
     Labelled and unlabelled slices pass through the student as one batch, whose statistics normalise both. The teacher
     normalises with the statistics of the batch at hand, as in UA-MT. What is kept is the student (or its average, where
     the recipe takes one, which is a teacher too).
     """
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -53,17 +56,11 @@ class MeanTeacher(Technique):
         self.warmup, self.rampup = warmup, rampup
         self.teacher = make_teacher(backbone)
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
         """Labelled slices as the recipe has them; unlabelled ones in one place under two changes of intensity."""
-        images, labels = augment(images, labels, self.ranges, generator=generator)
-        placed = place(unlabelled, self.ranges, generator=generator)
-        own, teachers = (change_intensity(placed, self.strength, generator=generator) for _ in range(2))
+        images, labels = augment_batch(labelled, self.ranges, generator=generator)
+        placed = place_batch(unlabelled, self.ranges, generator=generator)
+        own, teachers = (change_batch(placed, self.strength, generator=generator) for _ in range(2))
         return {"images": images, "labels": labels, "own": own, "teachers": teachers}
 
     def forward(self, views: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:

@@ -1,11 +1,11 @@
 """Self-training: what was learned of the labels alone labels the other scans (Xie et al., 2020, arXiv:1911.04252)."""
 
 import torch
-from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from jcl.augment.labelled import augment, change_intensity, place
+from jcl.augment.batches import augment_batch, change_batch, place_batch
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
 from jcl.data.manifest import IGNORE
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_momentum
@@ -15,7 +15,7 @@ __all__ = ["SelfTraining"]
 
 
 class SelfTraining(Technique):
-    """A teacher that learned of labels alone, and stays as it is, guesses what unlabelled slices show.
+    """A teacher that learned of labels alone, and stays as it is, guesses what unlabelled slices, or blocks, show.
 
         L = L_labelled + weight L(f(a(u)), argmax g(u), where g is sure)
 
@@ -28,6 +28,8 @@ class SelfTraining(Technique):
     is that of the recipe. The teacher normalises with the statistics of the batch at hand, so that it adjusts to scans
     unlike the labelled ones. What is kept is the student (or its average, where the recipe takes one).
     """
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -51,17 +53,11 @@ class SelfTraining(Technique):
         self.weight, self.threshold, self.momentum, self.warmup = weight, threshold, momentum, warmup
         self.teacher = make_teacher(backbone)
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
         """Labelled slices as the recipe has them; unlabelled ones in one place, the student's changed."""
-        images, labels = augment(images, labels, self.ranges, generator=generator)
-        placed = place(unlabelled, self.ranges, generator=generator)
-        changed = change_intensity(placed, self.ranges.intensity, generator=generator)
+        images, labels = augment_batch(labelled, self.ranges, generator=generator)
+        placed = place_batch(unlabelled, self.ranges, generator=generator)
+        changed = change_batch(placed, self.ranges.intensity, generator=generator)
         return {"images": images, "labels": labels, "placed": placed, "changed": changed}
 
     def forward(self, views: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:

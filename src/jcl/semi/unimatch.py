@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from jcl.augment.labelled import augment, change_intensity, place
+from jcl.augment.batches import augment_batch, change_batch, place_batch
 from jcl.backbones import Backbone
+from jcl.data.batches import SliceBatch
 from jcl.data.manifest import IGNORE
 from jcl.errors import UsageError
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
@@ -63,20 +64,14 @@ class UniMatch(Technique):
         self.threshold, self.strength, self.dropout = threshold, strength, dropout
         self.warmup, self.rampup = warmup, rampup
 
-    def views(
-        self,
-        images: Float[Tensor, "n c h w"],
-        labels: Int[Tensor, "n h w"],
-        unlabelled: Float[Tensor, "m c h w"],
-        generator: Generator,
-    ) -> dict[str, Tensor]:
+    def views(self, labelled: SliceBatch, unlabelled: SliceBatch, generator: Generator) -> dict[str, Tensor]:
         """The weak view, two strong ones with the boxes that were exchanged, and factors of the features' channels."""
-        images, labels = augment(images, labels, self.ranges, generator=generator)
-        weak = place(unlabelled, self.ranges, generator=generator)
+        images, labels = augment_batch(labelled, self.ranges, generator=generator)
+        weak = place_batch(unlabelled, self.ranges, generator=generator)
         views = {"images": images, "labels": labels, "weak": weak}
         count, shape = len(weak), (weak.shape[2], weak.shape[3])
         for number in (1, 2):
-            changed = change_intensity(weak, self.strength, generator=generator)
+            changed = change_batch(weak, self.strength, generator=generator)
             boxes = boxes_of_area(count, shape, generator=generator, device=weak.device)
             views[f"boxes{number}"] = boxes
             views[f"strong{number}"] = torch.where(boxes[:, None], changed.roll(1, 0), changed)

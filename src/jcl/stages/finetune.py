@@ -12,15 +12,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from jcl import backbones, models, semi
+from jcl.augment.batches import augment_batch
 from jcl.augment.label_noise import corrupt_labels
-from jcl.augment.labelled import LabelledRanges, augment
+from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges
-from jcl.augment.volumetric import augment_blocks
 from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
-from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, load_batches
+from jcl.data.batches import BatchSampler, SliceBatch, load_batches
 from jcl.data.block_plan import with_block
-from jcl.data.blocks import BlockBatch
 from jcl.data.context import span_of, with_context
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
@@ -34,7 +33,7 @@ from jcl.training.averaging import averaged_copy, update_average
 from jcl.training.blocks import FOREGROUND, block_taken, check_offered, strides_for
 from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
-from jcl.training.feed import labelled_feed
+from jcl.training.feed import Feed, labelled_feed
 from jcl.training.initial_run import context_taken
 from jcl.training.optim import adam, cosine, set_learning_rate
 from jcl.training.recipes import before_recipes, settle
@@ -43,9 +42,9 @@ from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
 from jcl.training.shapes import shapes_of
-from jcl.training.technique import is_asked, with_technique
+from jcl.training.technique import with_technique
 from jcl.training.trackers.chosen import check_trackers
-from jcl.training.unlabelled import unlabelled_record, unlabelled_slices
+from jcl.training.unlabelled import feed_without_labels, unlabelled_record
 from jcl.training.watching import check_watch, watched_labels
 
 _LossOf = partial[Tensor]
@@ -96,8 +95,8 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     given, config = config, settle(config, recorded_run(config.out, resume=config.resume))
     context = context_taken(config.init, config.context)
     config = replace(config, context=context)
-    _check_technique(config)
     config = _with_block(config, given)
+    _check_technique(config)
     check_watch(config, blocks=config.block is not None)
     backbone = _choose_backbone(config, store)
     config, split = finetuning_split(config, store)
@@ -122,8 +121,7 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     title = f"{count}, {fed.words}, {start_info['report']}"
     technique, unlabelled = None, None
     if config.semi is not None:
-        without, patients = unlabelled_slices(store, split, others)
-        unlabelled = SliceDataset(others, without, labels=False, context=context)
+        unlabelled, patients = feed_without_labels(config, store, split, others)
         info["unlabelled"] = unlabelled_record(others, patients)
         technique = _technique(config, backbone, network)
         title = f"{config.semi} on {title}"
@@ -143,7 +141,7 @@ def _train(
     technique: semi.Technique | None,
     session: Session[nn.Module],
     loss_of: _LossOf,
-    unlabelled: SliceDataset | None,
+    unlabelled: Feed | None,
     watched: SliceBatch | None,
 ) -> None:
     model, steps, device = session.model, session.steps, session.device
@@ -160,12 +158,11 @@ def _train(
             learning_rate = cosine(step, steps, peak=peak, final=peak / 100, warmup=warmup)
             set_learning_rate(optimizer, learning_rate)
             batch = corrupt_labels(next(loop.batches), config.label_noise, config.seed, ignore=ignore).to(device)
-            assert batch.labels is not None
             if technique is None:
-                images, labels = _augmented(batch, ranges, loop.generator)
+                images, labels = augment_batch(batch, ranges, generator=loop.generator)
                 losses = {"loss": _loss(network, images, labels, session.execution.precision, loss_of)}
             else:
-                views = technique.views(batch.images, batch.labels, next(others).to(device).images, loop.generator)
+                views = technique.views(batch, next(others).to(device), loop.generator)
                 losses = _losses(technique, views, semi.Progress(step, steps), session.execution.precision)
             optimizer.zero_grad()
             losses["loss"].backward()
@@ -181,29 +178,22 @@ def _train(
             loop.save_or_stop(step + 1)
 
 
-def _augmented(batch: SliceBatch, ranges: LabelledRanges, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Images and labels of a batch under changes, those of blocks in three dimensions."""
-    assert batch.labels is not None
-    if isinstance(batch, BlockBatch) and batch.aspects is not None:
-        return augment_blocks(batch.images, batch.labels, batch.aspects, ranges, generator=generator)
-    return augment(batch.images, batch.labels, ranges, generator=generator)
-
-
 def _unlabelled_batches(
-    config: FinetuneConfig, unlabelled: SliceDataset | None, start: int, device: torch.device
+    config: FinetuneConfig, unlabelled: Feed | None, start: int, device: torch.device
 ) -> Iterator[SliceBatch]:
-    """Batches of a technique's slices without labels, in an order of their own, from step `start` on."""
+    """Batches of a technique's slices or blocks without labels, in an order of their own, from step `start` on."""
     if unlabelled is None:
         return iter(())
     order = BatchSampler(
-        unlabelled.slices.stores(),
+        unlabelled.dataset.store_numbers(),
         config.unlabelled_batch_size or config.batch_size,
         seed=config.seed + APART,
         start=start,
         rank=rank(),
         processes=world_size(),
+        redraw=unlabelled.redraw,
     )
-    return load_batches(unlabelled, order, workers=config.workers, pinned=device.type == "cuda")
+    return load_batches(unlabelled.dataset, order, workers=config.workers, pinned=device.type == "cuda")
 
 
 def _check_technique(config: FinetuneConfig) -> None:
@@ -213,7 +203,7 @@ def _check_technique(config: FinetuneConfig) -> None:
         UsageError: it is not, or does not; or what only techniques use is given to none.
     """
     if config.semi is not None:
-        semi.check(config.semi, config.semi_settings)
+        semi.check(config.semi, config.semi_settings, 2 if config.block is None else 3)
         return
     given: dict[str, object] = {
         "--semi.NAME": config.semi_settings,
@@ -275,8 +265,8 @@ def _trial(
     if not isinstance(model, semi.Technique):
         return partial(_loss, model, batch.images, batch.labels, precision, loss_of)
     count = config.unlabelled_batch_size or config.batch_size
-    others = batch.images[torch.arange(count) % len(batch.images)]
-    views = model.views(batch.images, batch.labels, others, Generator().manual_seed(0))
+    others = batch.rows(torch.arange(count) % len(batch.images))
+    views = model.views(batch, others, Generator().manual_seed(0))
     return lambda: _losses(model, views, semi.Progress(1, 1), precision)["loss"]
 
 
@@ -284,7 +274,7 @@ def _with_block(config: FinetuneConfig, asked: FinetuneConfig) -> FinetuneConfig
     """The settings with the block that a network of three dimensions sees, and with its share around structures.
 
     Args:
-        config: settled by the recipe, whose technique is left out: there is none for blocks.
+        config: settled by the recipe.
         asked: as the user gave it.
     """
     given = _initial_backbone(config)
@@ -292,8 +282,6 @@ def _with_block(config: FinetuneConfig, asked: FinetuneConfig) -> FinetuneConfig
     block = block_taken(name, config.block, Path(config.init, "run.json") if given else None)
     if block is None:
         return config
-    if not is_asked(asked):
-        config = replace(config, semi=None)
     check_offered(config)
     return replace(config, block=block, foreground=FOREGROUND if asked.foreground is None else asked.foreground)
 

@@ -66,7 +66,7 @@ def check_offered(config: TrainingConfig) -> None:
     Raises:
         UsageError: something is; the message names it.
     """
-    names = {"context": "--context", "semi": "--semi", "label_noise": "--label-noise"}
+    names = {"context": "--context", "label_noise": "--label-noise"}
     for name, flag in names.items():
         if getattr(config, name, None):
             raise UsageError(f"{flag} is not offered in three dimensions yet; leave it out")

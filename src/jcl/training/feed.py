@@ -5,13 +5,14 @@ from typing import NamedTuple
 
 from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.data.batches import Dataset, Redraw, SliceDataset, list_slices
+from jcl.data.block_plan import Block
 from jcl.data.blocks import BlockDataset, BlockDraws, list_blocks, structure_voxels
 from jcl.data.population import check_slices
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.data.structure_draws import structure_draws
 
-__all__ = ["Feed", "labelled_feed", "unlabelled_feed"]
+__all__ = ["Feed", "further_feed", "labelled_feed", "unlabelled_feed"]
 
 
 class Feed(NamedTuple):
@@ -60,14 +61,36 @@ def unlabelled_feed(
         DataError: there are too few.
     """
     if config.block is not None:
-        draws = BlockDraws(list_blocks(stores, patients, config.block, labelled=False))
-        return Feed(BlockDataset(stores, draws.blocks, labels=False), draws.redraw, _words(draws))
+        return _unlabelled_blocks(config.block, stores, patients)
     slices = list_slices(stores, patients, labelled=False)
     check_slices(stores, len(slices))
     seen = f", each with {config.context} on either side" if config.context else ""
     words = f"{len(slices)} slices of {len(slices.cases)} volumes{seen}"
     unlabelled = SliceDataset(stores, slices, labels=False, context=config.context, neighbourhood=neighbourhood)
     return Feed(unlabelled, None, words)
+
+
+def further_feed(config: FinetuneConfig, stores: Sequence[Store], patients: Sequence[set[str]]) -> Feed:
+    """The slices, or the blocks, that a technique learns of beside those of `labelled_feed`; no label is read.
+
+    Args:
+        config: how they are seen, as the labelled ones are.
+        stores: where they are.
+        patients: of each store.
+
+    Raises:
+        DataError: there is none.
+    """
+    if config.block is not None:
+        return _unlabelled_blocks(config.block, stores, patients)
+    slices = list_slices(stores, patients, labelled=False)
+    unlabelled = SliceDataset(stores, slices, labels=False, context=config.context or 0)
+    return Feed(unlabelled, None, f"{len(slices)} slices")
+
+
+def _unlabelled_blocks(block: Block, stores: Sequence[Store], patients: Sequence[set[str] | None]) -> Feed:
+    draws = BlockDraws(list_blocks(stores, patients, block, labelled=False))
+    return Feed(BlockDataset(stores, draws.blocks, labels=False), draws.redraw, _words(draws))
 
 
 def _words(draws: BlockDraws) -> str:

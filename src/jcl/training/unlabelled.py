@@ -1,28 +1,32 @@
-"""Whose slices a fine-tuning takes without their labels: everyone's but of those who are held back."""
+"""Whose slices or blocks a fine-tuning takes without their labels: everyone's but of those who are held back."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from jcl.data.batches import SliceList, list_slices
+from jcl.config import FinetuneConfig
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import DataError
+from jcl.training.feed import Feed, further_feed
 from jcl.training.initial_run import images_of, same_images
 from jcl.training.logger import log_rank0
 
-__all__ = ["unlabelled_record", "unlabelled_slices"]
+__all__ = ["feed_without_labels", "unlabelled_record"]
 
 
-def unlabelled_slices(store: Store, split: Split, stores: Sequence[Store]) -> tuple[SliceList, list[set[str]]]:
-    """The slices, and the patients of each of the stores. No label is read, not even of those who have one.
+def feed_without_labels(
+    config: FinetuneConfig, store: Store, split: Split, stores: Sequence[Store]
+) -> tuple[Feed, list[set[str]]]:
+    """What they are, and the patients of each of the stores. No label is read, not even of those who have one.
 
     The patients of the store's test and validation parts are left out, and everyone else, in any of the stores and
     under any name, of whom one of their images is.
 
     Args:
+        config: of the fine-tuning, with its block where it is one in three dimensions.
         store: with the labels that are learned.
         split: of its patients.
-        stores: where slices are taken from; the store itself may be one of them.
+        stores: where slices or blocks are taken from; the store itself may be one of them.
 
     Raises:
         DataError: a store has slices of another size or number of channels, or nobody who may be taken.
@@ -30,13 +34,13 @@ def unlabelled_slices(store: Store, split: Split, stores: Sequence[Store]) -> tu
     held_back = {*split.test, *split.validation}
     images = images_of(record for record in store.cases if record.patient in held_back)
     patients = [_of(other, store, held_back if other.digest == store.digest else set(), images) for other in stores]
-    slices = list_slices(stores, list[set[str] | None](patients), labelled=False)
+    fed = further_feed(config, stores, patients)
     count = sum(map(len, patients))
     places = ", ".join(str(other.path) for other in stores)
-    log_rank0(f"without labels: {len(slices)} slices of {count} patients of {places}")
+    log_rank0(f"without labels: {fed.words} of {count} patients of {places}")
     if all(o.digest == store.digest and p <= set(split.train) for o, p in zip(stores, patients, strict=True)):
-        log_rank0("no patient beyond the labelled ones: their slices serve without labels too")
-    return slices, patients
+        log_rank0("no patient beyond the labelled ones: their scans serve without labels too")
+    return fed, patients
 
 
 def unlabelled_record(stores: Sequence[Store], patients: Sequence[set[str]]) -> list[dict[str, Any]]:
