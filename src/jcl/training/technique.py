@@ -9,13 +9,7 @@ from jcl.training.initial_run import images_of, same_images
 from jcl.training.logger import log_rank0
 from jcl.training.recipes import AUTO, NO_TECHNIQUE
 
-__all__ = ["is_asked", "with_technique"]
-
-
-def is_asked(given: FinetuneConfig) -> bool:
-    """Whether the user, and not the recipe alone, asked for a technique: by its name, a setting or scans for it."""
-    named = given.semi not in (None, AUTO, NO_TECHNIQUE)
-    return bool(named or given.semi_settings or given.unlabelled or given.unlabelled_batch_size)
+__all__ = ["with_technique"]
 
 
 def with_technique(config: FinetuneConfig, given: FinetuneConfig, store: Store, split: Split) -> FinetuneConfig:
@@ -27,7 +21,7 @@ def with_technique(config: FinetuneConfig, given: FinetuneConfig, store: Store, 
         store: with labelled patients, and perhaps others.
         split: of its patients; those who are tested or validate are nobody to learn of.
     """
-    if config.semi is None or is_asked(given):
+    if config.semi is None or _is_asked(given):
         return config
     held_back = {*split.test, *split.validation}
     images = images_of(store.cases)
@@ -37,3 +31,9 @@ def with_technique(config: FinetuneConfig, given: FinetuneConfig, store: Store, 
         return replace(config, semi=None)
     log_rank0(f"scans without labels are learned of as well, by {config.semi}; --semi {NO_TECHNIQUE} leaves them out")
     return config
+
+
+def _is_asked(given: FinetuneConfig) -> bool:
+    """Whether the user, and not the recipe alone, asked for a technique: by its name, a setting or scans for it."""
+    named = given.semi not in (None, AUTO, NO_TECHNIQUE)
+    return bool(named or given.semi_settings or given.unlabelled or given.unlabelled_batch_size)
