@@ -22,4 +22,5 @@ def pretraining(store: Path, out: Path, *, steps: int, more: tuple[object, ...] 
 
 
 def finetuning(store: Path, out: Path, *, steps: int, more: tuple[object, ...] = ()) -> tuple[object, ...]:
-    return ("finetune", store, "--init", "none", "--patients", 2, "--out", out, "--steps", steps, *SMALL, *more)
+    few = ("--patients", 2, "--semi", "none")
+    return ("finetune", store, "--init", "none", *few, "--out", out, "--steps", steps, *SMALL, *more)
