@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,13 @@ from jcl import semi
 from jcl.cli import main as cli
 from jcl.config import FinetuneConfig, PrepareConfig
 from jcl.data.splits import Split, write_split
-from jcl.errors import DataError, Interrupted, UsageError
+from jcl.errors import DataError, UsageError
 from jcl.files import read_json
 from jcl.stages.finetune import finetune
 from jcl.stages.prepare import prepare
-from jcl.training import session
 from jcl.training.run_folder import load_network, read_model
-from support.scans import write_volumes
+from support.interrupted import stopped
+from support.scans import with_labels_alone_of, write_volumes
 from support.shared import made_once
 
 
@@ -74,11 +75,7 @@ def test_the_model_is_that_of_a_plain_run(unbroken, store_path, tmp_path):
 
 def test_labels_of_patients_without_are_never_read(unbroken, store_path, tmp_path):
     """Their files damaged, the weights are the same."""
-    store = Path(shutil.copytree(store_path, tmp_path / "store"))
-    trained = read_json(unbroken / "split.json")["train"]
-    for case in (store / "cases").iterdir():
-        if case.name not in trained:
-            (case / "labels.slices").write_bytes(b"nothing")
+    store = with_labels_alone_of(read_json(unbroken / "split.json")["train"], store_path, tmp_path / "store")
     run = finetune(config(store, tmp_path / "run"))
     assert (run / "model.safetensors").read_bytes() == (unbroken / "model.safetensors").read_bytes()
 
@@ -91,16 +88,8 @@ def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, monkeypatch, 
     settings = {"semi": name, "recipe": recipe, "unlabelled_batch_size": 4, "semi_settings": {"warmup": 0.34}}
     whole = finetune(config(store_path, tmp_path / "whole", **settings))
     for last in (1, 4):
-
-        def stop(checkpointer, request, step, last=last):
-            if step == last:
-                checkpointer.save(step)
-                raise Interrupted("stopped")
-
-        with monkeypatch.context() as changed:
-            changed.setattr(session, "save_or_stop", stop)
-            with pytest.raises(Interrupted):
-                finetune(config(store_path, tmp_path / "run", **settings, resume=last > 1))
+        again = config(store_path, tmp_path / "run", **settings, resume=last > 1)
+        stopped(monkeypatch, partial(finetune, again), last)
     finetune(config(store_path, tmp_path / "run", **settings, resume=True))
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
@@ -272,15 +261,7 @@ def test_a_scan_that_is_held_back_under_another_name_is_nobody_to_learn_of(tmp_p
 
 def test_a_run_that_goes_on_keeps_the_technique_that_it_began_with(store_path, tmp_path, monkeypatch):
     """A plain run of an earlier version, too, which knew no technique by default."""
-
-    def stop(checkpointer, request, step):
-        checkpointer.save(step)
-        raise Interrupted("stopped")
-
     for name, begun in (("plain", "none"), ("auto", None)):
-        with monkeypatch.context() as changed:
-            changed.setattr(session, "save_or_stop", stop)
-            with pytest.raises(Interrupted):
-                by_default(store_path, tmp_path / name, semi=begun)
+        stopped(monkeypatch, partial(by_default, store_path, tmp_path / name, semi=begun), 1)
         info = by_default(store_path, tmp_path / name, resume=True)
         assert info["settings"]["semi"] == (None if name == "plain" else "self_training")

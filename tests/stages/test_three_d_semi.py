@@ -1,6 +1,5 @@
 """Fine-tuning in three dimensions with scans without labels: by default, recorded, resumed, in two processes."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from jcl.stages.finetune import finetune
 from jcl.training import autotune
 from jcl.training.run_folder import load_network
 from support.interrupted import same_weights, stopped
+from support.scans import with_labels_alone_of
 from support.shared import made_once
 
 BLOCK = (4, 16, 16)
@@ -55,11 +55,7 @@ def test_what_is_learned_of_is_said(store_path, tmp_path, capsys):
 
 def test_labels_of_patients_without_are_never_read(unbroken, store_path, tmp_path):
     """Their files damaged, the weights are the same."""
-    store = Path(shutil.copytree(store_path, tmp_path / "store"))
-    trained = read_json(unbroken / "split.json")["train"]
-    for case in (store / "cases").iterdir():
-        if case.name not in trained:
-            (case / "labels.slices").write_bytes(b"nothing")
+    store = with_labels_alone_of(read_json(unbroken / "split.json")["train"], store_path, tmp_path / "store")
     assert same_weights(finetune(config(store, tmp_path / "run")), unbroken)
 
 

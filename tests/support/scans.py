@@ -1,5 +1,7 @@
 """Small scans that several tests write."""
 
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,3 +26,12 @@ def write_volumes(folder: Path, *, patients: int = 6, labelled: int = 6, slices:
         if number < labelled:
             sitk.WriteImage(label, str(folder / "labels" / f"p{number}.nii.gz"))
     return folder
+
+
+def with_labels_alone_of(patients: Collection[str], store: Path, out: Path) -> Path:
+    """A copy of a store, in which the labels of all others cannot be read."""
+    shutil.copytree(store, out)
+    for case in (out / "cases").iterdir():
+        if case.name not in patients:
+            (case / "labels.slices").write_bytes(b"nothing")
+    return out
