@@ -1,6 +1,7 @@
 """Blocks changed in space: against turns by hand, against the plane, and in millimetres where slices are thick."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Generator
 
+from jcl.augment.batches import augment_batch, place_batch
 from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges, random_affine, warp
 from jcl.augment.volumetric import (
@@ -18,6 +20,7 @@ from jcl.augment.volumetric import (
     random_elastic_3d,
     warp_blocks,
 )
+from jcl.data.blocks import BlockBatch
 
 NONE = AffineRanges(rotation=0.0, scale=0.0, translation=0.0)
 CUBES = torch.ones(2)
@@ -93,6 +96,41 @@ def test_what_is_drawn_lies_within_its_ranges():
     turns = torch.atan2(rotations[:, 1, 0], rotations[:, 0, 0]).rad2deg()
     assert 28 < turns.abs().max() < 33
     assert 0.19 < matrices[:, :, 3].abs().max() <= 0.2
+
+
+def test_what_lies_around_a_block_comes_into_its_corners():
+    """The middle of the whole, turned, is what the block turned with its surroundings is, by the same matrix."""
+    whole, labels = smooth(1, 1, 16, 24, 20), torch.randint(0, 3, (1, 16, 24, 20))
+    block, angle = (8, 10, 8), math.radians(30)
+    turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]) / 0.8
+    shift = (0.25, -0.1, 0.125)  # in halves of the block's sides
+    ours, turned = warp_blocks(whole, matrix(turn, shift), torch.tensor([2.0]), labels=labels, shape=block)
+    halves = [s * b / w for s, b, w in zip(shift, reversed(block), reversed(whole.shape[2:]), strict=True)]
+    theirs, expected = warp_blocks(whole, matrix(turn, tuple(halves)), torch.tensor([2.0]), labels=labels)
+    middle = (slice(4, 12), slice(7, 17), slice(6, 14))
+    assert ours.shape[2:] == block
+    assert torch.allclose(ours, theirs[..., *middle], atol=1e-5)
+    assert (turned == expected[..., *middle]).float().mean() > 0.99  # nearest: halves may be rounded otherwise
+    alone = warp_blocks(whole[..., *middle], matrix(turn, shift), torch.tensor([2.0]))[0]
+    assert (ours != 0).all()
+    assert (alone == 0).float().mean() > 0.1
+
+
+def test_a_batch_with_surroundings_is_cut_to_its_blocks():
+    labels = torch.ones(2, 8, 12, 12, dtype=torch.int64)
+    wide = BlockBatch(
+        torch.ones(2, 1, 4, 6, 6), torch.rand(2), torch.arange(2), labels[:, :4, :6, :6], aspects=CUBES,
+        surroundings=torch.ones(2, 1, 8, 12, 12), label_surroundings=labels,
+    )  # fmt: skip
+    ranges = LabelledRanges(affine=AffineRanges(rotation=45.0, scale=0.1), elastic=0.05)
+    images, turned = augment_batch(wide, ranges, generator=generator(2))
+    assert images.shape == (2, 1, 4, 6, 6)
+    assert (images > 0.999).all()
+    assert (turned == 1).all()
+    placed = place_batch(wide, ranges, generator=generator(2))
+    assert torch.equal(placed, images)
+    bare = replace(wide, surroundings=None, label_surroundings=None)
+    assert not augment_batch(bare, ranges, generator=generator(2))[0].all()
 
 
 def test_thick_slices_are_not_tilted():

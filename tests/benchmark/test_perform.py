@@ -10,6 +10,7 @@ from jcl.benchmark.folder import DONE, FAILED, LOCK, LOG, RESULTS, RUN, TASK, ta
 from jcl.benchmark.perform import Outcome, run_task
 from jcl.data.authors_folds import draw_few, draw_fold
 from jcl.files import read_json
+from jcl.training.blocks import FOREGROUND
 from jcl.training.run_folder import load_network
 from support.benchmark_folder import make_bench
 
@@ -54,6 +55,20 @@ def test_the_authors_protocol_from_the_recipe_to_the_scores(scans, tmp_path):
     assert results["split"] == {"train": draw_few(train, 2), "validation": [], "test": test}
     assert (results["unit"], results["pooled"]["batch_size"], results["pooled"]["slices"]) == ("pooled", 2, 6)
     assert read_json(folder / RUN / "run.json")["settings"]["weight_decay"] == 1e-5
+
+
+def test_a_row_of_three_dimensions(scans, tmp_path):
+    """As `jcl pretrain`, `jcl finetune` and `jcl evaluate` make it, and beside rows of slices."""
+    blocks = 'backbone = "unet3d"\npretrain = { block = [8, 16, 16] }\nfinetune = { batch_size = 2 }'
+    bench = make_bench(scans, tmp_path, ('method = "jcl"', f'method = "jcl"\n{blocks}'))
+    for label in ("ball-jcl", "ball-jcl-m2-f0-s0"):
+        outcome = run_task(bench.out, bench.task(label), bench.stores, 1)
+        assert (outcome.status, outcome.error) == ("done", None)
+    folder = task_folder(bench.out, bench.task("ball-jcl-m2-f0-s0").id)
+    info = read_json(folder / RUN / "run.json")
+    assert (info["backbone"]["name"], info["recipe"]["block"]) == ("unet3d", [8, 16, 16])
+    assert info["settings"]["foreground"] == FOREGROUND
+    assert len(read_json(folder / RESULTS)["cases"]) == 2
 
 
 def test_a_task_that_is_done_is_not_done_again(bench):

@@ -7,6 +7,7 @@ import pytest
 from jcl.benchmark import plan as planning
 from jcl.benchmark.plan import Task, make_plan
 from jcl.errors import UsageError
+from jcl.training.blocks import FOREGROUND
 from support.tinyrecipes import plan_of, tiny
 
 
@@ -166,6 +167,27 @@ def test_rows_see_slices_with_as_many_neighbours_as_their_pre_training(tmp_path:
     assert tasks["ball-jcl-m1-f0-s0"].settings["context"] is None  # that of its pre-training
     assert tasks["ball-random-m1-f0-s0"].settings["context"] == 1
     assert apart["ball-random-m1-f0-s0"].settings["context"] == 0
+
+
+IN_3D = (
+    ('method = "none"', 'method = "none"\nbackbone = "unet3d"\npretrain = { block = [8, 16, 16] }'),
+    ('method = "jcl"', 'method = "jcl"\nbackbone = "unet3d"\npretrain = { block = [8, 16, 16] }'),
+)
+
+
+def test_rows_of_three_dimensions_see_the_blocks_of_their_pre_training_and_those_around_structures(tmp_path: Path):
+    before, tasks = by_label(plan_of(tmp_path).tasks), by_label(plan_of(tmp_path, *IN_3D).tasks)
+    fine, random = tasks["ball-jcl-m1-f0-s0"].settings, tasks["ball-random-m1-f0-s0"].settings
+    assert tasks["ball-jcl"].settings["block"] == [8, 16, 16]
+    assert (fine["block"], fine["backbone"]) == (None, None)  # those of its pre-training
+    assert (random["block"], random["backbone"], random["width"]) == ([8, 16, 16], "unet3d", 2)
+    assert fine["foreground"] == random["foreground"] == FOREGROUND
+    assert before["ball-jcl-m1-f0-s0"].settings["foreground"] == 0.0
+    assert before["ball-moco-m1-f0-s0"].key == tasks["ball-moco-m1-f0-s0"].key
+    asked = ('method = "moco"', 'method = "moco"\nbackbone = "unet3d"\npretrain = { block = [8, 8, 8] }\n'
+             "finetune = { foreground = 0.5, block = [16, 16, 16] }")  # fmt: skip
+    own = by_label(plan_of(tmp_path, asked).tasks)["ball-moco-m1-f0-s0"].settings
+    assert (own["foreground"], own["block"]) == (0.5, [16, 16, 16])
 
 
 def unchanged(task: Task, name: str, value: object) -> bool:

@@ -116,7 +116,6 @@ WRONG = {
     "given anyway": ("steps = 10", "steps = 10\nseed = 3", "pretrain: unknown key 'seed'"),
     "text for steps": ("steps = 10", 'steps = "many"', "pretrain: steps: 'many' is not an int"),
     "choice": ("steps = 20", 'precision = "half"', "finetune: precision: 'half' is not one of auto, float32"),
-    "backbone of blocks": ("width = 4", 'backbone = "unet3d"', "pretrain: unet3d sees blocks, which is not offered"),
     "backbone of all": ("width = 4", 'backbone = "unnet"', "pretrain: no backbone 'unnet'; there are: attention_unet"),
     "own setting": (
         "learning_rate = 1",
@@ -141,6 +140,31 @@ WRONG = {
         "learning_rate = 1",
         'learning_rate = 1\n[methods.JCL.finetune]\nsemi = "bcp"\nsemi_settings = { wait = 1.0 }',
         "methods.JCL: technique bcp has no setting 'wait'; it has: weight, box",
+    ),
+    "no block": (
+        '"attention_unet"',
+        '"unet3d"',
+        "methods.JCL: unet3d sees blocks; say which with --block, as --block 16 64 64",
+    ),
+    "a block of slices": (
+        "learning_rate = 1",
+        "learning_rate = 1\nblock = [8, 8, 8]",
+        "methods.JCL: --block is for a network of three dimensions",
+    ),
+    "method for slices alone": (
+        'method = "jcl"\nmethod_settings = { temperature = 0.2 }\nbackbone = "attention_unet"',
+        'method = "swav"\nbackbone = "unet3d"\nfinetune = { block = [8, 8, 8] }',
+        "methods.JCL: swav is not written for 3 dimensions; there are: byol, gcl, jcl",
+    ),
+    "technique for slices alone": (
+        '"attention_unet"',
+        '"unet3d"\nfinetune = { block = [8, 8, 8], semi = "bcp" }',
+        "methods.JCL: bcp",
+    ),
+    "neighbours of blocks": (
+        '"attention_unet"',
+        '"unet3d"\nfinetune = { block = [8, 8, 8], context = 1 }',
+        "methods.JCL: context is not offered in three dimensions yet; leave it out",
     ),
     "another context": (
         "learning_rate = 1",

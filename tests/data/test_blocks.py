@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from jcl.data.batches import BatchSampler, load_batches
-from jcl.data.blocks import BlockDataset, BlockDraws, BlockList, list_blocks, structure_voxels
+from jcl.data.blocks import (
+    BlockDataset,
+    BlockDraws,
+    BlockList,
+    list_blocks,
+    margin_of,
+    structure_voxels,
+    surroundings_of,
+)
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.losses.contrastive import position_mask
@@ -56,6 +64,26 @@ def test_labels_come_with_it(block_store: Store):
         label = volume(block_store, where.case)[1]
         assert label is not None
         assert np.array_equal(row, padded(label, where.start, BLOCK))
+
+
+def test_a_block_comes_with_what_lies_around_it(block_store: Store):
+    """Volumes that are smaller than the block, along one side or another, among them."""
+    blocks = list_blocks([block_store], [None], BLOCK, labelled=True)
+    numbers = list(range(0, len(blocks), 43))
+    batch = BlockDataset([block_store], blocks, labels=True, surroundings=True).read(numbers)
+    bare = BlockDataset([block_store], blocks, labels=True).read(numbers)
+    assert margin_of(BLOCK) == (2, 4, 6)
+    assert torch.equal(batch.images, bare.images)
+    assert torch.equal(batch.labels, bare.labels)
+    assert bare.surroundings is None
+    images, labels, sides = surroundings_of(batch)
+    assert sides == BLOCK
+    for row, number in enumerate(numbers):
+        where = blocks[number]
+        start = tuple(s - m for s, m in zip(where.start, margin_of(BLOCK), strict=True))
+        image, label = volume(block_store, where.case)
+        assert np.array_equal(images[row].numpy(), padded(image, start, (8, 16, 24)))
+        assert np.array_equal(labels[row].numpy(), padded(label, start, (8, 16, 24)))
 
 
 def test_the_numbers_are_all_places_and_each_once(block_store: Store):

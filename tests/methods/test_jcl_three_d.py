@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -147,6 +148,20 @@ def test_every_reading_of_the_paper_is_finite(settings):
     losses["loss"].backward()
     assert all(torch.isfinite(value) for value in losses.values())
     assert torch.equal(losses["loss"], method(views, batch)["loss"]) or settings.get("connection") == "ema"
+
+
+@pytest.mark.parametrize("settings", [{}, {"invariant": "intensity"}, {"views": "paper", "pairing": "cross"}])
+def test_views_have_in_their_corners_what_lies_around_the_blocks(settings):
+    """Of ones: no zero comes in, and what keeps its place is the block."""
+    wide = torch.ones(4, 1, 16, 32, 32)
+    batch = replace(blocks(), images=wide[:, :, 4:12, 8:24, 8:24], surroundings=wide)
+    method = make("isotropic", rotation=40.0, translation=0.05, **settings)
+    for view in method.views(batch, Generator().manual_seed(1)):
+        assert view.shape[2:] in {(8, 16, 16), (4, 8, 8)}
+        if settings.get("invariant") != "intensity":
+            assert (view > 0.999).all()
+    bare = method.views(replace(batch, surroundings=None), Generator().manual_seed(1))
+    assert any((view == 0).any() for view in bare)
 
 
 def test_thick_blocks_are_not_tilted_in_views():

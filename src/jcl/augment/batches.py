@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 from jcl.augment.labelled import LabelledRanges, augment, change_intensity, place
 from jcl.augment.volumetric import augment_blocks, change_blocks, place_blocks
 from jcl.data.batches import SliceBatch
-from jcl.data.blocks import aspects_of
+from jcl.data.blocks import aspects_of, surroundings_of
 
 __all__ = ["augment_batch", "change_batch", "place_batch"]
 
@@ -19,7 +19,9 @@ def augment_batch(
     aspects = aspects_of(batch)
     if aspects is None:
         return augment(batch.images, batch.labels, ranges, generator=generator)
-    return augment_blocks(batch.images, batch.labels, aspects, ranges, generator=generator)
+    images, labels, shape = surroundings_of(batch)
+    assert labels is not None
+    return augment_blocks(images, labels, aspects, ranges, generator=generator, shape=shape)
 
 
 def place_batch(batch: SliceBatch, ranges: LabelledRanges, *, generator: Generator) -> Float[Tensor, "b c *sides"]:
@@ -27,7 +29,8 @@ def place_batch(batch: SliceBatch, ranges: LabelledRanges, *, generator: Generat
     aspects = aspects_of(batch)
     if aspects is None:
         return place(batch.images, ranges, generator=generator)
-    return place_blocks(batch.images, aspects, ranges, generator=generator)
+    images, _, shape = surroundings_of(batch)
+    return place_blocks(images, aspects, ranges, generator=generator, shape=shape)
 
 
 def change_batch(

@@ -18,12 +18,16 @@ from jcl.augment.spatial import ELASTIC_POINTS, AffineRanges
 __all__ = [
     "augment_blocks",
     "change_blocks",
+    "middle_of",
     "place_blocks",
     "random_affine_3d",
     "random_block_view",
     "random_elastic_3d",
     "warp_blocks",
 ]
+
+Shape = tuple[int, int, int]
+"""Slices, rows and columns."""
 
 TILT = 1 / 3
 """Of the turn about the body axis: how far the two other turns go, 10 degrees of 30."""
@@ -65,7 +69,7 @@ def _turn(first: int, second: int, angle: Float[Tensor, " b"]) -> Float[Tensor, 
 
 
 def random_elastic_3d(
-    aspects: Float[Tensor, " b"], shape: tuple[int, int, int], reach: float, *, generator: Generator
+    aspects: Float[Tensor, " b"], shape: Shape, reach: float, *, generator: Generator
 ) -> Float[Tensor, "b d h w 3"]:
     """Smooth random shifts of every voxel, as `warp_blocks` takes them: cubic between `ELASTIC_POINTS` a side.
 
@@ -94,15 +98,24 @@ def warp_blocks(
     aspects: Float[Tensor, " b"],
     *,
     labels: Int[Tensor, "b d h w"] | None = None,
-    shifts: Float[Tensor, "b d h w 3"] | None = None,
-) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"] | None]:
+    shifts: Float[Tensor, "b dd hh ww 3"] | None = None,
+    shape: Shape | None = None,
+) -> tuple[Float[Tensor, "b c dd hh ww"], Int[Tensor, "b dd hh ww"] | None]:
     """Resample each block, and its labels (nearest), at the points that its matrix gives; what lies outside is 0.
 
     The matrices are those of an output voxel's place in the input (x, y, z), in steps in the plane; their last column
     is a shift in halves of the sides. `shifts` are added to these places. The grid is made once, for image and labels.
+    With a `shape` the block is that middle part of what is given, and sides are its own: what a turn brings into its
+    corners is then taken from around it.
     """
-    grid = _grid(matrices, aspects, (images.shape[2], images.shape[3], images.shape[4]))
-    grid = (grid if shifts is None else grid + shifts).to(images.dtype)
+    given = _sides(images)
+    sides = shape or given
+    grid = _grid(matrices, aspects, sides)
+    grid = grid if shifts is None else grid + shifts
+    if sides != given:  # from halves of the block's sides to halves of those of what is given
+        shares = [side / whole for side, whole in zip(reversed(sides), reversed(given), strict=True)]
+        grid = grid * torch.tensor(shares, device=grid.device)
+    grid = grid.to(images.dtype)
     warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if labels is None:
         return warped, None
@@ -112,9 +125,17 @@ def warp_blocks(
     return warped, there[:, 0].round().to(labels.dtype)
 
 
-def _grid(
-    matrices: Float[Tensor, "b 3 4"], aspects: Float[Tensor, " b"], shape: tuple[int, int, int]
-) -> Float[Tensor, "b d h w 3"]:
+def _sides(images: Float[Tensor, "b c d h w"]) -> Shape:
+    return images.shape[2], images.shape[3], images.shape[4]
+
+
+def middle_of(images: Float[Tensor, "b c d h w"], shape: Shape) -> Float[Tensor, "b c dd hh ww"]:
+    """The part of this shape in the middle of each block."""
+    starts = [(whole - side) // 2 for whole, side in zip(_sides(images), shape, strict=True)]
+    return images[(..., *(slice(start, start + side) for start, side in zip(starts, shape, strict=True)))]
+
+
+def _grid(matrices: Float[Tensor, "b 3 4"], aspects: Float[Tensor, " b"], shape: Shape) -> Float[Tensor, "b d h w 3"]:
     """Where each output voxel lies in the input, in the units of `grid_sample`: x, y and z from -1 to 1."""
     sides = torch.tensor([shape[2], shape[1], shape[0]], dtype=torch.float32, device=matrices.device)
     steps = torch.ones(len(aspects), 3, device=matrices.device)
@@ -138,21 +159,22 @@ def random_block_view(
     *,
     generator: Generator,
     elastic: float = 0.0,
-) -> Float[Tensor, "b c d h w"]:
+    shape: Shape | None = None,
+) -> Float[Tensor, "b c dd hh ww"]:
     """Each block under a `random_affine_3d` of its own.
 
-    With `elastic` above 0 a `random_elastic_3d` of that reach is added.
+    With `elastic` above 0 a `random_elastic_3d` of that reach is added. With a `shape` the block is that middle part of
+    what is given.
     """
     matrices = random_affine_3d(aspects, ranges, generator=generator)
-    shifts = _shifts(images, aspects, elastic, generator)
-    return warp_blocks(images, matrices, aspects, shifts=shifts)[0]
+    shifts = _shifts(shape or _sides(images), aspects, elastic, generator)
+    return warp_blocks(images, matrices, aspects, shifts=shifts, shape=shape)[0]
 
 
 def _shifts(
-    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], elastic: float, generator: Generator
+    shape: Shape, aspects: Float[Tensor, " b"], elastic: float, generator: Generator
 ) -> Float[Tensor, "b d h w 3"] | None:
     """None, and nothing drawn, without a reach."""
-    shape = (images.shape[2], images.shape[3], images.shape[4])
     return random_elastic_3d(aspects, shape, elastic, generator=generator) if elastic else None
 
 
@@ -163,20 +185,29 @@ def augment_blocks(
     ranges: LabelledRanges,
     *,
     generator: Generator,
-) -> tuple[Float[Tensor, "b c d h w"], Int[Tensor, "b d h w"]]:
-    """Each block under changes of its own; image and labels stay in register, and no label value is made up."""
+    shape: Shape | None = None,
+) -> tuple[Float[Tensor, "b c dd hh ww"], Int[Tensor, "b dd hh ww"]]:
+    """Each block under changes of its own; image and labels stay in register, and no label value is made up.
+
+    With a `shape` the block is that middle part of what is given.
+    """
     matrices = random_affine_3d(aspects, ranges.affine, generator=generator)
-    shifts = _shifts(images, aspects, ranges.elastic, generator)
-    images, warped = warp_blocks(images, matrices, aspects, labels=labels, shifts=shifts)
+    shifts = _shifts(shape or _sides(images), aspects, ranges.elastic, generator)
+    images, warped = warp_blocks(images, matrices, aspects, labels=labels, shifts=shifts, shape=shape)
     assert warped is not None
     return change_blocks(images, ranges.intensity, generator=generator), warped
 
 
 def place_blocks(
-    images: Float[Tensor, "b c d h w"], aspects: Float[Tensor, " b"], ranges: LabelledRanges, *, generator: Generator
-) -> Float[Tensor, "b c d h w"]:
+    images: Float[Tensor, "b c d h w"],
+    aspects: Float[Tensor, " b"],
+    ranges: LabelledRanges,
+    *,
+    generator: Generator,
+    shape: Shape | None = None,
+) -> Float[Tensor, "b c dd hh ww"]:
     """Each block under changes in space of its own, from the ranges of `augment_blocks`; for blocks without labels."""
-    return random_block_view(images, aspects, ranges.affine, generator=generator, elastic=ranges.elastic)
+    return random_block_view(images, aspects, ranges.affine, generator=generator, elastic=ranges.elastic, shape=shape)
 
 
 def change_blocks(

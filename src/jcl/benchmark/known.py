@@ -12,6 +12,7 @@ from jcl.schema import did_you_mean
 __all__ = [
     "check_backbone",
     "check_dataset",
+    "check_dimensions",
     "check_method",
     "check_paper",
     "check_paper_row",
@@ -62,10 +63,38 @@ def check_backbone(where: str, name: str | None) -> None:
     if name is not None and ":" not in name and name not in backbones.available():
         known = ", ".join(backbones.available())
         raise UsageError(f"{where}: no backbone {name!r}; there are: {known}, and package.module:factory of your own")
-    if name is not None and backbones.dimensions(name) == 3:
-        raise UsageError(
-            f"{where}: {name} sees blocks, which is not offered in benchmarks yet; take one that sees slices"
-        )
+
+
+def check_dimensions(
+    where: str, method: str, backbone: str, pretrain: Mapping[str, Any], finetune: Mapping[str, Any], *, none: str
+) -> None:
+    """Check that method, network and settings of a row are all for slices, or all for blocks.
+
+    Args:
+        where: the row, for messages.
+        method: of its pre-training, `none` without one.
+        backbone: its network.
+        pretrain: settings of its pre-training, with those that all rows share.
+        finetune: settings of its fine-tunings, likewise.
+        none: the name of no method.
+    """
+    from jcl import backbones, methods, semi  # see above
+    from jcl.data.block_plan import check_block
+    from jcl.training.blocks import block_taken
+    from jcl.training.recipes import AUTO, NO_TECHNIQUE
+
+    try:
+        asked = finetune.get("block") or pretrain.get("block")
+        block = block_taken(backbone, check_block(asked) if asked else None)
+        sides = backbones.dimensions(backbone)
+        if block is not None and (pretrain.get("context") or finetune.get("context")):
+            raise UsageError("context is not offered in three dimensions yet; leave it out")
+        if method != none:
+            methods.check_dimensions(method, sides)
+        if (technique := finetune.get("semi")) not in (None, AUTO, NO_TECHNIQUE):
+            semi.check(technique, finetune.get("semi_settings", {}), sides)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def check_dataset(where: str, name: str | None) -> None:

@@ -207,11 +207,12 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         pretrain = {**recipe.pretrain, **method.pretrain}
         width = method.width or settings["width"] or pretrain.get("width")
         settings |= {"backbone": backbone, "width": width}
-        if settings["context"] is None:  # random weights see what the pre-trained ones do
-            settings["context"] = pretrain.get("context") or None
+        for name in ("context", "block"):  # random weights see what the pre-trained ones do
+            if settings[name] is None:
+                settings[name] = pretrain.get(name) or None
     else:
         settings |= {"backbone": None, "width": None}
-    settings = filled(settings)
+    settings = filled(_with_foreground(settings, backbone))
     technique = TECHNIQUE if settings["semi"] == AUTO else settings["semi"]
     spot = f"{place.column.name.replace('=', '').lower()}-f{place.fold}-s{place.seed}"
     return _task(
@@ -225,6 +226,16 @@ def _finetuning(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo], 
         ),
         start=start,
     )
+
+
+def _with_foreground(settings: dict[str, Any], backbone: str) -> dict[str, Any]:
+    """With the share of blocks around structures that a fine-tuning takes by itself, which is not that of slices."""
+    from jcl import backbones  # not above: a worker sets its threads before PyTorch is imported
+    from jcl.training.blocks import FOREGROUND
+
+    if settings["foreground"] is not None or backbones.dimensions(backbone) == 2:
+        return settings
+    return {**settings, "foreground": FOREGROUND}
 
 
 def _split(recipe: Recipe, place: _Place) -> dict[str, Any]:

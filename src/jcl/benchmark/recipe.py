@@ -277,8 +277,18 @@ def _check(recipe: Recipe) -> None:
         known.check_backbone(where, method.backbone)
         known.check_semi(where, {**recipe.finetune, **method.finetune})
         _check_context(recipe, method, where)
+        _check_dimensions(recipe, method, where)
         if method.paper is not None:
             known.check_paper_row(where, method.paper, papers)
+
+
+def _check_dimensions(recipe: Recipe, method: Method, where: str) -> None:
+    """The network of a row is that of its pre-training, which all else has to suit; one of one's own is not known."""
+    pretrain, finetune = {**recipe.pretrain, **method.pretrain}, {**recipe.finetune, **method.finetune}
+    trained = pretrain if method.method != NONE else finetune
+    backbone = str(method.backbone or trained.get("backbone") or "unet")
+    if ":" not in backbone and ":" not in method.method:
+        known.check_dimensions(where, method.method, backbone, pretrain, finetune, none=NONE)
 
 
 def _check_context(recipe: Recipe, method: Method, where: str) -> None:

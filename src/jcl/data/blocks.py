@@ -3,6 +3,9 @@
 A block that reaches beyond a volume holds zeros there, which happens only along sides on which the volume is smaller:
 it then lies in the block's middle. All places of a block in some cases are numbered, so that a batch is a list of
 numbers as one of slices is.
+
+A block may come with its surroundings, twice as long along every side, so that one which is turned has the volume in
+its corners and not zeros.
 """
 
 import bisect
@@ -30,7 +33,9 @@ __all__ = [
     "BlockList",
     "aspects_of",
     "list_blocks",
+    "margin_of",
     "structure_voxels",
+    "surroundings_of",
 ]
 
 Voxels = Int[np.ndarray, "_ 3"]
@@ -56,6 +61,10 @@ class BlockBatch(SliceBatch):
     """Twice the place of each block's centre in its volume along slices, rows and columns, counted from 1."""
     extents: Int[Tensor, "b 3"] | None = None
     """Twice the slices, rows and columns of each block's volume; over them `centres` are relative."""
+    surroundings: Float[Tensor, "b c dd hh ww"] | None = None
+    """Each block, in the middle, with as much of its volume around it as `margin_of` says."""
+    label_surroundings: Int[Tensor, "b dd hh ww"] | None = None
+    """The labels of the surroundings."""
 
 
 def aspects_of(batch: SliceBatch) -> Float[Tensor, " b"] | None:
@@ -63,6 +72,16 @@ def aspects_of(batch: SliceBatch) -> Float[Tensor, " b"] | None:
     if not isinstance(batch, BlockBatch):
         return None
     return batch.images.new_ones(len(batch.images)) if batch.aspects is None else batch.aspects
+
+
+def surroundings_of(
+    batch: SliceBatch,
+) -> tuple[Float[Tensor, "b c dd hh ww"], Int[Tensor, "b dd hh ww"] | None, Block]:
+    """Images and labels of blocks with what lies around them, as far as it was read, and the sides of the block."""
+    block = (batch.images.shape[2], batch.images.shape[3], batch.images.shape[4])
+    if isinstance(batch, BlockBatch) and batch.surroundings is not None:
+        return batch.surroundings, batch.label_surroundings, block
+    return batch.images, batch.labels, block
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +222,12 @@ def structure_voxels(stores: Sequence[Store], blocks: BlockList) -> dict[int, li
     return found
 
 
+def margin_of(block: Block) -> Block:
+    """Voxels of the surroundings on either side: half of the block, which a turn by 45 degrees needs at most."""
+    slices, rows, columns = (side // 2 for side in block)
+    return slices, rows, columns
+
+
 class BlockDataset:
     """Blocks of stores, read a batch at a time; of each case only the slices that a block crosses.
 
@@ -210,12 +235,14 @@ class BlockDataset:
         stores: where they are.
         blocks: all places.
         labels: whether to read them too.
+        surroundings: whether each block comes with what lies around it.
     """
 
-    def __init__(self, stores: Sequence[Store], blocks: BlockList, *, labels: bool) -> None:
+    def __init__(self, stores: Sequence[Store], blocks: BlockList, *, labels: bool, surroundings: bool = False) -> None:
         self.stores = tuple(stores)
         self.blocks = blocks
         self.labels = labels
+        self.margin: Block = margin_of(blocks.block) if surroundings else (0, 0, 0)
 
     def store_numbers(self) -> Int[np.ndarray, " n"]:
         """Number of the store for each of the blocks that an epoch has."""
@@ -233,10 +260,13 @@ class BlockDataset:
         """
         chosen = [self.blocks[index] for index in indices]
         store, block = self.stores[chosen[0].store], self.blocks.block
-        images = torch.zeros(len(chosen), store.channels, *block, pin_memory=pinned)
-        labels = torch.zeros(len(chosen), *block, dtype=torch.int64) if self.labels else None
+        sides = [side + 2 * margin for side, margin in zip(block, self.margin, strict=True)]
+        images = torch.zeros(len(chosen), store.channels, *sides, pin_memory=pinned)
+        labels = torch.zeros(len(chosen), *sides, dtype=torch.int64) if self.labels else None
         for row, where in enumerate(chosen):
-            _cut(store, where, images[row].numpy(), None if labels is None else labels[row].numpy())
+            corner = [start - margin for start, margin in zip(where.start, self.margin, strict=True)]
+            _cut(store, where.case, corner, images[row].numpy(), None if labels is None else labels[row].numpy())
+        middle = (..., *(slice(margin, margin + side) for side, margin in zip(block, self.margin, strict=True)))
         records = [store.cases[where.case] for where in chosen]
         extents = [(record.slices, *record.shape) for record in records]
         centres = [
@@ -244,16 +274,18 @@ class BlockDataset:
             for where, extent in zip(chosen, extents, strict=True)
         ]
         return BlockBatch(
-            images=images,
+            images=images[middle],
             positions=torch.tensor(
                 [centre[0] / (2 * record.slices) for centre, record in zip(centres, records, strict=True)]
             ),
             volumes=torch.tensor([where.case for where in chosen]),
-            labels=labels,
+            labels=None if labels is None else labels[middle],
             depths=torch.tensor([2 * record.slices for record in records]),
             aspects=torch.tensor([record.spacing[0] / record.spacing[1] for record in records]),
             centres=torch.tensor(centres),
             extents=torch.tensor([[2 * side for side in extent] for extent in extents]),
+            surroundings=images if any(self.margin) else None,
+            label_surroundings=labels if any(self.margin) else None,
         )
 
 
@@ -264,19 +296,20 @@ def _centre(start: int, side: int, extent: int) -> int:
 
 def _cut(
     store: Store,
-    where: BlockIndex,
+    case: int,
+    start: Sequence[int],
     image: Float[np.ndarray, "c d h w"],
     label: Int[np.ndarray, "d h w"] | None,
 ) -> None:
-    """Write a block to zeros."""
-    record = store.cases[where.case]
+    """Write a part of a case to zeros, from a first slice, row and column on, which may lie before the volume's."""
+    record = store.cases[case]
     extent = (record.slices, *record.shape)
-    first = [max(0, s) for s in where.start]
-    stop = [min(n, s + b) for n, s, b in zip(extent, where.start, image.shape[1:], strict=True)]
-    inside = tuple(slice(f - s, e - s) for f, e, s in zip(first, stop, where.start, strict=True))
+    first = [max(0, s) for s in start]
+    stop = [min(n, s + b) for n, s, b in zip(extent, start, image.shape[1:], strict=True)]
+    inside = tuple(slice(f - s, e - s) for f, e, s in zip(first, stop, start, strict=True))
     window = (slice(first[1], stop[1]), slice(first[2], stop[2]))
     for number in range(first[0], stop[0]):
-        place = (number - where.start[0], *inside[1:])
-        image[:, *place] = store.image_window(where.case, number, window)
+        place = (number - start[0], *inside[1:])
+        image[:, *place] = store.image_window(case, number, window)
         if label is not None:
-            label[place] = store.label_window(where.case, number, window)
+            label[place] = store.label_window(case, number, window)

@@ -57,11 +57,16 @@ def build(name: str, backbone: Backbone, given: Mapping[str, Any]) -> Method:
             for images of as many dimensions.
     """
     method = load(name)
-    if (sides := dimensions_of(backbone)) not in method.dimensions:
-        fitting = [each for each in available() if sides in load(each).dimensions]
-        raise UsageError(f"{name} is not written for {sides} dimensions; there are: {', '.join(fitting)}")
+    check_dimensions(name, dimensions_of(backbone))
     check_given(f"method {name}", given, settings(method), {} if ":" in name else METHODS)
     return method(backbone, **given)
+
+
+def check_dimensions(name: str, sides: int) -> None:
+    """Raises UsageError where the method is not written for images of so many dimensions, and for what `load` does."""
+    if sides not in load(name).dimensions:
+        fitting = [each for each in available() if sides in load(each).dimensions]
+        raise UsageError(f"{name} is not written for {sides} dimensions; there are: {', '.join(fitting)}")
 
 
 __getattr__, __dir__ = attach(__name__)

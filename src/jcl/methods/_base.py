@@ -10,7 +10,7 @@ from jcl.augment.spatial import AffineRanges, random_view
 from jcl.augment.volumetric import random_block_view
 from jcl.backbones import Backbone, dimensions_of
 from jcl.data.batches import SliceBatch
-from jcl.data.blocks import aspects_of
+from jcl.data.blocks import aspects_of, surroundings_of
 
 __all__ = ["Method", "ViewRanges"]
 
@@ -84,7 +84,8 @@ class Method(nn.Module):
         aspects = aspects_of(batch)
         if aspects is None:
             return random_view(batch.images, self.affine, generator=generator)
-        return random_block_view(batch.images, aspects, self.affine, generator=generator)
+        images, _, shape = surroundings_of(batch)
+        return random_block_view(images, aspects, self.affine, generator=generator, shape=shape)
 
     def two_views(self, batch: SliceBatch, generator: Generator) -> tuple[Tensor, Tensor]:
         """Two spatial views of each slice, (n, c, h, w) each; where the method has `own_views`, these."""

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from jcl.augment.spatial import shrink
 from jcl.backbones import Backbone, crop_like, dimensions_of, extend, growth, multiples_of, pad_to_multiple
 from jcl.data.batches import SliceBatch
-from jcl.data.blocks import BlockBatch, aspects_of
+from jcl.data.blocks import BlockBatch
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
 from jcl.losses.contrastive import info_nce, place_mask, position_mask
@@ -127,7 +127,7 @@ class JCL(Method):
         the slice than the others do; that is cut off where the branches meet. Those of blocks are shrunk as the first
         decoder blocks enlarge them, which need not be alike.
         """
-        auxiliary, dominant = self.pairs.draw(batch.images, self.current.losses, generator, aspects_of(batch))
+        auxiliary, dominant = self.pairs.draw(batch, self.current.losses, generator)
         whole, factor = multiples_of(self.backbone), self._factor
         small = shrink(pad_to_multiple(dominant, factor), factor, align_corners=self.aligned)
         return pad_to_multiple(auxiliary, whole), pad_to_multiple(small, whole)

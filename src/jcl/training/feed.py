@@ -34,7 +34,7 @@ def labelled_feed(config: FinetuneConfig, store: Store, split: Split) -> Feed:
         blocks = list_blocks([store], patients, config.block, labelled=True)
         voxels = structure_voxels([store], blocks) if foreground else None
         draws = BlockDraws(blocks, foreground, voxels)
-        return Feed(BlockDataset([store], blocks, labels=True), draws.redraw, _words(draws))
+        return Feed(BlockDataset([store], blocks, labels=True, surroundings=True), draws.redraw, _words(draws))
     slices = list_slices([store], patients, labelled=True)
     shown = structure_draws(store, slices, foreground)
     seen = f" with {context} on either side" if context else ""
@@ -90,7 +90,7 @@ def further_feed(config: FinetuneConfig, stores: Sequence[Store], patients: Sequ
 
 def _unlabelled_blocks(block: Block, stores: Sequence[Store], patients: Sequence[set[str] | None]) -> Feed:
     draws = BlockDraws(list_blocks(stores, patients, block, labelled=False))
-    return Feed(BlockDataset(stores, draws.blocks, labels=False), draws.redraw, _words(draws))
+    return Feed(BlockDataset(stores, draws.blocks, labels=False, surroundings=True), draws.redraw, _words(draws))
 
 
 def _words(draws: BlockDraws) -> str:

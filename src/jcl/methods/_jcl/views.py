@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,15 +10,23 @@ from torch import Generator, Tensor
 
 from jcl.augment.intensity import IntensityRanges, jitter
 from jcl.augment.spatial import AffineRanges, random_view
-from jcl.augment.volumetric import random_block_view
+from jcl.augment.volumetric import middle_of, random_block_view
+from jcl.data.batches import SliceBatch
+from jcl.data.blocks import aspects_of, surroundings_of
 from jcl.methods._jcl.ablations import Ablations
 
 __all__ = ["Pair", "ViewPairs", "view_pairs"]
 
 Pair = tuple[Tensor, Tensor]
 
-Aspects = Float[Tensor, " b"] | None
-"""Of blocks, through-plane over in-plane spacing; None for slices."""
+
+class Blocks(NamedTuple):
+    """What views of blocks depend on beside the images, which come with their surroundings."""
+
+    aspects: Float[Tensor, " b"]
+    """Through-plane over in-plane spacing."""
+    shape: tuple[int, int, int]
+    """Slices, rows and columns of a block itself."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +37,23 @@ class ViewPairs:
     each only if a loss asks for it.
     """
 
-    variant: Callable[[Pair, Generator, Aspects], Pair]
+    variant: Callable[[Pair, Generator, Blocks | None], Pair]
     invariant: Callable[[Tensor, Generator], Pair] | None
     """None: all losses take the variant pair (equations 5-12 read literally)."""
     crossed: bool
     """Both views of a pair go through both branches, so that a slice's other view is off the diagonal; else one view
     goes through each."""
 
-    def draw(self, images: Tensor, losses: Collection[str], generator: Generator, aspects: Aspects = None) -> Pair:
+    def draw(self, batch: SliceBatch, losses: Collection[str], generator: Generator) -> Pair:
         """Views of the auxiliary and of the dominant branch, at full size, as many as the losses ask for."""
+        images, blocks = _seen(batch)
         still = (images, images) if self.invariant is None else self.invariant(images, generator)
-        pairs = [self.variant(still, generator, aspects)] if self.invariant is None or "global" in losses else []
+        pairs = [self.variant(still, generator, blocks)] if self.invariant is None or "global" in losses else []
         if self.invariant is not None and set(losses) != {"global"}:
-            pairs.insert(0, still)
+            first, second = still
+            if blocks is not None:
+                first, second = middle_of(first, blocks.shape), middle_of(second, blocks.shape)
+            pairs.insert(0, (first, second))
         if self.crossed:
             both = torch.cat([view for pair in pairs for view in pair])
             return both, both
@@ -54,16 +67,28 @@ class ViewPairs:
         return slice(count // 2, None), slice(0, count // 2)
 
 
+def _seen(batch: SliceBatch) -> tuple[Tensor, Blocks | None]:
+    """Slices; or blocks with their surroundings, and what their views depend on."""
+    aspects = aspects_of(batch)
+    if aspects is None:
+        return batch.images, None
+    images, _, shape = surroundings_of(batch)
+    return images, Blocks(aspects, shape)
+
+
 def view_pairs(ablations: Ablations, affine: AffineRanges) -> ViewPairs:
     """As `views`, `invariant`, `pairing` and `elastic` say."""
 
-    def view(images: Tensor, generator: Generator, aspects: Aspects) -> Tensor:
-        if aspects is not None:
-            return random_block_view(images, aspects, affine, generator=generator, elastic=ablations.elastic)
+    def view(images: Tensor, generator: Generator, blocks: Blocks | None) -> Tensor:
+        if blocks is not None:
+            aspects, shape = blocks
+            return random_block_view(
+                images, aspects, affine, generator=generator, elastic=ablations.elastic, shape=shape
+            )
         return random_view(images, affine, generator=generator, elastic=ablations.elastic)
 
-    def spatial(still: Pair, generator: Generator, aspects: Aspects) -> Pair:
-        first, second = (view(each, generator, aspects) for each in still)
+    def spatial(still: Pair, generator: Generator, blocks: Blocks | None) -> Pair:
+        first, second = (view(each, generator, blocks) for each in still)
         return first, second
 
     def intensity(images: Tensor, generator: Generator) -> Pair:
