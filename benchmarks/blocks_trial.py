@@ -38,14 +38,15 @@ class Blocks(NamedTuple):
 
 
 SETS = {
-    "la2018": Blocks(2.4, (16, 48, 48), 400),
-    "hippocampus": Blocks(None, (32, 48, 32), 300),
+    "la2018": Blocks(2.4, (16, 32, 32), 600),
+    "hippocampus": Blocks(None, (16, 32, 32), 600),
 }
 
 WAYS: dict[str, dict[str, Any]] = {
     "slices": {},
     "slices, context 1": {"context": 1},
     "blocks": {},
+    "blocks, large": {"block": (32, 48, 32)},
     "blocks without surroundings": {},
     "blocks, rate 2e-3": {"learning_rate": 2e-3},
     "blocks, rate 4e-3": {"learning_rate": 4e-3},
@@ -85,12 +86,13 @@ def begin(source: Path, out: Path, name: str, size: int = 64) -> None:
 def score(out: Path, name: str, way: str, seed: int, steps: int | None) -> tuple[float, float]:
     """Mean Dice in percent, and seconds of processor time."""
     kind = way.partition(",")[0].split()[0]
-    settings = {"recipe": "strong", "compile": "off", **WAYS[way]}
-    if kind == "blocks":
-        settings |= {"block": SETS[name].block, **NETWORK}
+    network = {"block": SETS[name].block, **NETWORK} if kind == "blocks" else {}
+    settings = {"recipe": "strong", "compile": "off", **network, **WAYS[way]}
     used = out / kind / f"{recipe_trial.file_name(way)}-{seed}.seconds"
     begun = time.process_time()
     count = steps or (STEPS if kind == "slices" else SETS[name].steps)
+    if way == "blocks, large":  # three times the voxels
+        count = -(-count // 3)
     alone = without_surroundings() if way.endswith("without surroundings") else contextlib.nullcontext()
     with alone:
         dice = recipe_trial.score(out / kind, "none", way, seed, count, settings)

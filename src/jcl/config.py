@@ -134,7 +134,7 @@ class PretrainConfig(TrainingConfig):
     width: int | None = option("channels of the network's first level (else those of its paper)", None)
     context: int = option("neighbouring slices on each side that a slice is seen with, as channels (2.5-D)", 0)
     block: tuple[int, int, int] | None = option(
-        "slices, rows and columns that a network of three dimensions sees at a time, as 16 64 64", None, metavar="N"
+        "slices, rows and columns that a network of three dimensions sees at a time, as 16 32 32", None, metavar="N"
     )
     epochs: int | None = option("passes over the slices (else 100, and at least 6000 steps)", None)
     batch_size: int = option("slices in a batch of each process", 16)

@@ -144,7 +144,7 @@ WRONG = {
     "no block": (
         '"attention_unet"',
         '"unet3d"',
-        "methods.JCL: unet3d sees blocks; say which with --block, as --block 16 64 64",
+        "methods.JCL: unet3d sees blocks; say which with --block, as --block 16 32 32",
     ),
     "a block of slices": (
         "learning_rate = 1",

@@ -201,7 +201,7 @@ def test_they_are_listed_and_printed(capsys, monkeypatch):
     assert lines.index(next(line for line in lines if line.startswith("table10"))) == len(lines) - 2
     show_recipes("small_chaos")
     assert capsys.readouterr().out == built_in()["small_chaos"].read_text()
-    with pytest.raises(UsageError, match="no recipe 'table11'; there are: few_labels, journal_cardiac, "):
+    with pytest.raises(UsageError, match="no recipe 'table11'; there are: dimensions, few_labels, journal_cardiac, "):
         show_recipes("table11")
 
 

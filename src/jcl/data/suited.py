@@ -18,8 +18,12 @@ FEWEST = 2 * LEAST
 NEIGHBOURED = 3
 """Slices that a slice with one neighbour on each side takes."""
 
-SIDE = 64
-"""Voxels of a block's rows and columns, where the volume has them; as many mm are its slices."""
+SIDE = 32
+"""Voxels of a block's rows and columns, where the volume has them; as many mm are its slices. In short trainings many
+steps on small blocks beat few on large ones (benchmarks/blocks_trial.py; docs/three-dimensions.md)."""
+
+THIN = 0.5
+"""Of a pixel: thinner slices show a block less than it could see, at the same cost."""
 
 STEP, STEP_THROUGH = 16, 8
 """The sides of a block are multiples of these."""
@@ -43,7 +47,8 @@ def suited(cases: Sequence[CaseRecord]) -> Suited:
 
     1. Volumes of one slice, or of slices more than `THICK` times as thick as their pixels: slices one by one.
     2. Thin slices, but fewer than a network can halve: each with a neighbour on either side, if there are three.
-    3. All others: blocks of 64 x 64 pixels and about as long through the plane in mm, no larger than the volume.
+    3. All others: blocks of 32 x 32 pixels and about as long through the plane in mm, no larger than the volume; slices
+       thinner than `THIN` of their pixels had better be resampled first.
     """
     slices = round(statistics.median(record.slices for record in cases))
     shape = tuple(round(statistics.median(record.shape[axis] for record in cases)) for axis in range(2))
@@ -62,6 +67,8 @@ def suited(cases: Sequence[CaseRecord]) -> Suited:
     if slices < FEWEST:
         return Suited("--context 1", f"a volume has {thin}: too few for blocks")
     depth, rows, columns = _block(slices, (shape[0], shape[1]), times)
+    if times < THIN:
+        thin += f" (prepared with --spacing-through {pixel:.2g}, a block would show more of it)"
     return Suited(f"--backbone unet3d --block {depth} {rows} {columns}", f"a volume has {thin}")
 
 

@@ -56,7 +56,7 @@ def block_taken(network: str, asked: Block | None, init: Path | None = None) -> 
     settings = cast("dict[str, Any]", recorded).get("settings", {}) if isinstance(recorded, dict) else {}
     given = asked or block_of(cast("dict[str, Any]", settings))
     if given is None:
-        raise UsageError(f"{network} sees blocks; say which with --block, as --block 16 64 64")
+        raise UsageError(f"{network} sees blocks; say which with --block, as --block 16 32 32")
     return check_block(given)
 
 
