@@ -138,6 +138,7 @@ def test_whatever_else_init_may_be_stays_what_it_is(packaged, tmp_path):
 
 
 def test_what_comes_with_the_package_is_whole():
+    assert models.available() == ["hippocampus"]
     for name in models.available():
         sheet = models.sheet(name)
         assert sheet["bytes"] < 10_000_000
