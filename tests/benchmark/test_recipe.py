@@ -156,11 +156,6 @@ WRONG = {
         'method = "swav"\nbackbone = "unet3d"\nfinetune = { block = [8, 8, 8] }',
         "methods.JCL: swav is not written for 3 dimensions; there are: byol, gcl, jcl",
     ),
-    "technique for slices alone": (
-        '"attention_unet"',
-        '"unet3d"\nfinetune = { block = [8, 8, 8], semi = "bcp" }',
-        "methods.JCL: bcp",
-    ),
     "neighbours of blocks": (
         '"attention_unet"',
         '"unet3d"\nfinetune = { block = [8, 8, 8], context = 1 }',

@@ -1,32 +1,36 @@
-"""Bidirectional copy-paste against loops over pixels."""
+"""Bidirectional copy-paste against loops over pixels and voxels."""
+
+from functools import partial
 
 import pytest
 import torch
 from torch import Generator
 
 from jcl.data.manifest import IGNORE
-from support.techniques import BEGINNING, END, make, slices, slow_loss, without_batch_statistics
+from support.techniques import BEGINNING, END, blocks, make, places, slices, slow_loss, without_batch_statistics
 
 
 def mixed(inner, outer, box):
-    """Pixel by pixel; of images (c, h, w) or labels (h, w)."""
+    """Pixel by pixel; of images (c, ...) or labels."""
     result = outer.clone()
-    for row in range(box.shape[0]):
-        for column in range(box.shape[1]):
-            if box[row, column]:
-                result[..., row, column] = inner[..., row, column]
+    for place in places(box.shape):
+        if box[place]:
+            result[(..., *place)] = inner[(..., *place)]
     return result
 
 
 @pytest.mark.parametrize("counts", [(2, 2), (1, 2), (2, 1)], ids=str)
-def test_the_loss_is_that_of_loops(counts):
-    technique = without_batch_statistics(make("bcp", width=2, weight=0.3))
+@pytest.mark.parametrize("given", [partial(slices, size=16), blocks], ids=["slices", "blocks"])
+def test_the_loss_is_that_of_loops(counts, given):
+    batches = given(*counts)
+    dimensions = batches[0].images.ndim - 2
+    technique = without_batch_statistics(make("bcp", width=2, weight=0.3, dimensions=dimensions))
     with torch.no_grad():
         technique.teacher.head.weight.mul_(-1.5)
-    views = technique.views(*slices(*counts, size=16), Generator().manual_seed(0))
-    views["labels"][0, :5] = IGNORE
+    views = technique.views(*batches, Generator().manual_seed(0))
+    views["labels"][0, ..., :5] = IGNORE
     loss = technique(views, END)["loss"]
-    nothing = torch.full((16, 16), IGNORE)
+    nothing = torch.full(batches[0].images.shape[2:], IGNORE)
     parts = {"in known": [], "in guessed": [], "out known": [], "out guessed": []}
     with torch.no_grad():
         for number, box in enumerate(views["boxes"]):

@@ -1,6 +1,8 @@
-"""UniMatch against loops over slices and pixels, and the streams that it draws."""
+"""UniMatch against loops over slices or blocks and pixels, and the streams that it draws."""
 
 import itertools
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -13,30 +15,41 @@ from jcl.data.manifest import IGNORE
 from jcl.errors import UsageError
 from jcl.semi import Supervision
 from jcl.semi.unimatch import UniMatch
-from support.techniques import BEGINNING, END, make, probabilities, slices, slow_loss, without_batch_statistics
+from support.techniques import (
+    BEGINNING,
+    END,
+    blocks,
+    chances_at,
+    make,
+    places,
+    slices,
+    slow_loss,
+    without_batch_statistics,
+)
 
 
-def test_the_loss_is_that_of_loops():
-    technique = without_batch_statistics(make("unimatch", width=2, warmup=0.0))
+@pytest.mark.parametrize("given", [partial(slices, size=16), blocks], ids=["slices", "blocks"])
+def test_the_loss_is_that_of_loops(given):
+    batches = given(2, 3)
+    dimensions = batches[0].images.ndim - 2
+    technique = without_batch_statistics(make("unimatch", width=2, warmup=0.0, dimensions=dimensions))
     with torch.no_grad():
         technique.backbone.head.weight.mul_(4.0)
-    views = technique.views(*slices(2, 3, size=16), Generator().manual_seed(3))
+    views = technique.views(*batches, Generator().manual_seed(3))
     network = technique.backbone
     with torch.no_grad():
         known = [network(image[None])[0] for image in views["images"]]
         plain = [network(image[None])[0] for image in views["weak"]]
         disturbed = [of_disturbed(network, views, number) for number in range(3)]
         strong = {n: [network(image[None])[0] for image in views[f"strong{n}"]] for n in (1, 2)}
-    chances = [probabilities(each) for each in plain]
-    surest = [[[max(pixel) for pixel in row] for row in each] for each in chances]
-    guesses = [[[pixel.index(max(pixel)) for pixel in row] for row in each] for each in chances]
-    ordered = sorted(value for each in surest for row in each for value in row)
+    chances = [{place: chances_at(each, place) for place in places(each.shape[1:])} for each in plain]
+    ordered = sorted(max(pixel) for each in chances for pixel in each.values())
     gaps = [(after - before, before) for before, after in itertools.pairwise(ordered[100:600])]
     technique.threshold = max(gaps)[1] + max(gaps)[0] / 2  # no probability is so near that rounding decides
     share = sum(value >= technique.threshold for value in ordered) / len(ordered)
     assert 0 < share < 1
     losses = technique(views, END)
-    counted = [target(*pair, technique.threshold) for pair in zip(guesses, surest, strict=True)]
+    counted = [target(each, batches[0].images.shape[2:], technique.threshold) for each in chances]
     wanted = slow_loss(zip(disturbed, counted, strict=True)) / 2
     for n in (1, 2):
         targets = []
@@ -48,9 +61,12 @@ def test_the_loss_is_that_of_loops():
     assert losses["sure"].item() == pytest.approx(share, abs=1e-5)
 
 
-def target(guess: list[list[int]], surest: list[list[float]], threshold: float) -> torch.Tensor:
-    pairs = zip(guess, surest, strict=True)
-    return torch.tensor([[k if p >= threshold else IGNORE for k, p in zip(*row, strict=True)] for row in pairs])
+def target(chances: dict[tuple[int, ...], list[float]], shape: Sequence[int], threshold: float) -> torch.Tensor:
+    found = torch.full(tuple(shape), IGNORE)
+    for place, pixel in chances.items():
+        if max(pixel) >= threshold:
+            found[place] = pixel.index(max(pixel))
+    return found
 
 
 def of_disturbed(network: UNet, views: dict[str, torch.Tensor], number: int) -> torch.Tensor:
@@ -71,9 +87,10 @@ def test_in_the_warm_up_it_is_half_the_loss_of_the_labels():
     assert losses["loss"].item() == pytest.approx(slow_loss(zip(known, views["labels"], strict=True)) / 2, rel=1e-4)
 
 
-def test_strong_views_are_the_weak_one_with_boxes_of_the_slice_before():
-    technique = make("unimatch", strength=0.0)
-    views = technique.views(*slices(1, 6), Generator().manual_seed(0))
+@pytest.mark.parametrize("given", [slices, blocks])
+def test_strong_views_are_the_weak_one_with_boxes_of_the_image_before(given):
+    technique = make("unimatch", strength=0.0, dimensions=2 if given is slices else 3)
+    views = technique.views(*given(1, 6), Generator().manual_seed(0))
     for n in (1, 2):
         for number, box in enumerate(views[f"boxes{n}"]):
             wanted = torch.where(box, views["weak"][number - 1], views["weak"][number])

@@ -42,6 +42,22 @@ def test_boxes_of_cutmix_are_in_half_of_the_slices_and_small():
         assert box.sum() == (bottom - top) * (right - left)
 
 
+def test_boxes_of_blocks_have_three_sides():
+    """Two thirds of each; or a share of the volume, in half of the blocks, as long through the plane as in it."""
+    boxes = boxes_of_side(50, (6, 12, 18), 2 / 3, generator=Generator().manual_seed(0))
+    assert torch.equal(boxes.sum((1, 2, 3)), torch.full((50,), 4 * 8 * 12))
+    assert all(box.any((1, 2)).sum() == 4 and box.any((0, 2)).sum() == 8 for box in boxes)
+    assert len({tuple(torch.nonzero(box)[0].tolist()) for box in boxes}) > 25
+    mixed = boxes_of_area(1000, (20, 40, 40), generator=Generator().manual_seed(0))
+    shares = mixed.float().mean((1, 2, 3))
+    assert 400 < int((shares > 0).sum()) < 600
+    assert 0.005 < float(shares[shares > 0].min()) < float(shares.max()) < 0.5
+    for box in mixed[shares > 0][:50]:
+        sides = [int(box.any(axes).sum()) for axes in ((1, 2), (0, 2), (0, 1))]
+        assert box.sum() == sides[0] * sides[1] * sides[2]
+        assert sides[0] / 20 == pytest.approx((sides[1] * sides[2] / 1600) ** 0.5, abs=0.15)
+
+
 def test_the_weight_rises_behind_the_warm_up():
     weights = [rising_weight(n / 20, warmup=0.25, rampup=0.5) for n in range(21)]
     assert weights[:5] == [0.0] * 5

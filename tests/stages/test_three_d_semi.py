@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from jcl import semi
-from jcl.cli import main as cli
 from jcl.config import FinetuneConfig
 from jcl.files import read_json
 from jcl.semi.self_training import SelfTraining
@@ -18,7 +17,6 @@ from support.scans import with_labels_alone_of
 from support.shared import made_once
 
 BLOCK = (4, 16, 16)
-OFFERED = [name for name in semi.available() if 3 in semi.load(name).dimensions]
 
 
 def config(store: Path, out: Path, **settings) -> FinetuneConfig:
@@ -99,7 +97,7 @@ def test_how_to_compute_is_tried_on_a_step_with_as_many_blocks_of_both_kinds(sto
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OFFERED)
+@pytest.mark.parametrize("name", semi.available())
 def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, monkeypatch, name):
     """After a step of the warm-up, and after one in which blocks without labels count."""
     settings = {"semi": name, "unlabelled_batch_size": 3, "semi_settings": {"warmup": 0.5}}
@@ -111,7 +109,7 @@ def test_stopped_and_resumed_equals_unbroken(store_path, tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OFFERED)
+@pytest.mark.parametrize("name", semi.available())
 def test_two_processes(store_path, tmp_path, name):
     settings = {"semi": name, "devices": "cpu:2", "semi_settings": {"warmup": 0.25}}
     run = finetune(config(store_path, tmp_path / "run", **settings))
@@ -124,12 +122,3 @@ def test_two_processes(store_path, tmp_path, name):
 def test_with_networks_of_nnunet(store_path, tmp_path, backbone):
     run = finetune(config(store_path, tmp_path / "run", backbone=backbone, semi_settings={"warmup": 0.25}))
     assert load_network(run)[1]["settings"]["semi"] == "self_training"
-
-
-@pytest.mark.parametrize("name", [each for each in semi.available() if each not in OFFERED])
-def test_techniques_for_slices_alone_are_refused_in_one_line(store_path, tmp_path, capsys, name):
-    command = ["finetune", str(store_path), "--init", "none", "--backbone", "unet3d", "--block", "4", "16", "16"]
-    assert cli.main([*command, "--semi", name, "--out", str(tmp_path / "run"), "--steps", "1"]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jcl: error: ")]
-    assert lines == [f"jcl: error: {name} is not written for 3 dimensions; there are: {', '.join(OFFERED)}"]
-    assert not (tmp_path / "run" / "run.json").exists()

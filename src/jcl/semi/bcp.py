@@ -31,8 +31,10 @@ class BCP(Technique):
     ways; each slice has a box of its own; its loss, Dice + cross-entropy, is that of the recipe `strong`, and that of
     `paper` is taken where that is asked for. The largest component of each class in the guess is not chosen, since that
     cannot be done without waiting for the device. The teacher normalises with the statistics of the batch at hand. What
-    is kept is the student (or its average, where the recipe takes one).
+    is kept is the student (or its average, where the recipe takes one). Blocks change places in boxes of three sides.
     """
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -60,8 +62,8 @@ class BCP(Technique):
         """Both kinds of slices under the recipe's changes, and a box for each pair."""
         images, labels = augment_batch(labelled, self.ranges, generator=generator)
         others = augment_alone(unlabelled, self.ranges, generator=generator)
-        pairs, shape = max(len(images), len(others)), (images.shape[2], images.shape[3])
-        boxes = boxes_of_side(pairs, shape, self.box, generator=generator, device=images.device)
+        pairs = max(len(images), len(others))
+        boxes = boxes_of_side(pairs, images.shape[2:], self.box, generator=generator, device=images.device)
         return {"images": images, "labels": labels, "unlabelled": others, "boxes": boxes}
 
     def forward(self, views: dict[str, Tensor], progress: Progress) -> dict[str, Tensor]:
@@ -90,8 +92,8 @@ class BCP(Technique):
 
 
 def paste(
-    inner: Float[Tensor, "b c h w"], outer: Float[Tensor, "b c h w"], boxes: Bool[Tensor, "b h w"]
-) -> Float[Tensor, "b c h w"]:
+    inner: Float[Tensor, "b c *sides"], outer: Float[Tensor, "b c *sides"], boxes: Bool[Tensor, " b *sides"]
+) -> Float[Tensor, "b c *sides"]:
     """`inner` within the boxes, `outer` around them."""
     return torch.where(boxes[:, None], inner, outer)
 

@@ -8,6 +8,7 @@ from jcl.augment.batches import augment_batch, change_batch, place_batch
 from jcl.backbones import Backbone
 from jcl.data.batches import SliceBatch
 from jcl.data.manifest import IGNORE
+from jcl.distributed.device import channels_last
 from jcl.errors import UsageError
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_weight
@@ -31,8 +32,11 @@ class UniMatch(Technique):
 
     Adapted: the other slice of CutMix is the next one of the batch (the authors load another batch, and guess on it
     without dropout and batch statistics); L is the recipe's loss (authors: cross-entropy on natural images, Dice on
-    medical ones). What is kept is the network (or its average, where the recipe takes one).
+    medical ones). What is kept is the network (or its average, where the recipe takes one). Of blocks the boxes have
+    three sides (`boxes_of_area`).
     """
+
+    dimensions = (2, 3)
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class UniMatch(Technique):
         images, labels = augment_batch(labelled, self.ranges, generator=generator)
         weak = place_batch(unlabelled, self.ranges, generator=generator)
         views = {"images": images, "labels": labels, "weak": weak}
-        count, shape = len(weak), (weak.shape[2], weak.shape[3])
+        count, shape = len(weak), weak.shape[2:]
         for number in (1, 2):
             changed = change_batch(weak, self.strength, generator=generator)
             boxes = boxes_of_area(count, shape, generator=generator, device=weak.device)
@@ -105,15 +109,18 @@ class UniMatch(Technique):
     def _disturbed(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of labelled slices, of the weak view, and of that with channels left out, all decoded as one batch."""
         images, weak = views["images"], views["weak"]
-        slices = torch.cat([images, weak]).contiguous(memory_format=torch.channels_last)
+        slices = torch.cat([images, weak]).contiguous(memory_format=channels_last(images.ndim - 2))
         features: list[Tensor] = []
         for number, level in enumerate(self.backbone.encode(slices)):
             factors = views[f"factors{number}"].to(level.dtype)
-            features.append(torch.cat([level, level[len(images) :] * factors[:, :, None, None]]))
+            factors = factors.view(*factors.shape, *[1] * (level.ndim - 2))
+            features.append(torch.cat([level, level[len(images) :] * factors]))
         logits = self.backbone.logits(features, torch.cat([slices, weak]))
         known, plain, disturbed = logits.split([len(images), len(weak), len(weak)])
         return known, plain, disturbed
 
-    def _sure(self, guess: Int[Tensor, "m h w"], confidence: Float[Tensor, "m h w"]) -> Int[Tensor, "m h w"]:
+    def _sure(
+        self, guess: Int[Tensor, " m *sides"], confidence: Float[Tensor, " m *sides"]
+    ) -> Int[Tensor, " m *sides"]:
         """The guess, ignored where it does not count."""
         return guess.where(confidence >= self.threshold, IGNORE)
