@@ -42,10 +42,21 @@ def test_unknown_names():
 
 @pytest.mark.parametrize(("capabilities", "wanted"), [({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)])
 def test_precision_follows_the_hardware(monkeypatch, capabilities, wanted):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert resolve_precision("auto", CPU) == wanted
     assert resolve_precision("float32", CPU) == torch.float32
     assert resolve_precision("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("avx512", "amx", "wanted"), [(False, False, 0), (True, False, 1), (False, True, 1)])
+def test_older_versions_of_pytorch_are_asked_one_capability_at_a_time(monkeypatch, avx512, amx, wanted):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert resolve_precision("auto", CPU) == (torch.float32, torch.bfloat16)[wanted]
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert resolve_precision("auto", CPU) == torch.float32
 
 
 def test_autocast_is_off_in_float32():

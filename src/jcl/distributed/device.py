@@ -1,7 +1,7 @@
 """Which device and which precision: what `auto` means, in one place; and what devices do each in their own way."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -92,9 +92,18 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     elif device.type == "mps":
         fast = False
     else:
-        capabilities = torch.cpu.get_capabilities()
-        fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+        fast = _cpu_multiplies_bfloat16()
     return torch.bfloat16 if fast else torch.float32
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """As PyTorch says it: one function of newer ones, and one a capability before (2.6)."""
+    told: Callable[[], Mapping[str, object]] | None = getattr(torch.cpu, "get_capabilities", None)
+    if told is not None:
+        capabilities = told()
+        return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name)() for name in probes if hasattr(torch.cpu, name))
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
