@@ -31,6 +31,7 @@ NOT_RUN = {
     "make": "a virtual environment of its own; its target has to exist",
     "pip": "needs the package index; its extra has to exist",
     ".ci/run": "runs this test; the file has to exist",
+    ".ci/oldest": "some GB to download; the file has to exist",
     "python": "another program, or hours; its file has to exist",
     "docker": "needs a builder of images (tests/packaging/test_dockerfile.py)",
     "export": "a variable of a program that is not run",
