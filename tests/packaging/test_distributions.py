@@ -68,7 +68,10 @@ def test_the_wheel_says_what_it_is(wheel: Path):
 def test_a_wheel_of_the_sdist_is_the_same(distributions: Path, wheel: Path, tmp_path: Path):
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as file:
-        file.extractall(tmp_path, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and newer
+            file.extractall(tmp_path, filter="data")
+        else:
+            file.extractall(tmp_path)
     (unpacked,) = tmp_path.iterdir()
     names = ("tests/conftest.py", "docs/tutorial.md", "benchmarks/table.py", "Makefile", "Dockerfile", "CITATION.cff")
     for name in (*names, ".dockerignore", ".ci/run", "constraints.txt", "SECURITY.md", "CONTRIBUTING.md"):
