@@ -122,3 +122,17 @@ def test_two_processes(store_path, tmp_path, name):
 def test_with_networks_of_nnunet(store_path, tmp_path, backbone):
     run = finetune(config(store_path, tmp_path / "run", backbone=backbone, semi_settings={"warmup": 0.25}))
     assert load_network(run)[1]["settings"]["semi"] == "self_training"
+
+
+def test_blocks_of_both_kinds_come_with_what_lies_around_them(store_path, tmp_path, monkeypatch):
+    """Twice the block along each side: else a turned one has zeros in its corners."""
+    seen: list[tuple[tuple[int, ...], ...]] = []
+    usual = SelfTraining.views
+
+    def note(self, labelled, unlabelled, generator):
+        seen.append((tuple(labelled.label_surroundings.shape[1:]), tuple(unlabelled.surroundings.shape[2:])))
+        return usual(self, labelled, unlabelled, generator)
+
+    monkeypatch.setattr(SelfTraining, "views", note)
+    finetune(config(store_path, tmp_path / "run", steps=1))
+    assert set(seen) == {((8, 32, 32), (8, 32, 32))}

@@ -223,7 +223,7 @@ def structure_voxels(stores: Sequence[Store], blocks: BlockList) -> dict[int, li
 
 
 def margin_of(block: Block) -> Block:
-    """Voxels of the surroundings on either side: half of the block, which a turn by 45 degrees needs at most."""
+    """Voxels of the surroundings on either side: half of the block (decision 25 says why)."""
     slices, rows, columns = (side // 2 for side in block)
     return slices, rows, columns
 
