@@ -17,6 +17,7 @@ from torch import Tensor
 
 from jcl.distributed.device import resolve_precision
 from jcl.kernels.exchange import have_kernels
+from jcl.kernels.library import has_fast_bfloat16
 from jcl.training.autotune import Execution
 
 
@@ -111,13 +112,16 @@ def ways_to_run(asked: str) -> dict[str, Execution]:
         "float32": Execution(torch.float32),
         "kernels": Execution(torch.float32, kernels=True),
         "bfloat16": Execution(torch.bfloat16),
+        "bfloat16 with kernels": Execution(torch.bfloat16, kernels=True),
     }
     if asked != "auto":
         return {name: known[name] for name in asked.split(",")}
     if not have_kernels():
         del known["kernels"]
+    if not (have_kernels() and has_fast_bfloat16()):
+        del known["bfloat16 with kernels"]
     if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
-        del known["bfloat16"]
+        known.pop("bfloat16")
     return known
 
 

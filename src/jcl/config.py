@@ -99,7 +99,7 @@ class TrainingConfig:
     )
     seed: int
     precision: str = option("auto, float32 or bfloat16", "auto", choices=("auto", "float32", "bfloat16"))
-    kernels: str = option("convolutions of our own on a CPU, in float32", "auto", choices=("auto", "on", "off"))
+    kernels: str = option("convolutions of our own on a CPU", "auto", choices=("auto", "on", "off"))
     compile: str = option("let PyTorch compile the network", "auto", choices=("auto", "on", "off"))
     deterministic: bool = option("the same bits on every run of this machine, slower on a GPU", False)
     devices: str = option("auto (one), cpu, mps, a number of GPUs, or cpu:2 for two processes", "auto")

@@ -9,6 +9,7 @@ from torch import nn
 
 from jcl import backbones
 from jcl.inference.predictor import fold_batch_norms
+from jcl.kernels import layers as kernel_layers
 from jcl.kernels.exchange import use_kernels
 from support.onkernels import is_chain, lanes, runs_on_kernels
 
@@ -223,13 +224,64 @@ def test_large_weights_with_few_pixels_go_another_way():
     assert torch.allclose(fast[0].bias.grad, plain[0].bias.grad, atol=1e-4)
 
 
-def test_under_autocast_it_is_bfloat16_as_before():
+def in_bfloat16(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return network(x)
+
+
+def test_under_autocast_it_is_bfloat16():
     plain = layers()
+    fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
+    use_kernels(fast)
+    x = torch.rand(2, LANES, 30, 30)
+    assert in_bfloat16(fast, x).dtype == torch.bfloat16
+    assert_no_further(exact(x.double()), in_bfloat16(plain, x), in_bfloat16(fast, x))
+
+
+def test_channels_that_bfloat16_does_not_take_and_few_pixels_go_another_way():
+    for channels, side in ((8, 30), (16, 2)):
+        plain = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.LeakyReLU(0.1))
+        fast = copy.deepcopy(plain)
+        use_kernels(fast)
+        x = torch.rand(2, channels, side, side)
+        assert torch.equal(in_bfloat16(fast, x), in_bfloat16(plain, x))
+
+
+def test_where_the_tiles_may_not_be_used_it_is_as_without(monkeypatch):
+    monkeypatch.setattr(kernel_layers, "multiplies_bfloat16", lambda: False)
+    plain = nn.Sequential(nn.Conv2d(LANES, 2 * LANES, 3, padding=1), nn.LeakyReLU(0.1))
     fast = copy.deepcopy(plain)
     use_kernels(fast)
     x = torch.rand(2, LANES, 30, 30)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(fast(x), plain(x))
+    assert torch.equal(in_bfloat16(fast, x), in_bfloat16(plain, x))
+
+
+@pytest.mark.parametrize("name", backbones.available(2))
+def test_every_backbone_in_bfloat16_is_as_near_to_the_exact_as_without_kernels(name):
+    """In evaluation, where no network makes more of the last bits than it gets; the U-Nets in training, too."""
+    plain, fast = pair(name)
+    exact = copy.deepcopy(plain).double()
+    x = torch.rand(2, 1, 64, 64)
+    for training in (False, *([True] if name in ("unet", "attention_unet") else [])):
+        for net in (exact, plain, fast):
+            net.train(training)
+        results = [exact(x.double()), in_bfloat16(plain, x), in_bfloat16(fast, x)]
+        assert_no_further(*results)
+        if training:
+            for y in results:
+                y.square().mean().backward()
+            assert_no_further(
+                *(torch.cat([p.grad.flatten() for p in net.parameters()]) for net in (exact, plain, fast))
+            )
+            for buffers in zip(*(net.buffers() for net in (exact, plain, fast)), strict=True):
+                assert_no_further(*buffers)
+
+
+def assert_no_further(exact: torch.Tensor, *others: torch.Tensor) -> None:
+    """From the exact values: one and a half times as far as PyTorch's bfloat16."""
+    exact = exact.detach().double()
+    plain, fast = (float((other.detach().double() - exact).norm()) for other in others)
+    assert fast <= 1.5 * plain + 1e-4 * float(exact.norm())
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])

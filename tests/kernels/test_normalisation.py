@@ -49,6 +49,20 @@ def test_values_gradients_and_statistics(slope, shape, layout):
     assert torch.allclose(variance.float(), x.var((0, 2, 3), correction=0), **NEAR)
 
 
+@pytest.mark.parametrize("slope", [1.0, 0.01])
+def test_in_bfloat16_it_is_that_of_the_rounded_values_rounded_once(slope):
+    x, weight, bias, gradient = example(3, 2 * LANES, 40, 19)
+    kept = [t.bfloat16() for t in (x, gradient)]
+    own = [kept[0].requires_grad_(), weight.requires_grad_(), bias.requires_grad_()]
+    y, *_ = normalise(*own, epsilon=1e-5, slope=slope)
+    wanted, gradients = exact(kept[0].detach(), weight.detach(), bias.detach(), kept[1], slope)
+    found = torch.autograd.grad(y, own, kept[1])
+    assert [each.dtype for each in (y, *found)] == [torch.bfloat16] * 2 + [torch.float32] * 2
+    for one, right in zip((y, *found), (wanted, *gradients), strict=True):
+        near = 2.0**-8 if one.dtype == torch.bfloat16 else 1e-4
+        assert torch.allclose(one.double(), right, rtol=near, atol=1e-4 * float(right.detach().abs().max()))
+
+
 def test_a_large_mean_costs_no_digits():
     """At 1e4 with a spread of about 1, the mean square less the squared mean has none left in float32."""
     x, weight, bias, gradient = example(2, LANES, 30, 30, mean=1e4)

@@ -8,18 +8,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jcl.kernels import pooling  # noqa: F401  registers its operators
+from jcl.kernels import direct, pooling  # noqa: F401  registers its operators
 from jcl.kernels.convolution import convolve
 from jcl.kernels.exchange import use_kernels
 from jcl.kernels.normalisation import moments_of
 from support.onkernels import lanes
 
 LANES = lanes()
+WIDE = int(LANES % direct.CHANNELS == 0)
+"""Whether convolutions in bfloat16 take so many channels."""
 
 
 def image(channels: int = LANES, *, gradient: bool = True) -> Tensor:
     x = torch.randn(2, channels, 9, 14, generator=torch.Generator().manual_seed(0))
     return x.to(memory_format=torch.channels_last).requires_grad_(gradient)
+
+
+def short(channels: int = LANES, *, gradient: bool = True) -> Tensor:
+    return image(channels, gradient=False).bfloat16().requires_grad_(gradient)
 
 
 def weight(*, gradient: bool = True) -> Tensor:
@@ -45,23 +51,32 @@ CALLS: dict[str, Callable[[], list[tuple[object, ...]]]] = {
         (image().detach(), weight(), vector(2 * LANES), 0.1),
         (image(), weight(gradient=False), vector(2 * LANES), 1.0),
         (image().detach().contiguous(), weight(gradient=False), None, 0.0),
+        *[(short(), weight(), vector(2 * LANES), 0.1)] * WIDE,
     ],
     "convolution_backward": lambda: [
         (image(2 * LANES, gradient=False), image(gradient=False), weight(gradient=False), *asked)
         for asked in ((True, True), (True, False), (False, True))
+    ] + [(short(2 * LANES, gradient=False), short(gradient=False), weight(gradient=False), True, True)] * WIDE,
+    "convolution_moments": lambda: [
+        (image(), weight()), (image(gradient=False), weight()), *[(short(), weight())] * WIDE,
     ],
-    "convolution_moments": lambda: [(image(), weight()), (image(gradient=False), weight())],
-    "normalised_convolution": lambda: [(image(), *statistics(), vector(), vector(), weight(), 1e-5, 0.1)],
+    "normalised_convolution": lambda: [
+        (x, *statistics(), vector(), vector(), weight(), 1e-5, 0.1) for x in (image(), *[short()] * WIDE)
+    ],
     "normalised_convolution_backward": lambda: [
         (image(2 * LANES).detach(), image().detach(), *statistics(), vector().detach(), vector().detach(),
          weight(gradient=False), 1e-5, 0.1, asked) for asked in (True, False)
-    ],
-    "moments": lambda: [(image(gradient=False),)],
-    "normalisation": lambda: [(image(), *statistics(), vector(), vector(), 1e-5, 0.0)],
+    ] + [
+        (short(2 * LANES).detach(), short().detach(), *statistics(), vector().detach(), vector().detach(),
+         weight(gradient=False), 1e-5, 0.1, True)
+    ] * WIDE,
+    "moments": lambda: [(image(gradient=False),), (short(gradient=False),)],
+    "normalisation": lambda: [(x, *statistics(), vector(), vector(), 1e-5, 0.0) for x in (image(), short())],
     "normalisation_backward": lambda: [
-        (image().detach(), image().detach(), *statistics(), vector().detach(), vector().detach(), 1e-5, 0.0)
+        (x, x, *statistics(), vector().detach(), vector().detach(), 1e-5, 0.0)
+        for x in (image().detach(), short().detach())
     ],
-    "pooling": lambda: [(image(),), (image(gradient=False),)],
+    "pooling": lambda: [(image(),), (image(gradient=False),), (short(),)],
     "pooling_backward": lambda: [
         (image().detach()[:, :, :4, :7], places(), 9, 14)
     ],

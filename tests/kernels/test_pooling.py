@@ -15,17 +15,20 @@ LANES = lanes()
 
 @pytest.mark.parametrize("size", [(2, 2), (6, 8), (7, 5), (33, 20)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_values_and_gradients_are_the_same_to_the_bit(size, layout):
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_values_and_gradients_are_the_same_to_the_bit(size, layout, kept):
     torch.manual_seed(0)
-    x = torch.randint(-2, 3, (3, 2 * LANES, *size)).float().to(memory_format=layout).requires_grad_()  # many ties
+    x = torch.randint(-2, 3, (3, 2 * LANES, *size)).to(kept).to(memory_format=layout).requires_grad_()  # many ties
     y, wanted = pool(x), F.max_pool2d(x, 2)
+    assert y.dtype == kept
     assert torch.equal(y, wanted)
-    gradient = torch.randn(wanted.shape)
+    gradient = torch.randn(wanted.shape).to(kept)
     assert torch.equal(torch.autograd.grad(y, x, gradient)[0], torch.autograd.grad(wanted, x, gradient)[0])
 
 
-def test_what_is_no_number_is_the_maximum():
-    x = torch.zeros(1, LANES, 4, 4)
+@pytest.mark.parametrize("kept", [torch.float32, torch.bfloat16])
+def test_what_is_no_number_is_the_maximum(kept):
+    x = torch.zeros(1, LANES, 4, 4, dtype=kept)
     x[0, 0, 0, 1] = x[0, 1, 3, 2] = x[0, 2, 0, 0] = float("nan")
     x.requires_grad_()
     y, wanted = pool(x), F.max_pool2d(x, 2)

@@ -18,6 +18,7 @@ CPU = torch.device("cpu")
 FLOAT, HALF = Execution(torch.float32), Execution(torch.bfloat16)
 COMPILED = Execution(torch.float32, compiled=True)
 KERNELS = Execution(torch.float32, kernels=True)
+HALF_KERNELS = Execution(torch.bfloat16, kernels=True)
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,14 @@ def hardware(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     monkeypatch.setattr(trial.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(trial, "load_library", lambda: None)
+    monkeypatch.setattr(trial, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(trial, "has_fast_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def tiles(monkeypatch):
+    """A CPU with tiles for bfloat16."""
+    monkeypatch.setattr(trial, "has_fast_bfloat16", lambda: True)
 
 
 def steps_that_take(milliseconds: dict[Execution, float], tried: list[Execution] | None = None):
@@ -70,6 +79,8 @@ def test_what_is_hardly_faster_is_not_worth_a_change():
         ({"precision": "float32", "kernels": "auto", "steps": 100}, KERNELS),
         ({"precision": "auto", "kernels": "auto", "steps": 100}, HALF),
         ({"precision": "bfloat16", "kernels": "auto"}, HALF),
+        ({"precision": "bfloat16", "kernels": "on"}, HALF_KERNELS),
+        ({"recorded": {"precision": "bfloat16", "kernels": True}, "kernels": "auto"}, HALF_KERNELS),
         ({"precision": "float32", "kernels": "auto", "compile": "on"}, COMPILED),
         ({"deterministic": True, "kernels": "auto"}, KERNELS),
     ],
@@ -91,12 +102,55 @@ def test_kernels_are_measured_beside_the_plain_way_and_bfloat16():
     assert tried == [FLOAT, KERNELS]
 
 
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"steps": 100}, HALF_KERNELS),
+        ({"precision": "bfloat16", "steps": 100}, HALF_KERNELS),
+        ({"precision": "float32", "steps": 100}, KERNELS),
+        ({"kernels": "off", "steps": 100}, HALF),
+        ({"precision": "auto", "kernels": "on"}, KERNELS),
+        ({"precision": "bfloat16", "compile": "on"}, Execution(torch.bfloat16, compiled=True)),
+        ({"deterministic": True}, KERNELS),
+    ],
+)
+def test_with_tiles_for_bfloat16_what_is_given_is_taken(settings, wanted):
+    tried: list[Execution] = []
+    assert choose({}, tried, **{"kernels": "auto", **settings})[0] == wanted
+    assert not tried
+
+
+@pytest.mark.usefixtures("tiles")
+def test_with_tiles_for_bfloat16_all_ways_are_measured():
+    tried: list[Execution] = []
+    times = {FLOAT: 12, HALF: 8, KERNELS: 6, HALF_KERNELS: 3}
+    way, words = choose(times, tried, kernels="auto")
+    assert way == HALF_KERNELS
+    assert tried == list(times)
+    assert "bfloat16 with kernels 3 ms" in words or "bfloat16 with kernels 4 ms" in words
+    assert choose({**times, HALF_KERNELS: 12}, kernels="auto")[0] == KERNELS
+    tried.clear()
+    assert choose(times, tried, kernels="auto", precision="bfloat16")[0] == HALF_KERNELS
+    assert tried == [HALF, HALF_KERNELS]
+    tried.clear()
+    assert choose(times, tried, kernels="auto", precision="float32")[0] == KERNELS
+    assert tried == [FLOAT, KERNELS]
+
+
+def test_tiles_that_the_system_keeps_back_are_told(monkeypatch):
+    monkeypatch.setattr(trial, "multiplies_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match="kernels are on, but this system does not let a program multiply bfloat16"):
+        choose({}, kernels="on", precision="bfloat16")
+    assert choose({}, kernels="auto", precision="bfloat16", steps=100)[0] == HALF
+
+
 def test_kernels_that_cannot_be_had_are_left_or_told(monkeypatch):
     def none():
         raise KernelError("no C compiler here")
 
-    for settings in ({"precision": "bfloat16"}, {"compile": "on"}, {"device": torch.device("cuda")}):
-        with pytest.raises(UsageError, match="kernels are on, but they are for float32 on a CPU"):
+    for settings in ({"compile": "on"}, {"device": torch.device("cuda")}):
+        with pytest.raises(UsageError, match="kernels are on, but they are for a CPU"):
             choose({}, **{"precision": "float32", **settings}, kernels="on")
     monkeypatch.setattr(trial, "load_library", none)
     assert choose({FLOAT: 4, HALF: 12}, kernels="auto")[0] == FLOAT

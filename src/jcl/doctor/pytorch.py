@@ -11,7 +11,7 @@ import torch
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.doctor.findings import Finding, hint
 from jcl.doctor.settings import check_cache
-from jcl.kernels.library import KernelError, UnwantedError, cache_folder, load_library
+from jcl.kernels.library import KernelError, UnwantedError, cache_folder, has_fast_bfloat16, load_library
 from jcl.parallel.machine import cores, size
 
 __all__ = ["check_gpus", "check_kernels", "check_threads", "describe_pytorch"]
@@ -76,7 +76,8 @@ def check_kernels() -> Iterator[tuple[dict[str, str], list[Finding]]]:
             [hint(f"training on the processor takes three times as long: {error}")],
         )
         return
-    yield {"kernels": f"built, for vectors of {lanes} numbers"}, []
+    tiles = " and tiles of bfloat16" if has_fast_bfloat16() else ""
+    yield {"kernels": f"built, for vectors of {lanes} numbers{tiles}"}, []
     try:
         yield check_cache(cache_folder())
     except RuntimeError:  # there is no home

@@ -9,7 +9,7 @@ from torch import nn
 from jcl import backbones
 from jcl.distributed.device import autocast, resolve_device, resolve_precision, synchronize
 from jcl.kernels.exchange import use_kernels
-from jcl.kernels.library import KernelError
+from jcl.kernels.library import KernelError, has_fast_bfloat16
 
 __all__ = ["measure_speed"]
 
@@ -31,6 +31,8 @@ def measure_speed() -> dict[str, float]:
     if device.type == "cpu":
         with contextlib.suppress(KernelError):  # `check_kernels` says why
             speeds["cpu, float32 with kernels"] = _slices_a_second(device, torch.float32, kernels=True)
+            if has_fast_bfloat16():
+                speeds["cpu, bfloat16 with kernels"] = _slices_a_second(device, torch.bfloat16, kernels=True)
     return speeds
 
 

@@ -20,6 +20,7 @@ from jcl.inference.finite import NotFiniteError, check_finite
 from jcl.inference.through import own_scores
 from jcl.inference.windows import window_scores
 from jcl.kernels.exchange import have_kernels, use_kernels
+from jcl.kernels.library import has_fast_bfloat16
 
 __all__ = [
     "NotFiniteError",
@@ -56,11 +57,12 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 def ready_to_segment(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
     """Bring a network in evaluation mode to where and how it computes fastest; it is changed and returned.
 
-    On a CPU in float32 that is on kernels (see `jcl.kernels`), if they can be had here.
+    On a CPU that is on kernels (see `jcl.kernels`), if they can be had here; in bfloat16 where the
+    processor has tiles for it.
     """
     layout = channels_last(dimensions_of(network))
     fold_batch_norms(network).to(device, memory_format=layout)  # pyright: ignore[reportCallIssue]
-    if device.type == "cpu" and precision == torch.float32 and have_kernels():
+    if device.type == "cpu" and have_kernels() and (precision == torch.float32 or has_fast_bfloat16()):
         use_kernels(network)
     return network
 

@@ -11,19 +11,21 @@ from torch.nn import functional as F
 
 from jcl.distributed.comm import world_size
 from jcl.distributed.sync_batch_norm import SharedBatchNorm, update_running_statistics
+from jcl.kernels import direct
 from jcl.kernels.affine import Moments
 from jcl.kernels.columns import convolve_columns
 from jcl.kernels.convolution import convolve, convolve_normalised, convolve_with_moments
+from jcl.kernels.library import multiplies_bfloat16
 from jcl.kernels.normalisation import moments_of, normalise
 from jcl.kernels.pooling import pool
 
 __all__ = ["Link", "chain", "convolution", "max_pooling", "normalisation", "sequence"]
 
-LEAST_PIXELS = 256
-"""Of all slices together, below which making the weights ready for tiles takes longer than they save."""
+LEAST_PIXELS = {torch.float32: 256, torch.bfloat16: 64}
+"""Of all slices together, below which making the weights ready takes longer than it saves."""
 
-MOST_WASTE = 2.0
-"""Outputs that the tiles compute for one that is wanted: from 4 on nothing is gained."""
+MOST_WASTE = {torch.float32: 2.0, torch.bfloat16: 4.0}
+"""Outputs that are computed for one that is wanted: with tiles from 4 on nothing is gained."""
 
 LARGE = 256 * 512
 """Weights' channels, inputs times outputs, from which one product of matrices is faster where tiles are not."""
@@ -60,11 +62,12 @@ class Link(NamedTuple):
 
 def convolution(layer: nn.Conv2d, input: Float[Tensor, "b i h w"], slope: float = 1.0) -> Float[Tensor, "b o h w"]:
     """The convolution of the input, activated, computed in the way that is fastest for its input."""
-    if _is_float32(input) and _suits_tiles(input):
-        return convolve(input, layer.weight, layer.bias, slope)
+    x = _as_taken(input)
+    if x is not None and _suits(x, layer):
+        return convolve(x, layer.weight, layer.bias, slope)
     if input.shape[-2:] == (1, 1):
         y = F.linear(input.flatten(1), layer.weight[:, :, 1, 1], layer.bias)[:, :, None, None]  # the rest meets padding
-    elif _is_float32(input) and layer.in_channels * layer.out_channels >= LARGE:
+    elif x is not None and x.dtype == torch.float32 and layer.in_channels * layer.out_channels >= LARGE:
         y = convolve_columns(input, layer.weight)
         y = y if layer.bias is None else y + layer.bias[:, None, None]
     else:
@@ -74,7 +77,7 @@ def convolution(layer: nn.Conv2d, input: Float[Tensor, "b i h w"], slope: float 
 
 def normalisation(layer: BatchNorm, input: Float[Tensor, "b c ..."], slope: float = 1.0) -> Float[Tensor, "b c ..."]:
     """Normalise over all processes, activate, and update the running statistics."""
-    if not (layer.training and input.ndim == 4 and _is_float32(input) and input.numel() > input.shape[1]):
+    if not (layer.training and input.ndim == 4 and _is_known(input) and input.numel() > input.shape[1]):
         y = type(layer).forward(cast("Any", layer), input)
         return y if slope == 1 else F.leaky_relu(y, slope)
     x = input.contiguous(memory_format=torch.channels_last)
@@ -83,7 +86,7 @@ def normalisation(layer: BatchNorm, input: Float[Tensor, "b c ..."], slope: floa
 
 def max_pooling(lanes: int, input: Float[Tensor, "*b c h w"]) -> Float[Tensor, "*b c h//2 w//2"]:
     """The maxima of 2 x 2 pixels."""
-    suits = input.ndim == 4 and _is_float32(input) and input.shape[1] % lanes == 0
+    suits = input.ndim == 4 and _is_known(input) and input.shape[1] % lanes == 0
     return pool(input) if suits and min(input.shape[2:]) > 1 else F.max_pool2d(input, 2)
 
 
@@ -105,13 +108,14 @@ def chain(
         on_tiles: which convolutions can do that.
         input: what the first convolution gets.
     """
-    alone = _is_float32(input) and not any(link.is_watched for pair in links for link in pair)
+    taken = _as_taken(input)
+    alone = not any(link.is_watched for pair in links for link in pair)
     several = input.numel() > input.shape[1]  # else the layers say that one value has no variance
-    if not (alone and several and all(norm.layer.training for _, norm in links)):
+    if taken is None or not (alone and several and all(norm.layer.training for _, norm in links)):
         return sequence([link for pair in links for link in pair], input)
-    x, pending = input, None  # a normalisation of x that is still to be done, and the moments of x
+    x, pending = taken, None  # a normalisation of x that is still to be done, and the moments of x
     for (link, norm), able in zip(links, on_tiles, strict=True):
-        tiles = able and _suits_tiles(x)
+        tiles = able and _suits(x, cast("nn.Conv2d", link.layer))
         if pending is not None and not tiles:
             x, pending = _normalised(x, *pending), None
         if not tiles:
@@ -126,16 +130,16 @@ def chain(
 
 
 def _normalised(
-    x: Float32[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments
-) -> Float32[Tensor, "b c h w"]:
+    x: Float[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments
+) -> Float[Tensor, "b c h w"]:
     """By moments that are known, which the running statistics follow, and activated."""
     _update(layer, moments, x)
     return normalise(x, moments, layer.weight, layer.bias, epsilon=layer.eps, slope=slope)
 
 
 def _convolved(
-    x: Float32[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments, weight: Float32[Tensor, "o c 3 3"]
-) -> tuple[Float32[Tensor, "b o h w"], Moments]:
+    x: Float[Tensor, "b c h w"], layer: BatchNorm, slope: float, moments: Moments, weight: Float32[Tensor, "o c 3 3"]
+) -> tuple[Float[Tensor, "b o h w"], Moments]:
     """The convolution of what `_normalised` gives, with its moments, without the step between in memory."""
     _update(layer, moments, x)
     return convolve_normalised(x, moments, layer.weight, layer.bias, weight, epsilon=layer.eps, slope=slope)
@@ -155,10 +159,26 @@ def _is_watched(layer: nn.Module) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)  # pyright: ignore[reportPrivateUsage]
 
 
-def _is_float32(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+def _is_known(x: Tensor) -> bool:
+    """Whether it is of a type and on a device that the kernels know."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
 
 
-def _suits_tiles(x: Tensor) -> bool:
+def _as_taken(x: Tensor) -> Tensor | None:
+    """As the kernels' convolutions take it: in bfloat16 where that is the precision; None where they cannot."""
+    if not torch.is_autocast_enabled("cpu"):
+        return x if x.device.type == "cpu" and x.dtype == torch.float32 else None
+    wanted = torch.get_autocast_dtype("cpu") == torch.bfloat16 and multiplies_bfloat16()
+    return x.to(torch.bfloat16) if wanted and _is_known(x) else None
+
+
+def _suits(x: Tensor, layer: nn.Conv2d) -> bool:
+    """Whether there are pixels enough, and not too many more that would be computed for nothing."""
     h, w = x.shape[-2:]
-    return bool(x.shape[0] * h * w >= LEAST_PIXELS and -(-h // 4) * -(-w // 4) * 16 <= MOST_WASTE * h * w)
+    if x.dtype == torch.bfloat16:
+        computed = (h + 2) * (w + 2)
+        if layer.in_channels % direct.CHANNELS or layer.out_channels % direct.CHANNELS:
+            return False
+    else:
+        computed = -(-h // 4) * -(-w // 4) * 16
+    return bool(x.shape[0] * h * w >= LEAST_PIXELS[x.dtype] and computed <= MOST_WASTE[x.dtype] * h * w)

@@ -12,16 +12,38 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jcl.distributed.comm import is_main_process
 from jcl.errors import UsageError
 
-__all__ = ["KernelError", "Library", "UnwantedError", "cache_folder", "load_library", "say_without"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-SOURCES = ("convolution.c", "weight_gradient.c", "normalisation.c", "pooling.c")
+__all__ = [
+    "KernelError",
+    "Library",
+    "UnwantedError",
+    "cache_folder",
+    "function_for",
+    "has_fast_bfloat16",
+    "load_library",
+    "multiplies_bfloat16",
+    "say_without",
+    "weights_of",
+]
+
+SOURCES = (
+    ("convolution.c",), ("weight_gradient.c",), ("normalisation.c",), ("pooling.c",),
+    ("normalisation.c", "-DBFLOAT16"), ("pooling.c", "-DBFLOAT16"), ("direct.c",), ("direct_gradient.c",),
+)  # fmt: skip
+"""Files, with what is defined in them: some are compiled for arrays of either type."""
+
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
 COMPILERS = ("cc", "gcc", "clang")
 SECONDS = 120.0
+TILES = 2
+"""What `jcl_direct_products` says where products are those of the processor's tiles."""
 
 Library = ctypes.CDLL
 
@@ -55,6 +77,10 @@ A, W, E = (ctypes.POINTER(kind) for kind in (Affine, Weights, Epilogue))
 SIGNATURES = {
     "jcl_convolve": (P, A, W, P, N, N, N, E, P, I),
     "jcl_weight_gradient": (P, A, P, W, N, N, N, P, I),
+    "jcl_direct_convolve": (P, A, W, P, N, N, N, E, P, I),
+    "jcl_direct_gradient": (P, A, P, W, N, N, N, P, I),
+}
+FOR_EITHER_TYPE = {
     "jcl_moments": (P, N, N, P, I),
     "jcl_normalise": (P, P, N, N, A, I),
     "jcl_gradient_sums": (P, P, N, N, A, P, I),
@@ -62,6 +88,8 @@ SIGNATURES = {
     "jcl_pool": (P, P, P, N, N, N, N, I),
     "jcl_pool_gradient": (P, P, P, N, N, N, N, I),
 }
+"""Of arrays of float32; those of bfloat16 are called `..._bfloat16`."""
+
 NUMBERS = {
     "jcl_lanes": (),
     "jcl_block_rows": (),
@@ -69,6 +97,10 @@ NUMBERS = {
     "jcl_convolve_blocks": (N, N, N),
     "jcl_convolve_work": (N, N, I),
     "jcl_weight_gradient_work": (N, N, I),
+    "jcl_direct_products": (),
+    "jcl_direct_bands": (N, N, N, N),
+    "jcl_direct_work": (N, N, N, N, N, I),
+    "jcl_direct_gradient_work": (N, N, N, N, N, I),
 }
 
 
@@ -96,20 +128,51 @@ def load_library() -> Library:
     if platform.system() != "Linux":
         raise UnwantedError(f"the kernels are for Linux, not {platform.system()}")
     compiler = _compiler()
-    sources = [Path(__file__).with_name(name) for name in SOURCES]
-    kept = _folder_to_keep_in() / f"{_digest(compiler, sources)}.so"
+    kept = _folder_to_keep_in() / f"{_digest(compiler)}.so"
     importlib.import_module("torch")  # brings the library of threads that the kernels use
     library = _open(kept) if kept.exists() else None
     if library is None:
-        _compile(compiler, sources, kept)
+        _compile(compiler, kept)
         library = _open(kept)
     if library is None:
         raise KernelError(f"{kept}: cannot be loaded")
-    for name, arguments in {**SIGNATURES, **NUMBERS}.items():
+    either = {name + end: of for name, of in FOR_EITHER_TYPE.items() for end in ("", "_bfloat16")}
+    for name, arguments in {**SIGNATURES, **either, **NUMBERS}.items():
         function = getattr(library, name)
         function.argtypes = arguments
         function.restype = N if name in NUMBERS else None
+    library.jcl_direct_products()  # asks the system for the tiles, without which their instructions are illegal
     return library
+
+
+def weights_of(weight: "Tensor", *, flipped: bool = False) -> Weights:
+    """3 x 3 weights (outputs, inputs, 3, 3) of a convolution; flipped those of the gradient of its input."""
+    rows, columns = (0, 1) if flipped else (1, 0)
+    steps = (weight.stride(axis) for axis in (rows, columns, 2, 3))
+    return Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, flipped)
+
+
+def function_for(name: str, array: "Tensor") -> Any:
+    """A compiled function for arrays of the type of this one: float32 or bfloat16."""
+    return getattr(load_library(), name + ("_bfloat16" if array.element_size() == 2 else ""))
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the kernels multiply bfloat16 by the processor's own tiles (AMX).
+
+    Raises:
+        KernelError: the kernels cannot be had here.
+    """
+    return load_library().jcl_direct_products() == TILES
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether they multiply it at all: not where the system does not let this process use the processor's tiles.
+
+    Raises:
+        KernelError: the kernels cannot be had here.
+    """
+    return load_library().jcl_direct_products() > 0
 
 
 def say_without(error: KernelError) -> None:
@@ -132,11 +195,11 @@ def _compiler() -> list[str]:
     return found
 
 
-def _digest(compiler: list[str], sources: list[Path]) -> str:
+def _digest(compiler: list[str]) -> str:
     """Of all that the compiled file depends on."""
-    digest = hashlib.sha256(repr((*compiler[1:], FLAGS, platform.machine(), _features())).encode())
+    digest = hashlib.sha256(repr((*compiler[1:], FLAGS, SOURCES, platform.machine(), _features())).encode())
     digest.update(_run([*compiler, "--version"]).encode())
-    for path in sorted({*sources, *Path(__file__).parent.glob("*.h")}):
+    for path in sorted(Path(__file__).parent.glob("*.[ch]")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]
 
@@ -171,12 +234,12 @@ def _folder_to_keep_in() -> Path:
     return Path(tempfile.mkdtemp(prefix="jcl-kernels-"))
 
 
-def _compile(compiler: list[str], sources: list[Path], target: Path) -> None:
+def _compile(compiler: list[str], target: Path) -> None:
     """Compile and put in place at once, so that several processes may do so beside each other."""
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        objects = [str(Path(temporary) / source.with_suffix(".o").name) for source in sources]
-        for source, made in zip(sources, objects, strict=True):
-            _run([*compiler, *FLAGS, "-c", str(source), "-o", made])
+        objects = [str(Path(temporary) / f"{number}.o") for number in range(len(SOURCES))]
+        for (source, *defined), made in zip(SOURCES, objects, strict=True):
+            _run([*compiler, *FLAGS, *defined, "-c", str(Path(__file__).with_name(source)), "-o", made])
         # not linked with OpenMP: PyTorch has loaded one already, and its threads are to be ours
         built = Path(temporary) / target.name
         _run([*compiler, "-shared", *objects, "-o", str(built)])

@@ -3,35 +3,35 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor, distributed
 
 from jcl.distributed.comm import world_size
 from jcl.kernels.affine import Affine, Moments, affine_of, moments_from_parts
-from jcl.kernels.library import load_library
+from jcl.kernels.library import function_for, load_library
 from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
 
 __all__ = ["empty_moments", "gradients_of_normalisation", "moments_of", "normalise"]
 
 
-def moments_of(x: Float32[Tensor, "b c h w"]) -> Moments:
-    """Of an array on a CPU, channels a multiple of the kernels' lanes; the gradient is the business of `normalise`."""
+def moments_of(x: Float[Tensor, "b c h w"]) -> Moments:
+    """Of float32 or bfloat16 on a CPU, channels a multiple of the kernels' lanes; `normalise` has the gradient."""
     return Moments(*call("moments", x.detach()))
 
 
 def normalise(
-    x: Float32[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"],
     moments: Moments,
     weight: Float32[Tensor, " c"],
     bias: Float32[Tensor, " c"],
     *,
     epsilon: float,
     slope: float,
-) -> Float32[Tensor, "b c h w"]:
+) -> Float[Tensor, "b c h w"]:
     """Normalise by the mean and variance of the batch (Ioffe and Szegedy, 2015, arXiv:1502.03167), then activate.
 
     Args:
-        x: float32 on a CPU, in channels-last layout, channels a multiple of the kernels' lanes.
+        x: float32 or bfloat16 on a CPU, in channels-last layout, channels a multiple of the kernels' lanes.
         moments: of x, over all processes, which have as many pixels each; the gradient knows that they depend on x.
         weight: factor of the normalised values.
         bias: what is added to them.
@@ -42,12 +42,12 @@ def normalise(
 
 
 def gradients_of_normalisation(
-    x: Float32[Tensor, "b c h w"],
-    gradient: Float32[Tensor, "b c h w"],
+    x: Float[Tensor, "b c h w"],
+    gradient: Float[Tensor, "b c h w"],
     sums: Float64[Tensor, "2 c"],
     affine: Affine,
     deviation: Float64[Tensor, " c"],
-    out: Float32[Tensor, "b c h w"],
+    out: Float[Tensor, "b c h w"],
 ) -> tuple[Float32[Tensor, " c"], Float32[Tensor, " c"]]:
     """Write the gradient of x to `out`, which may be `gradient`; those of weight and bias are returned.
 
@@ -67,7 +67,7 @@ def gradients_of_normalisation(
     total /= world_size() * rows
     mean_g = (total[0] * affine.scale).float()
     along_g = (total[1] * affine.scale * deviation**2).float()
-    load_library().jcl_normalise_gradient(
+    function_for("jcl_normalise_gradient", x)(
         x.data_ptr(), gradient.data_ptr(), out.data_ptr(), rows, channels, affine.reference,
         mean_g.data_ptr(), along_g.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
@@ -88,7 +88,7 @@ def _moments(x: Tensor) -> Moments:
     rows = x.numel() // channels
     blocks, size = compiled.jcl_blocks(rows), compiled.jcl_block_rows()
     parts = torch.empty(blocks, 2, channels)
-    compiled.jcl_moments(x.data_ptr(), rows, channels, parts.data_ptr(), torch.get_num_threads())
+    function_for("jcl_moments", x)(x.data_ptr(), rows, channels, parts.data_ptr(), torch.get_num_threads())
     counts = torch.full((blocks,), float(size))
     counts[-1] = rows - size * (blocks - 1)
     return moments_from_parts(parts, counts, rows)
@@ -108,7 +108,7 @@ def _normalisation(
     x = x.contiguous(memory_format=torch.channels_last)
     affine, _ = affine_of(Moments(mean, variance), weight, bias, epsilon, slope)
     y, channels = empty_channels_last(x, *x.shape), x.shape[1]
-    load_library().jcl_normalise(
+    function_for("jcl_normalise", x)(
         x.data_ptr(), y.data_ptr(), x.numel() // channels, channels, affine.reference, torch.get_num_threads()
     )
     return y
@@ -126,7 +126,7 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _fake_gradients(gradient: Tensor, x: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return _fake_normalisation(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+    return _fake_normalisation(x), *(x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2))
 
 
 @operator(f"normalisation_backward(Tensor gradient, {ARGUMENTS}) -> (Tensor, Tensor, Tensor)", fake=_fake_gradients)
@@ -135,11 +135,11 @@ def _normalisation_backward(
     epsilon: float, slope: float,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, gradient = (each.contiguous(memory_format=torch.channels_last) for each in (x, gradient))
-    compiled, channels = load_library(), x.shape[1]
+    channels = x.shape[1]
     rows = x.numel() // channels
     affine, deviation = affine_of(Moments(mean, variance), weight, bias, epsilon, slope)
-    parts = torch.empty(compiled.jcl_blocks(rows), 2, channels)
-    compiled.jcl_gradient_sums(
+    parts = torch.empty(load_library().jcl_blocks(rows), 2, channels)
+    function_for("jcl_gradient_sums", x)(
         x.data_ptr(), gradient.data_ptr(), rows, channels, affine.reference, parts.data_ptr(), torch.get_num_threads()
     )
     of_x, sums = empty_channels_last(x, *x.shape), parts.sum(0, dtype=torch.float64)

@@ -2,23 +2,9 @@
 #ifndef JCL_OUTPUTS_H
 #define JCL_OUTPUTS_H
 
+#include "epilogue.h"
 #include "product.h"
 #include "tiles.h"
-
-/* What becomes of the outputs, one of three things.
-
-   A bias is added (or none, NULL), and values below zero are multiplied by the slope.
-   moments [block][2][channels]: mean of a block's outputs and sum of squared distances from it, for a normalisation
-   behind, and counts [block] of them; the outputs stay as they are.
-   sums, of the same shape, where the outputs are the gradient of what a normalisation `of` x made: they become that
-   before its activation, and `sums` those of them, and of their products with x - mean. */
-typedef struct {
-    const float *bias;
-    float slope;
-    float *moments, *sums, *counts;
-    const float *x;
-    const Affine *of;
-} Epilogue;
 
 /* Sums of one block and panel: of two quantities, for each of the panel's channels. */
 typedef struct {
@@ -33,10 +19,6 @@ typedef struct {
     int streamed;
     const Epilogue *epilogue;
 } Panel;
-
-enum { PLAIN, MOMENTS, SUMS };
-
-INLINE int kind_of(const Epilogue *epilogue) { return epilogue->moments ? MOMENTS : epilogue->sums ? SUMS : PLAIN; }
 
 /* The outputs of a tile, as far as they are on the image, from (top, left) at `corner`. */
 INLINE void write_tile(
@@ -56,7 +38,7 @@ INLINE void write_tile(
                     vec distance = value - pivot;
                     first += distance, second += distance * distance;
                 } else if (kind == SUMS) {
-                    vec distance = load(epilogue->x + place) - load(epilogue->of->mean + c);
+                    vec distance = load((const float *)epilogue->x + place) - load(epilogue->of->mean + c);
                     vec activated = distance * load(epilogue->of->scale + c) + load(epilogue->of->shift + c);
                     value = choose(activated, value, epilogue->of->slope * value);
                     first += value, second += value * distance;
@@ -122,12 +104,7 @@ static void keep_totals(const Panel *of, const Totals *totals, ptrdiff_t block) 
     if (kind == MOMENTS) of->epilogue->counts[block] = totals->count;
     for (ptrdiff_t p = 0; p * LANES < of->width; p++) {
         vec first = totals->first[p], second = totals->second[p];
-        if (kind == MOMENTS) {
-            vec mean = first / (float)totals->count;
-            second -= first * mean;
-            second = choose(second, second, (vec){0});
-            first = totals->pivot[p] + mean;
-        }
+        if (kind == MOMENTS) to_moments(totals->pivot[p], totals->count, &first, &second);
         store(to + p * LANES, first);
         store(to + of->channels + p * LANES, second);
     }

@@ -3,16 +3,16 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch import Tensor
 
-from jcl.kernels.library import load_library
+from jcl.kernels.library import function_for
 from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
 
 __all__ = ["pool"]
 
 
-def pool(x: Float32[Tensor, "b c h w"]) -> Float32[Tensor, "b c h//2 w//2"]:
+def pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h//2 w//2"]:
     """What `max_pool2d(x, 2)` computes, on a CPU, in channels-last layout; channels a multiple of the kernels' lanes.
 
     PyTorch's keeps its input for the way back, and 8 bytes per maximum. Here the input can go: in the encoder of a
@@ -32,7 +32,7 @@ def _pooling(x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.contiguous(memory_format=torch.channels_last)
     b, c, h, w = x.shape
     y, where = _empty(x)
-    load_library().jcl_pool(x.data_ptr(), y.data_ptr(), where.data_ptr(), b, h, w, c, torch.get_num_threads())
+    function_for("jcl_pool", x)(x.data_ptr(), y.data_ptr(), where.data_ptr(), b, h, w, c, torch.get_num_threads())
     return y, where
 
 
@@ -56,7 +56,7 @@ def _pooling_backward(gradient: Tensor, where: Tensor, h: int, w: int) -> Tensor
     gradient = gradient.contiguous(memory_format=torch.channels_last)
     b, c = gradient.shape[:2]
     of_x = empty_channels_last(gradient, b, c, h, w)
-    load_library().jcl_pool_gradient(
+    function_for("jcl_pool_gradient", gradient)(
         gradient.data_ptr(), where.data_ptr(), of_x.data_ptr(), b, h, w, c, torch.get_num_threads()
     )
     return of_x

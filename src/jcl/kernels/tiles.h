@@ -7,7 +7,7 @@
 
 #include "vectors.h"
 
-enum { TILE = 4, PATCH = TILE + 2, FREQUENCIES = PATCH * PATCH, TAPS = 9 };
+enum { TILE = 4, PATCH = TILE + 2, FREQUENCIES = PATCH * PATCH };
 
 /* The tiles of n images of h x w pixels: rows and columns of them in an image, and how many there are. */
 typedef struct {

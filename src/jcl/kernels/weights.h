@@ -5,17 +5,8 @@
 #include <string.h>
 
 #include "product.h"
+#include "taps.h"
 #include "tiles.h"
-
-/* Where weights lie: steps between rows, columns and the 3 x 3 taps.
-
-   Rows are the channels that a convolution sums over: its own inputs, or for the gradient of its input its outputs, with
-   `flipped` taps. */
-typedef struct {
-    float *at;
-    ptrdiff_t rows, columns, row_step, column_step, y_step, x_step;
-    int flipped;
-} Weights;
 
 /* Rows that are done at a time: a line of the cache. */
 enum { STRIP = 16 };

@@ -71,7 +71,7 @@ def weight_gradient(
     result = torch.empty_like(weight)
     b, _, h, w = x.shape
     compiled.jcl_weight_gradient(
-        x.data_ptr(), before and before.reference, gradient.data_ptr(), _weights(result), b, h, w,
+        x.data_ptr(), before and before.reference, gradient.data_ptr(), library.weights_of(result), b, h, w,
         _scratch(compiled.jcl_weight_gradient_work(weight.shape[1], weight.shape[0], threads)), threads,
     )  # fmt: skip
     return result
@@ -81,7 +81,7 @@ def _run(
     x: Tensor, weight: Tensor, epilogue: library.Epilogue, *, flipped: bool = False, before: Affine | None = None
 ) -> Tensor:
     compiled, threads = load_library(), torch.get_num_threads()
-    weights = _weights(weight, flipped=flipped)
+    weights = library.weights_of(weight, flipped=flipped)
     b, _, h, w = x.shape
     if x.dtype != torch.float32 or weight.dtype != torch.float32:
         raise ValueError(f"the kernels take float32, not {x.dtype} and {weight.dtype}")
@@ -94,12 +94,6 @@ def _run(
         _scratch(compiled.jcl_convolve_work(weights.rows, weights.columns, threads)), threads,
     )  # fmt: skip
     return y
-
-
-def _weights(weight: Tensor, *, flipped: bool = False) -> library.Weights:
-    rows, columns = (0, 1) if flipped else (1, 0)
-    steps = (weight.stride(axis) for axis in (rows, columns, 2, 3))
-    return library.Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, flipped)
 
 
 def _empty_sums(x: Tensor, channels: int) -> Tensor:

@@ -14,7 +14,7 @@ from jcl.distributed.comm import is_main_process, world_size
 from jcl.distributed.device import kept_generators, resolve_precision, synchronize
 from jcl.errors import UsageError
 from jcl.kernels.exchange import use_kernels
-from jcl.kernels.library import KernelError, load_library, say_without
+from jcl.kernels.library import KernelError, has_fast_bfloat16, load_library, multiplies_bfloat16, say_without
 from jcl.parallel.progress import at_work
 from jcl.training.activation_checkpointing import recompute_activations
 
@@ -77,7 +77,8 @@ def choose_execution(
         make: builds a training step on a copy of the network, run in the given way.
         precision: `auto`, `float32` or `bfloat16`.
         compile: `auto`, `on` or `off`.
-        kernels: `auto`, `on` or `off` (see `jcl.kernels`); they take float32 on a CPU, and are not compiled again.
+        kernels: `auto`, `on` or `off` (see `jcl.kernels`); on a CPU, not compiled again. `auto` takes them in bfloat16
+            where the processor has tiles for it (AMX).
         steps: of the run.
         device: where it runs.
         recorded: `run.json` of the run that goes on.
@@ -97,9 +98,9 @@ def choose_execution(
     if recorded is not None and "precision" in recorded:
         kept = usual if precision != "auto" else getattr(torch, recorded["precision"])
         return Execution(kept, bool(recorded.get("compiled", False)), bool(recorded.get("kernels", False))), "as before"
-    fitting = _kernels_fit(kernels, precision=wanted, compile=compile, device=device)
-    first = Execution(usual, compile == "on", fitting and usual == torch.float32)
-    ways = _ways(first, fitting=fitting, precision=wanted, kernels=kernels)
+    fitting = _fitting_kernels(kernels, precision=wanted, compile=compile, device=device)
+    first = Execution(usual, compile == "on", usual in fitting)
+    ways = _ways(first, fitting, precision=wanted, kernels=kernels)
     if deterministic or steps < TRIED_FROM or (len(ways) == 1 and compile != "auto"):
         return first, "as given" if precision != "auto" else "as the hardware suggests"
     with kept_generators(device), at_work("choose how to compute") if is_main_process() else nullcontext():
@@ -131,15 +132,15 @@ def apply_execution(
         setattr(backbone, name, torch.compile(getattr(backbone, name)))
 
 
-def _ways(first: Execution, *, fitting: bool, precision: str, kernels: str) -> list[Execution]:
+def _ways(first: Execution, fitting: set[torch.dtype], *, precision: str, kernels: str) -> list[Execution]:
     """What `auto` leaves open, the plainest first."""
-    if not fitting or kernels == "on":
-        plain = [first]
-    else:
-        plain = [Execution(first.precision), Execution(torch.float32, kernels=True)]
+    types = [first.precision]
     if precision == "auto" and first.precision != torch.float32:
-        plain.insert(0, Execution(torch.float32, first.compiled))
-    return list(dict.fromkeys(plain))
+        types.insert(0, torch.float32)
+    compiled = first.compiled
+    plain = [Execution(each, compiled) for each in types if kernels != "on" or each not in fitting]
+    # float32 on kernels may beat bfloat16 without, so they are tried where the hardware suggests bfloat16, too
+    return plain + [Execution(each, kernels=True) for each in (torch.float32, torch.bfloat16) if each in fitting]
 
 
 def _try(
@@ -200,17 +201,17 @@ def _longest(seconds: float) -> float:
     return float(shared)
 
 
-def _kernels_fit(kernels: str, *, precision: str, compile: str, device: torch.device) -> bool:
-    """Whether the kernels are wanted and can be had, in all processes.
+def _fitting_kernels(kernels: str, *, precision: str, compile: str, device: torch.device) -> set[torch.dtype]:
+    """The types for which the kernels are wanted and can be had, in all processes.
 
     Raises:
         UsageError: they are asked for, and cannot.
     """
     if kernels == "off":
-        return False
+        return set()
     reason = None
-    if device.type != "cpu" or precision == "bfloat16" or compile == "on":
-        reason = "they are for float32 on a CPU, not compiled"
+    if device.type != "cpu" or compile == "on":
+        reason = "they are for a CPU, not compiled"
     else:
         try:
             load_library()
@@ -218,9 +219,16 @@ def _kernels_fit(kernels: str, *, precision: str, compile: str, device: torch.de
             reason = str(error)
             if kernels == "auto":
                 say_without(error)
+    if reason is None and precision == "bfloat16" and kernels == "on" and not multiplies_bfloat16():
+        reason = "this system does not let a program multiply bfloat16 by the processor's tiles"
     if reason is not None and kernels == "on":
         raise UsageError(f"kernels are on, but {reason}; give --kernels off")
-    return _longest(float(reason is not None)) == 0
+    if _longest(float(reason is not None)) > 0:
+        return set()
+    asked = precision == "bfloat16" and kernels == "on"
+    slow = _longest(float(not (asked or has_fast_bfloat16()))) > 0
+    fitting = {torch.float32: precision != "bfloat16", torch.bfloat16: precision != "float32" and not slow}
+    return {each for each, fits in fitting.items() if fits}
 
 
 def _can_compile(device: torch.device) -> bool:
