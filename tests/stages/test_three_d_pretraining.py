@@ -1,9 +1,11 @@
 """Pre-training in three dimensions: what is recorded, taken over and resumed, and what is not offered."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from jcl import methods
 from jcl.cli import main as cli
@@ -88,3 +90,26 @@ def refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> 
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jcl: error: ")]
     assert len(lines) == 1
     assert re.search(said, lines[0]), lines[0]
+
+
+@pytest.mark.parametrize("method", ["jcl", "pcl", "simclr", "mae"])
+def test_views_are_of_blocks_with_what_lies_around_them(store_path, tmp_path, monkeypatch, method):
+    """Twice the block along each side; and the views are sampled there, not in the block alone."""
+    seen: list[tuple[int, ...]] = []
+    brightest: list[float] = []
+    kind = methods.load(method)
+    usual = kind.views
+
+    def note(self, batch, generator):
+        seen.append(tuple(batch.surroundings.shape[2:]))
+        around = torch.full_like(batch.surroundings, 100.0)
+        outside = replace(batch, images=torch.zeros_like(batch.images), surroundings=around)
+        kept = generator.get_state()
+        brightest.append(max(float(view.max()) for view in usual(self, outside, generator)))
+        generator.set_state(kept)
+        return usual(self, batch, generator)
+
+    monkeypatch.setattr(kind, "views", note)
+    pretrain(pretraining(store_path, tmp_path / "run", method=method, steps=1, method_settings={}))
+    assert set(seen) == {(8, 32, 32)}
+    assert min(brightest) > 50
