@@ -1,9 +1,9 @@
 """3 x 3 convolutions of a U-Net's levels: PyTorch's layers beside the kernels, forward and both gradients.
 
-    python benchmarks/bench_kernels.py [--slices 32] [--size 128] [--width 32] [--json FILE] [--smoke]
+    python benchmarks/bench_kernels.py [--slices 32] [--size 128] [--width 32] [--precision float32] [--json FILE] [--smoke]
 
-GFLOP/s of the direct sum, so that the numbers of one row can be compared; the kernels do a quarter of its products. The
-two take turns, and each number is that of a median time.
+GFLOP/s of the direct sum, so that the numbers of one row can be compared; in float32 the kernels do a quarter of its
+products. In bfloat16 the weights of PyTorch's are rounded before, ours each time. The two take turns, and each number is that of a median time.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def milliseconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 def parts_of(convolution: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> list[Callable[[], object]]:
     """The three things to do, each by itself."""
     y = convolution(x, weight)
-    gradient = torch.randn(y.shape).to(memory_format=torch.channels_last)
+    gradient = torch.randn(y.shape).to(y.dtype).to(memory_format=torch.channels_last)
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -58,9 +58,11 @@ def measure(level: int, given: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each part of the second convolution of a level."""
     channels, size = given.width * 2**level, given.size // 2**level
     x = torch.randn(given.slices, channels, size, size).to(memory_format=torch.channels_last)
+    x = x.to(getattr(torch, given.precision))
     weight = torch.randn(channels, channels, 3, 3).to(memory_format=torch.channels_last)
     work = 2 * 9 * channels**2 * given.slices * size**2 / 1e6
-    plain, kernels = parts_of(lambda a, b: F.conv2d(a, b, padding=1), x, weight), parts_of(convolve, x, weight)
+    plain = parts_of(lambda a, b: F.conv2d(a, b, padding=1), x, weight.to(x.dtype))
+    kernels = parts_of(convolve, x, weight)
     rows: list[dict[str, Any]] = []
     for part, theirs, ours in zip(PARTS, plain, kernels, strict=True):
         took = milliseconds({"theirs": theirs, "ours": ours}, given.rounds)
@@ -77,6 +79,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     parser.add_argument("--smoke", action="store_true", help="small, once: only whether it runs")

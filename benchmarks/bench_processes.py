@@ -26,7 +26,7 @@ def slices_per_second(store: Path, out: Path, processes: int, threads: int, step
     """The median of what the run's log holds, but for its first lines."""
     devices = "cpu" if processes == 1 else f"cpu:{processes}"
     command = [sys.executable, "-m", "jcl", "pretrain", str(store), "--out", str(out), "--steps", str(steps)]
-    command += ["--batch-size", str(BATCH // processes), "--devices", devices, "--precision", "float32"]
+    command += ["--batch-size", str(BATCH // processes), "--devices", devices]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment)
     rates = [json.loads(line)["slices_per_second"] for line in (out / "log.jsonl").read_text().splitlines()]

@@ -20,6 +20,9 @@ from jcl.kernels.exchange import have_kernels
 from jcl.kernels.library import has_fast_bfloat16
 from jcl.training.autotune import Execution
 
+WARM = 2
+"""Steps that do not count: memory that is kept is laid out in the first two."""
+
 
 def memory(field: str = "VmHWM") -> float:
     """MiB of this process: the most that was ever resident (VmHWM), or what is resident now (VmRSS).
@@ -73,12 +76,12 @@ class Child:
 
 
 def take_turns(children: Mapping[str, Child], rounds: int) -> dict[str, list[dict[str, float]]]:
-    """What the steps of each child took, one of each a round, after one that warms up; then they end."""
+    """What the steps of each child took, one of each a round, after those that warm up; then they end."""
     laps: dict[str, list[dict[str, float]]] = {name: [] for name in children}
-    for number in range(rounds + 1):
+    for number in range(WARM + rounds):
         for name, child in children.items():
             lap = child.step()
-            if number:
+            if number >= WARM:
                 laps[name].append(lap)
     for child in children.values():
         child.close()
@@ -88,7 +91,7 @@ def take_turns(children: Mapping[str, Child], rounds: int) -> dict[str, list[dic
 def measure(
     script: str, variants: Mapping[str, Sequence[str]], *, rounds: int, together: bool
 ) -> dict[str, dict[str, float]]:
-    """Median milliseconds and peak MiB of each variant; a first step warms up.
+    """Median milliseconds and peak MiB of each variant, after some steps that warm up.
 
     Args:
         script: path of the benchmark, which `serve`s with the arguments of a variant.

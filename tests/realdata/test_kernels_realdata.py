@@ -47,18 +47,28 @@ def test_voxels_and_scores(name, realdata, tmp_path, switch):
         )
     )  # fmt: skip
     found: dict[str, tuple[list[np.ndarray], list[float]]] = {}
+    short: dict[str, list[np.ndarray]] = {}
     for word in ("on", "off"):
         switch(word)
+        asked = PredictConfig(run=run, source=tmp_path / "scans", out=tmp_path / f"{word}-16", precision="bfloat16")
+        short[word] = [np.asarray(nibabel.load(path).dataobj) for path in sorted(predict(asked))]
         written = predict(PredictConfig(run=run, source=tmp_path / "scans", out=tmp_path / word, precision="float32"))
         evaluate(EvaluateConfig(run=run, out=tmp_path / f"{word}.json", precision="float32"))
         scores = json.loads((tmp_path / f"{word}.json").read_text())["cases"]
         dice = [value for case in scores for value in numbers(case)]
         found[word] = [np.asarray(nibabel.load(path).dataobj) for path in sorted(written)], dice
     voxels = sum(volume.size for volume in found["on"][0])
-    other = sum(int((one != two).sum()) for one, two in zip(found["on"][0], found["off"][0], strict=True))
+    other = different(found["on"][0], found["off"][0])
     assert any(volume.any() for volume in found["on"][0])  # something was segmented
     assert other <= 1e-5 * voxels
+    distance = {word: different(short[word], found["off"][0]) for word in short}  # from float32, in bfloat16
+    assert distance["on"] <= 1.5 * distance["off"] + 1e-5 * voxels
     assert found["on"][1] == pytest.approx(found["off"][1], rel=1e-3, abs=1e-3)
+
+
+def different(ones: list[np.ndarray], others: list[np.ndarray]) -> int:
+    """Voxels that are of another class."""
+    return sum(int((one != other).sum()) for one, other in zip(ones, others, strict=True))
 
 
 def numbers(value) -> list[float]:
