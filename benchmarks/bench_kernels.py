@@ -1,9 +1,10 @@
 """3 x 3 convolutions of a U-Net's levels: PyTorch's layers beside the kernels, forward and both gradients.
 
-    python benchmarks/bench_kernels.py [--slices 32] [--size 128] [--width 32] [--precision float32] [--json FILE] [--smoke]
+    python benchmarks/bench_kernels.py [--slices 32] [--size 128] [--precision float32] [--json FILE] [--smoke]
 
 GFLOP/s of the direct sum, so that the numbers of one row can be compared; in float32 the kernels do a quarter of its
-products. In bfloat16 the weights of PyTorch's are rounded before, ours each time. The two take turns, and each number is that of a median time.
+products. In bfloat16 PyTorch's weights are rounded before, ours each time. The two take turns, and each number is that
+of a median time.
 """
 
 import argparse
