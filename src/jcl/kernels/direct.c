@@ -8,6 +8,7 @@
 #include "bands.h"
 #include "epilogue.h"
 #include "threads.h"
+#include "turn.h"
 
 enum { COLUMNS = SIDE / LANES }; /* vectors of the outputs that are made at a time */
 
@@ -19,27 +20,45 @@ INLINE ptrdiff_t sides_of(ptrdiff_t columns) { return (columns + SIDE - 1) / SID
 /* Values of the weights of SIDE outputs, made ready. */
 INLINE ptrdiff_t ready_of(ptrdiff_t rows) { return TAPS * padded(rows) * SIDE; }
 
-/* 32 inputs of one tap, for 32 outputs: two halves of 16 lines of two rows in turn. */
+/* DEPTH inputs of one tap for 16 outputs, 16 lines of two inputs in turn, of weights whose inputs follow each other. */
+static void half_of_weights(const float *from, ptrdiff_t column_step, ptrdiff_t width, ptrdiff_t count, bfloat *out) {
+    uint32_t pairs[GROUP][GROUP];
+    if (width < GROUP || count < DEPTH) memset(pairs, 0, sizeof pairs);
+    for (ptrdiff_t c = 0; c < width; c++)
+        for (ptrdiff_t r = 0; r < count; r += LANES)
+            store_bfloat((bfloat *)pairs[c] + r, load(from + c * column_step + r));
+    turn((const uint32_t(*)[GROUP])pairs, out, DEPTH);
+}
+
+/* The same of weights that lie otherwise. */
+static void half_from_anywhere(
+    const float *from, ptrdiff_t row_step, ptrdiff_t column_step, ptrdiff_t width, ptrdiff_t count, bfloat *out
+) {
+    float found[DEPTH][HALF_SIDE];
+    if (width < HALF_SIDE || count < DEPTH) memset(found, 0, sizeof found);
+    for (ptrdiff_t r = 0; r < count; r++)
+        for (ptrdiff_t c = 0; c < width; c++) found[r][c] = from[r * row_step + c * column_step];
+    for (int r = 0; r < DEPTH; r += 2)
+        for (int c = 0; c < HALF_SIDE; c += LANES, out += 2 * LANES) {
+            bits even = rounded(load(found[r] + c)), odd = rounded(load(found[r + 1] + c));
+            *(bits *)out = even >> 16 | (odd & 0xffff0000u);
+        }
+}
+
+/* DEPTH inputs of one tap for SIDE outputs, as a product reads them. */
 static void tile_of_weights(const Weights *of, ptrdiff_t side, int tap, ptrdiff_t first, bfloat *out) {
-    ptrdiff_t width = least(SIDE, of->columns - side * SIDE), count = least(DEPTH, of->rows - first);
     int place = of->flipped ? TAPS - 1 - tap : tap;
-    const float *from = of->at + first * of->row_step + side * SIDE * of->column_step;
-    from += place / 3 * of->y_step + place % 3 * of->x_step;
-    float found[DEPTH][SIDE];
-    if (width < SIDE || count < DEPTH) memset(found, 0, sizeof found);
-    if (of->row_step == 1)
-        for (ptrdiff_t c = 0; c < width; c++)
-            for (ptrdiff_t r = 0; r < count; r++) found[r][c] = from[r + c * of->column_step];
-    else
-        for (ptrdiff_t r = 0; r < count; r++)
-            for (ptrdiff_t c = 0; c < width; c++) found[r][c] = from[r * of->row_step + c * of->column_step];
-    for (int half = 0; half < 2; half++)
-        for (int r = 0; r < DEPTH; r += 2)
-            for (int c = 0; c < HALF_SIDE; c += LANES, out += 2 * LANES) {
-                bits even = rounded(load(found[r] + half * HALF_SIDE + c));
-                bits odd = rounded(load(found[r + 1] + half * HALF_SIDE + c));
-                *(bits *)out = even >> 16 | (odd & 0xffff0000u);
-            }
+    const float *from = of->at + first * of->row_step + place / 3 * of->y_step + place % 3 * of->x_step;
+    ptrdiff_t count = least(DEPTH, of->rows - first);
+    for (ptrdiff_t c = side * SIDE; c < least(of->columns, (side + 1) * SIDE); c += HALF_SIDE, out += DEPTH * HALF_SIDE) {
+        ptrdiff_t width = least(HALF_SIDE, of->columns - c);
+        if (of->row_step == 1)
+            half_of_weights(from + c * of->column_step, of->column_step, width, count, out);
+        else if (of->column_step == 1)
+            half_from_anywhere(from + c, of->row_step, 1, width, count, out);
+        else
+            half_from_anywhere(from + c * of->column_step, of->row_step, of->column_step, width, count, out);
+    }
 }
 
 /* A line of an image, normalised `before`, or as it is (NULL). */
