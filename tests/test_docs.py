@@ -47,6 +47,7 @@ SHOWN = {  # blocks that show what is printed or how files lie, by their beginni
         *("$ jcl prepare scans-2", "$ jcl prepare scans-5"),
     ],
     "docs/ten_minutes.md": ["$ jcl prepare Task04_Hippocampus"],
+    "docs/performance.md": ["jcl prepare DATA"],
     "docs/serve.md": ["jcl prepare corrected", "curl -H"],
     "docs/verify.md": ["store: 7 cases"],
 }
