@@ -9,6 +9,7 @@ from torch import nn
 
 from jcl import backbones
 from jcl.inference.predictor import fold_batch_norms
+from jcl.kernels import direct
 from jcl.kernels import layers as kernel_layers
 from jcl.kernels.exchange import use_kernels
 from support.onkernels import is_chain, lanes, runs_on_kernels
@@ -236,6 +237,26 @@ def test_under_autocast_it_is_bfloat16():
     x = torch.rand(2, LANES, 30, 30)
     assert in_bfloat16(fast, x).dtype == torch.bfloat16
     assert_no_further(exact(x.double()), in_bfloat16(plain, x), in_bfloat16(fast, x))
+
+
+def test_under_autocast_convolutions_and_chains_go_through_the_kernels(monkeypatch):
+    seen: list[tuple[str, torch.dtype]] = []
+    for name in ("convolve", "convolve_with_moments", "convolve_normalised"):
+        usual = getattr(kernel_layers, name)
+
+        def note(x: torch.Tensor, *more, name: str = name, usual=usual, **options):
+            seen.append((name, x.dtype))
+            return usual(x, *more, **options)
+
+        monkeypatch.setattr(kernel_layers, name, note)
+    channels = direct.CHANNELS
+    unit = [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+    chain = nn.Sequential(*copy.deepcopy(unit), *copy.deepcopy(unit))
+    alone = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+    for network in (chain, alone):
+        use_kernels(network)
+        in_bfloat16(network, torch.rand(2, channels, 30, 30))
+    assert seen == [(name, torch.bfloat16) for name in ("convolve_with_moments", "convolve_normalised", "convolve")]
 
 
 def test_channels_that_bfloat16_does_not_take_and_few_pixels_go_another_way():
