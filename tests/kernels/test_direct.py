@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from jcl.kernels import direct
+from jcl.kernels import correlation, direct
 from jcl.kernels.affine import Affine
 from jcl.kernels.convolution import convolve
 from jcl.kernels.library import has_fast_bfloat16, multiplies_bfloat16
@@ -63,11 +63,11 @@ def exact_gradients(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor
 def test_values_and_gradients_to_the_bit(shape):
     x, weight, gradient = example(*shape)
     of_x, of_weight = exact_gradients(x, weight, gradient)
-    y = direct.correlate(last(x), weight)
+    y = correlation.correlate(last(x), weight)
     assert y.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(y, F.conv2d(x.double(), weight.double(), padding=1).bfloat16())
-    assert torch.equal(direct.input_gradient(last(gradient), weight), of_x.bfloat16())
-    assert torch.equal(direct.weight_gradient(last(x), last(gradient), weight), of_weight.float())
+    assert torch.equal(correlation.input_gradient(last(gradient), weight), of_x.bfloat16())
+    assert torch.equal(correlation.weight_gradient(last(x), last(gradient), weight), of_weight.float())
 
 
 @settings(deadline=None, max_examples=30)
@@ -105,7 +105,7 @@ def test_bias_and_activation_are_part_of_it_with_and_without_a_gradient(slope, b
 @pytest.mark.parametrize("shape", SHAPES)
 def test_moments_are_those_of_what_is_kept(shape):
     x, weight, _ = example(*shape)
-    y, moments = direct.correlate_with_moments(last(x + 100), weight)
+    y, moments = correlation.correlate_with_moments(last(x + 100), weight)
     variance, mean = torch.var_mean(y.double(), (0, 2, 3), correction=0)
     torch.testing.assert_close(moments.mean, mean, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(moments.variance, variance, rtol=1e-4, atol=1e-4)
@@ -119,10 +119,10 @@ def test_a_normalisation_on_the_way_is_as_one_before(shape):
     of = Affine(whole(channels, seed=7), 2.0 ** whole(channels, most=1, seed=8), whole(channels, seed=9), 0.5)
     linear = (x - of.mean[:, None, None]) * of.scale[:, None, None] + of.shift[:, None, None]
     made = last(F.leaky_relu(linear, of.slope))  # rounded, as on the way
-    y, _ = direct.correlate_with_moments(last(x), weight, of)
-    assert torch.equal(y, direct.correlate(made, weight))
-    found = direct.weight_gradient(last(x), last(gradient), weight, of)
-    assert torch.equal(found, direct.weight_gradient(made, last(gradient), weight))
+    y, _ = correlation.correlate_with_moments(last(x), weight, of)
+    assert torch.equal(y, correlation.correlate(made, weight))
+    found = correlation.weight_gradient(last(x), last(gradient), weight, of)
+    assert torch.equal(found, correlation.weight_gradient(made, last(gradient), weight))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -134,7 +134,7 @@ def test_the_gradient_before_an_activation_and_its_sums(shape):
     linear = distance * of.scale[:, None, None] + of.shift[:, None, None]
     of_x, _ = exact_gradients(x, weight, gradient)
     wanted = torch.where(linear > 0, of_x, of.slope * of_x)
-    found, sums = direct.gradient_before(last(gradient), weight, last(x), of)
+    found, sums = correlation.gradient_before(last(gradient), weight, last(x), of)
     assert torch.equal(found, wanted.bfloat16())
     exact = torch.stack([wanted.sum((0, 2, 3)), (wanted * distance).sum((0, 2, 3))])
     torch.testing.assert_close(sums, exact, rtol=1e-5, atol=1e-3 * float(exact.abs().max()))
@@ -148,11 +148,11 @@ def test_products_are_summed_in_float32():
     of_x, of_weight = exact_gradients(*rounded)
     y = F.conv2d(*rounded[:2], padding=1)
     for found, wanted in (
-        (direct.correlate(last(x), weight), y),
-        (direct.input_gradient(last(gradient), weight), of_x),
+        (correlation.correlate(last(x), weight), y),
+        (correlation.input_gradient(last(gradient), weight), of_x),
     ):
         assert float(((found.double() - wanted).abs() / (wanted.abs() + 1e-3 * wanted.abs().max())).max()) < 2**-8
-    found = direct.weight_gradient(last(x), last(gradient), weight)
+    found = correlation.weight_gradient(last(x), last(gradient), weight)
     assert float((found.double() - of_weight).abs().max() / of_weight.abs().max()) < 3e-6
 
 
@@ -166,8 +166,8 @@ def test_the_bits_are_the_same_for_any_number_of_threads():
                 generator = torch.Generator().manual_seed(0)
                 x, gradient = (torch.randn(9, channels, 40, 37, generator=generator) for _ in range(2))
                 weight = torch.randn(channels, channels, 3, 3, generator=generator)
-                y, moments = direct.correlate_with_moments(last(x), weight)
-                runs += [y, *moments, direct.weight_gradient(last(x), last(gradient), weight)]
+                y, moments = correlation.correlate_with_moments(last(x), weight)
+                runs += [y, *moments, correlation.weight_gradient(last(x), last(gradient), weight)]
             found.append(runs)
         finally:
             torch.set_num_threads(1)
@@ -178,7 +178,7 @@ def test_the_bits_are_the_same_for_any_number_of_threads():
 def test_what_is_no_number_stays_where_it_was():
     x, weight, _ = example(2, STEP, STEP, 16, 16)
     x[1, 0, 3, 3], x[1, 1, 12, 3] = float("nan"), float("inf")
-    y = direct.correlate(last(x), weight + 2)
+    y = correlation.correlate(last(x), weight + 2)
     assert y[0].isfinite().all()
     assert y[1, :, 2:5, 2:5].isnan().all()
     assert y[1, :, 11:14, 2:5].isinf().all()

@@ -3,14 +3,13 @@
 Of float32 on Winograd's tiles (`winograd`), of bfloat16 directly (`direct`).
 """
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from jcl.kernels import direct, winograd
+from jcl.kernels import correlation
 from jcl.kernels.affine import Affine, Moments, affine_of
 from jcl.kernels.normalisation import empty_moments, gradients_of_normalisation
 from jcl.kernels.operators import call, differentiable, empty_channels_last, operator
@@ -74,11 +73,6 @@ def convolve_normalised(
     return y, Moments(mean, variance)
 
 
-def _way(x: Tensor) -> ModuleType:
-    """How convolutions of arrays of this type are computed."""
-    return direct if x.dtype == torch.bfloat16 else winograd
-
-
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -89,7 +83,7 @@ def _fake_output(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
 
 @operator("convolution(Tensor x, Tensor weight, Tensor? bias, float slope) -> Tensor", fake=_fake_output)
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, slope: float) -> Tensor:
-    return _way(x).correlate(_channels_last(x), weight, bias, slope)
+    return correlation.correlate(_channels_last(x), weight, bias, slope)
 
 
 def _save_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -131,8 +125,8 @@ def _convolution_backward(
     """The gradients that are asked for; nothing, (0,), in the place of the others."""
     gradient = _channels_last(gradient)
     return (
-        _way(gradient).input_gradient(gradient, weight) if of_x else x.new_empty(0),
-        _way(x).weight_gradient(_channels_last(x), gradient, weight) if of_weight else x.new_empty(0),
+        correlation.input_gradient(gradient, weight) if of_x else x.new_empty(0),
+        correlation.weight_gradient(_channels_last(x), gradient, weight) if of_weight else x.new_empty(0),
     )
 
 
@@ -142,7 +136,7 @@ def _fake_with_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 @operator("convolution_moments(Tensor x, Tensor weight) -> (Tensor, Tensor, Tensor)", fake=_fake_with_moments)
 def _convolution_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    y, moments = _way(x).correlate_with_moments(_channels_last(x), weight)
+    y, moments = correlation.correlate_with_moments(_channels_last(x), weight)
     return y, moments.mean, moments.variance
 
 
@@ -172,7 +166,7 @@ def _normalised_convolution(
     epsilon: float, slope: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     affine, _ = affine_of(Moments(mean, variance), scale, shift, epsilon, slope)
-    y, moments = _way(x).correlate_with_moments(_channels_last(x), weight, affine)
+    y, moments = correlation.correlate_with_moments(_channels_last(x), weight, affine)
     return y, moments.mean, moments.variance
 
 
@@ -210,8 +204,8 @@ def _normalised_convolution_backward(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     x, gradient = _channels_last(x), _channels_last(gradient)
     affine, deviation = affine_of(Moments(mean, variance), scale, shift, epsilon, slope)
-    weights = _way(x).weight_gradient(x, gradient, weight, affine) if of_weight else x.new_empty(0)
-    of_x, sums = _way(x).gradient_before(gradient, weight, x, affine)
+    weights = correlation.weight_gradient(x, gradient, weight, affine) if of_weight else x.new_empty(0)
+    of_x, sums = correlation.gradient_before(gradient, weight, x, affine)
     linear = Affine(affine.mean, affine.scale, affine.shift, 1.0)  # the activation is taken back already
     of_scale, of_shift = gradients_of_normalisation(x, of_x, sums, linear, deviation, out=of_x)
     return of_x, of_scale, of_shift, weights

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "load_library",
     "multiplies_bfloat16",
     "say_without",
+    "scratch",
     "weights_of",
 ]
 
@@ -46,6 +48,8 @@ TILES = 2
 """What `jcl_direct_products` says where products are those of the processor's tiles."""
 
 Library = ctypes.CDLL
+
+_kept = threading.local()
 
 P, N, F, I = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_float, ctypes.c_int  # noqa: E741
 
@@ -150,6 +154,15 @@ def weights_of(weight: "Tensor", *, flipped: bool = False) -> Weights:
     rows, columns = (0, 1) if flipped else (1, 0)
     steps = (weight.stride(axis) for axis in (rows, columns, 2, 3))
     return Weights(weight.data_ptr(), weight.shape[rows], weight.shape[columns], *steps, flipped)
+
+
+def scratch(size: int) -> ctypes.c_void_p:
+    """Bytes that this thread keeps from call to call: fetched anew, the system would fill them with zeros each time."""
+    torch = importlib.import_module("torch")
+    found = getattr(_kept, "work", None)
+    if found is None or len(found) < size:
+        found = _kept.work = torch.empty(size, dtype=torch.uint8)  # at a multiple of 64, as all of PyTorch's
+    return ctypes.c_void_p(found.data_ptr())
 
 
 def function_for(name: str, array: "Tensor") -> Any:
