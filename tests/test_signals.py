@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,29 @@ def test_a_signal_ends_a_program_that_is_held_up_outside_of_python():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "jcl: error: interrupted\n")
+
+
+AMID_AN_IMPORT = """
+import os, signal, time
+for _ in range({signals}):
+    signal.raise_signal(signal.SIGINT)
+whole = True
+"""
+
+
+@pytest.mark.parametrize(("signals", "ends"), [(1, (7, "whole\n", "")), (2, (130, "", "jcl: error: interrupted\n"))])
+def test_a_signal_amid_an_import_comes_when_it_is_done_and_a_second_at_once(tmp_path: Path, signals: int, ends):
+    """Compiled modules call Python from where an error has C++ abort (seen: exit code -6, torch.distributed)."""
+    tmp_path.joinpath("slow.py").write_text(AMID_AN_IMPORT.format(signals=signals))
+    program = (
+        "import sys, time\nfrom jcl.signals import handled, raise_once\n"
+        "with handled(raise_once):\n"
+        "    try:\n        import slow; time.sleep(60)\n"
+        "    except KeyboardInterrupt: print('whole' if slow.whole else 'torn'); sys.exit(7)"
+    )
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, env=where)
+    assert (done.returncode, done.stdout, done.stderr) == ends
 
 
 AT_THE_END = """

@@ -35,7 +35,7 @@ ASKING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "S
 """Ctrl-C, what a system or a scheduler sends, and a terminal that is closed."""
 
 AGAIN_SECONDS = 0.05
-"""After which an interruption that the interpreter could not pass on, as in a callback of its own, is tried again."""
+"""After which an interruption that could not be passed on, as in a callback or an import, is tried again."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -125,12 +125,43 @@ def deaf_to_ctrl_c() -> Generator[None]:
 
 
 def raise_once(number: int, frame: FrameType | None) -> None:
-    """Handler while a command runs: KeyboardInterrupt, so that what was begun is put in order; then `end_at_once`."""
+    """Handler while a command runs: KeyboardInterrupt, so that what was begun is put in order; then `end_at_once`.
+
+    Not amid an import: compiled modules call Python from where C++ cannot pass an error on, and would abort. It comes
+    when they are imported.
+    """
     if _came:
         end_at_once(number, frame)
     _came.append(number)
+    if _imports(frame):
+        _try_again()
+        return
     sys.unraisablehook = _raise_again
     raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported where the signal came."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _try_again() -> None:
+    """Have the first signal come once more, unless a second one comes before."""
+
+    def again() -> None:
+        _came.clear()
+        if hasattr(signal, "pthread_kill"):  # to the main thread, which may wait outside of Python
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        else:
+            signal.raise_signal(signal.SIGINT)
+
+    timer = threading.Timer(AGAIN_SECONDS, again)
+    timer.daemon = True
+    timer.start()
 
 
 def asked_to_end() -> bool:
@@ -143,10 +174,7 @@ def _raise_again(unraisable: Any) -> None:
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
         return
-    _came.clear()
-    timer = threading.Timer(AGAIN_SECONDS, signal.raise_signal, [signal.SIGINT])
-    timer.daemon = True
-    timer.start()
+    _try_again()
 
 
 class StopRequest:

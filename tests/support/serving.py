@@ -111,8 +111,8 @@ class Served:
         return sent.json()["id"]
 
     def left(self) -> list[Path]:
-        """Files in the room."""
-        return [path for path in self.service.room.rglob("*") if path.is_file()]
+        """Files in the room; also while it removes some (`Path.rglob` fails on a folder that goes meanwhile)."""
+        return [Path(folder, name) for folder, _, names in os.walk(self.service.room) for name in names]
 
 
 @contextmanager
