@@ -99,7 +99,7 @@ def test_kernels_are_measured_beside_the_plain_way_and_bfloat16():
     assert "float32 with kernels 8 ms" in words or "float32 with kernels 9 ms" in words
     tried: list[Execution] = []
     assert choose({FLOAT: 12, KERNELS: 4}, tried, kernels="auto", precision="float32")[0] == KERNELS
-    assert tried == [FLOAT, KERNELS]
+    assert tried == [KERNELS, FLOAT]
 
 
 @pytest.mark.usefixtures("tiles")
@@ -127,15 +127,55 @@ def test_with_tiles_for_bfloat16_all_ways_are_measured():
     times = {FLOAT: 12, HALF: 8, KERNELS: 6, HALF_KERNELS: 3}
     way, words = choose(times, tried, kernels="auto")
     assert way == HALF_KERNELS
-    assert tried == list(times)
+    assert tried == list(reversed(times))
     assert "bfloat16 with kernels 3 ms" in words or "bfloat16 with kernels 4 ms" in words
     assert choose({**times, HALF_KERNELS: 12}, kernels="auto")[0] == KERNELS
     tried.clear()
     assert choose(times, tried, kernels="auto", precision="bfloat16")[0] == HALF_KERNELS
-    assert tried == [HALF, HALF_KERNELS]
+    assert tried == [HALF_KERNELS, HALF]
     tried.clear()
     assert choose(times, tried, kernels="auto", precision="float32")[0] == KERNELS
-    assert tried == [FLOAT, KERNELS]
+    assert tried == [KERNELS, FLOAT]
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize(
+    ("gigabytes", "wanted"),
+    [(None, [HALF_KERNELS, KERNELS, HALF, FLOAT]), (23, [HALF_KERNELS, KERNELS, HALF, FLOAT]),
+     (16, [HALF_KERNELS, KERNELS]), (8, [HALF_KERNELS]), (2, [HALF_KERNELS])],
+)  # fmt: skip
+def test_ways_for_which_there_is_no_memory_are_left_out_and_named(monkeypatch, gigabytes, wanted):
+    """What a step took at 512 x 512 pixels, in GB, on top of the 1 GB that the process had."""
+    takes = {HALF_KERNELS: 5.6, KERNELS: 10.8, HALF: 9.0, FLOAT: 18.0}
+    peak = [1.0]
+
+    def make(way: Execution):
+        return lambda: peak.__setitem__(0, max(peak[0], 1 + takes[way]))
+
+    monkeypatch.setattr(trial, "peak_memory", lambda: round(1e9 * peak[0]))
+    monkeypatch.setattr(trial, "memory_limit", lambda: gigabytes and round(1e9 * gigabytes))
+    _, words = choose({}, make=make, kernels="auto")
+    assert peak[0] == 1 + max(takes[way] for way in wanted)
+    assert ("float32, bfloat16, float32 with kernels not tried: more memory than there is" in words) == (
+        gigabytes in (2, 8)
+    )
+    assert ("not tried" in words) == (len(wanted) < 4)
+
+
+@pytest.mark.usefixtures("tiles")
+def test_a_way_whose_first_step_takes_far_too_long_is_not_measured_again(monkeypatch):
+    monkeypatch.setattr(trial, "BRIEF_SECONDS", 0.05)
+    tried: list[Execution] = []
+    times = {FLOAT: 150, HALF: 60, KERNELS: 30, HALF_KERNELS: 20}
+
+    def make(way: Execution):
+        return lambda: (tried.append(way), time.sleep(times[way] / 1000))
+
+    way, words = choose(times, make=make, kernels="auto")
+    assert way == HALF_KERNELS
+    assert tried.count(FLOAT) == 1
+    assert tried.count(HALF) == tried.count(HALF_KERNELS) == 1 + trial.ROUNDS
+    assert "float32 15" in words
 
 
 def test_tiles_that_the_system_keeps_back_are_told(monkeypatch):

@@ -1,5 +1,6 @@
 """How a training is to run: precision, kernels and compilation, given or found by a short measured trial."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from jcl.distributed.device import kept_generators, resolve_precision, synchroni
 from jcl.errors import UsageError
 from jcl.kernels.exchange import use_kernels
 from jcl.kernels.library import KernelError, has_fast_bfloat16, load_library, multiplies_bfloat16, say_without
+from jcl.parallel.machine import memory_limit, peak_memory
 from jcl.parallel.progress import at_work
 from jcl.training.activation_checkpointing import recompute_activations
 
@@ -28,6 +30,15 @@ COMPILED_FROM_SECONDS = 1800.0
 
 MARGIN = 0.95
 """A way has to take less than this share of the plainer one's time: what is nearly as fast is not worth a change."""
+
+TIMES_THE_MEMORY = 2.0
+"""What the next plainer way may take of the memory, as a multiple of what the way before it took."""
+
+HOPELESS = 4.0
+"""A way whose first step took so many times the fastest's is not measured again: it can take a minute a step."""
+
+BRIEF_SECONDS = 2.0
+"""Below which a first step says nothing, since what is done once takes most of it."""
 
 ROUNDS = 3
 MOST_SECONDS = 30.0
@@ -151,11 +162,15 @@ def _try(
     steps: int,
     device: torch.device,
 ) -> tuple[Execution, str]:
-    timed = _time({way: make(way) for way in ways}, device)
-    best = ways[0]
-    for way in ways[1:]:
+    steps_of, first = _warm_up(make, ways, device)
+    hopeless = max(HOPELESS * min(first.values()), BRIEF_SECONDS)
+    timed = {**first, **_time({way: step for way, step in steps_of.items() if first[way] <= hopeless}, device)}
+    best, *others = timed
+    for way in others:
         best = way if timed[way] < MARGIN * timed[best] else best
     words = ", ".join(f"{way} {seconds * 1000:.0f} ms" for way, seconds in timed.items()) + " a step"
+    if left_out := [str(way) for way in ways if way not in timed]:
+        words += f"; {', '.join(left_out)} not tried: more memory than there is"
     ahead = steps * timed[best]
     if compile != "auto" or device.type == "mps" or ahead < COMPILED_FROM_SECONDS or not _can_compile(device):
         return best, words
@@ -171,25 +186,48 @@ def _try(
         why = next(iter(str(error).strip().splitlines()), "")
         return best, f"{words}; not compiled ({type(error).__name__}: {why[:200]})"
     spent = _longest(time.perf_counter() - began)
+    step()
     each = _time({compiled: step}, device)[compiled]
     pays = spent + steps * each < MARGIN * ahead
     return compiled if pays else best, f"{words}; compiled {each * 1000:.0f} ms after {spent:.0f} s"
 
 
+def _warm_up(
+    make: Callable[[Execution], Step], ways: list[Execution], device: torch.device
+) -> tuple[dict[Execution, Step], dict[Execution, float]]:
+    """The step of each way that the memory has room for, and the seconds that it took first; the plainest way first.
+
+    The plainer a way, the more it keeps for the gradient. So the last is taken first, and where twice of what it took
+    is more than there is, the plainer ones are left out: at 512 x 512 pixels they take three times as much.
+    """
+    before, made, first = peak_memory() or 0, dict[Execution, Step](), dict[Execution, float]()
+    for way in reversed(ways):
+        taken = (peak_memory() or 0) - before
+        room = (memory_limit() or math.inf) / world_size() - before
+        if made and device.type == "cpu" and _longest(float(TIMES_THE_MEMORY * taken > room)) > 0:
+            break
+        made[way] = make(way)
+        first[way] = _longest(_seconds(made[way], device))
+    return dict(reversed(made.items())), dict(reversed(first.items()))
+
+
 def _time(steps: Mapping[Execution, Step], device: torch.device) -> dict[Execution, float]:
-    """Seconds of a step each way: the fastest of a few, taken in turns, after one that does not count."""
+    """Seconds of a step each way: the fastest of a few, taken in turns."""
     began = time.perf_counter()
     seconds = {way: float("inf") for way in steps}
-    for number in range(ROUNDS + 1):
+    for _ in range(ROUNDS):
         for way, step in steps.items():
-            start = time.perf_counter()
-            step()
-            synchronize(device)
-            if number:
-                seconds[way] = min(seconds[way], time.perf_counter() - start)
-        if number and _longest(time.perf_counter() - began) > MOST_SECONDS:
+            seconds[way] = min(seconds[way], _seconds(step, device))
+        if _longest(time.perf_counter() - began) > MOST_SECONDS:
             break
     return {way: _longest(value) for way, value in seconds.items()}
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    start = time.perf_counter()
+    step()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def _longest(seconds: float) -> float:
