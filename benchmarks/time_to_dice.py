@@ -1,13 +1,15 @@
 """Dice over the time that it takes to get there from the raw scans: jcl with and without pre-training, and its peers.
 
     bash benchmarks/peers/make_environment.sh NNUNET
-    python benchmarks/time_to_dice.py DATA/mscmr OUT --spacing 5.0 --labelled 4 --nnunet NNUNET
+    python benchmarks/time_to_dice.py DATA/mscmr OUT --spacing 5.0 --labelled 2 --nnunet NNUNET
 
 DATA/mscmr has a dataset.json. Each point is a training of its own, with a learning rate that falls to its end: of
-`--finetune` steps after `--pretrain` steps of JCL (0: from random weights) for jcl, of `--minutes` for nnU-Net and
-MONAI, which train on the source volumes. Time is processor time on one core: preparing, pre-training and fine-tuning,
+`--finetune` steps after `--pretrain` steps of JCL (0: from random weights) for jcl, on labelled patients alone and by
+what it learns of the others' scans (`--semi`); of `--minutes` for nnU-Net and MONAI, which train on the source volumes
+and on those of jcl's store (`--volumes`). Time is processor time on one core: preparing, pre-training and fine-tuning,
 but not predicting. The test patients of fold 0 are scored on their source volumes. What is finished is not run again,
-so points can be added. Writes OUT/time_to_dice.md, .json and .png.
+so points can be added, by one command at a time.
+Writes OUT/time_to_dice.md, .json and .png.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,19 +31,30 @@ from peers.work import Ledger
 
 from jcl.data import phantom
 
+PEERS = {
+    "MONAI BasicUNet": basic_unet_row,
+    "nnU-Net 2-D": nnunet_row,
+}
+
 
 def points(
-    task: Comparison, pretrain: Sequence[int], finetune: Sequence[int], minutes: Sequence[float]
+    task: Comparison,
+    *,
+    pretrain: Sequence[int],
+    semi: Sequence[str],
+    finetune: Sequence[int],
+    volumes: Sequence[str],
+    minutes: Sequence[float],
 ) -> Iterator[Row]:
     """All points, the cheapest of each curve first; a row's name is that of its curve."""
-    for before in pretrain:
+    for before, technique, steps in product(pretrain, semi, sorted(finetune)):
         name = f"jcl, {before} steps of pre-training" if before else "jcl, no pre-training"
-        for steps in sorted(finetune):
-            yield jcl_row(task, name, small=True, steps=steps, pretrain_steps=before)
-    for some in sorted(minutes):
-        yield basic_unet_row(task, "MONAI BasicUNet", volumes="source", minutes=some)
-        if nnunet.is_there(task.environment):
-            yield nnunet_row(task, "nnU-Net 2-D", volumes="source", minutes=some)
+        name += "" if technique == "none" else f", {technique.replace('_', '-')}"
+        yield jcl_row(task, name, small=True, steps=steps, pretrain_steps=before, semi=technique)
+    for where, some, (peer, row) in product(volumes, sorted(minutes), PEERS.items()):
+        if row is not nnunet_row or nnunet.is_there(task.environment):
+            name = peer if where == "source" else f"{peer}, jcl's store"
+            yield row(task, name, volumes=where, minutes=some)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -87,7 +101,8 @@ def smoke() -> None:
         phantom.write_dataset(Path(folder, "data"), labelled=range(6), unlabelled=(), size=32, slices=4)
         out = Path(folder, "out")
         task = Comparison(Path(folder, "data"), out, None, 1, None, Ledger(out), size=32, width=4)
-        rows = list(points(task, [2], [2], []))
+        few = {"pretrain": [2], "semi": ["none", "self_training"], "finetune": [2]}
+        rows = list(points(task, **few, volumes=[], minutes=[]))
         write(out, rows)
         print(table(rows))
 
@@ -99,10 +114,12 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--smoke", action="store_true", help="on generated volumes: only whether it runs")
     parser.add_argument("--spacing", type=float, help="in mm, of jcl's slices of 64 x 64")
-    parser.add_argument("--labelled", type=int, default=4)
-    parser.add_argument("--pretrain", nargs="+", type=int, default=[0, 1000, 3000], help="steps of JCL; 0 for none")
-    parser.add_argument("--finetune", nargs="+", type=int, default=[200, 500, 1000, 2000])
-    parser.add_argument("--minutes", nargs="*", type=float, default=[2.0, 5.0, 15.0], help="of the peers' trainings")
+    parser.add_argument("--labelled", type=int, default=2)
+    parser.add_argument("--pretrain", nargs="*", type=int, default=[0, 3000], help="steps of JCL; 0 for none")
+    parser.add_argument("--semi", nargs="+", default=["none", "self_training"], help="techniques; none for none")
+    parser.add_argument("--finetune", nargs="*", type=int, default=[250, 500, 1000])
+    parser.add_argument("--volumes", nargs="+", default=["store", "source"], choices=["store", "source"])
+    parser.add_argument("--minutes", nargs="*", type=float, default=[2.5, 5.0, 10.0], help="of the peers' trainings")
     parser.add_argument("--nnunet", type=Path, help="virtual environment of nnU-Net; without it it is left out")
     given = parser.parse_args()
     if given.smoke:
@@ -116,7 +133,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     task = Comparison(given.source.resolve(), out, given.spacing, given.labelled, environment, Ledger(out))
     rows: list[Row] = []
-    for row in points(task, given.pretrain, given.finetune, given.minutes):
+    wanted = {name: getattr(given, name) for name in ("pretrain", "semi", "finetune", "volumes", "minutes")}
+    for row in points(task, **wanted):
         rows.append(row)
         print(f"{row.name}, {row.minutes:.1f} minutes: {row.dice:.1f}", flush=True)
         write(out, rows)

@@ -126,6 +126,7 @@ def jcl_row(
     minutes: float | None = None,
     steps: int | None = None,
     pretrain_steps: int = 0,
+    semi: str = "none",
 ) -> Row:
     """jcl: prepared, pre-trained if asked for, fine-tuned for some steps, or for as many as fit into some minutes.
 
@@ -137,6 +138,7 @@ def jcl_row(
             how many.
         steps: of the fine-tuning, instead.
         pretrain_steps: of JCL on the training patients of the fold, 0 for none.
+        semi: what the fine-tuning learns of the scans without labels by; its word for nothing is `none`.
     """
     store, prepared = task.store(small=small)
     kind = "small" if small else "large"
@@ -148,7 +150,7 @@ def jcl_row(
         words = ("pretrain", store, "--out", run, *width, "--fold", task.fold, "--steps", pretrain_steps)
         pretrained = task.jcl(run.name, *words, "--seed", task.seed, makes=[run])
         init = ("--init", run)
-    few = ("--patients", task.labelled, "--fold", task.fold, "--seed", task.seed, "--semi", "none")
+    few = ("--patients", task.labelled, "--fold", task.fold, "--seed", task.seed, "--semi", semi)
 
     def finetune(count: int, run: Path) -> Took:
         return task.jcl(run.name, "finetune", store, *init, "--out", run, *few, "--steps", count, makes=[run])
@@ -157,7 +159,8 @@ def jcl_row(
         probes = [(count, finetune(count, task.out / f"probe-{kind}-{count}").core_minutes) for count in PROBES]
         steps = steps_in(minutes, *probes)
     assert steps is not None
-    run = task.out / f"jcl-{kind}-p{pretrain_steps}-f{steps if minutes is None else f'{minutes:g}min'}"
+    technique = "" if semi == "none" else f"-{semi}"
+    run = task.out / f"jcl-{kind}-p{pretrain_steps}-f{steps if minutes is None else f'{minutes:g}min'}{technique}"
     trained = finetune(steps, run)
     done = json.loads((run / "run.json").read_text())["settings"]["steps"]
     check_same_patients(task.split(), take_split(run / "split.json", everyone(task.split(), run)))
