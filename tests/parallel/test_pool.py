@@ -17,7 +17,7 @@ import pytest
 from jcl.errors import DataError, UsageError
 from jcl.parallel import pool as module
 from jcl.parallel.pool import InProcessPool, Late, Lost, Pool, ProcessPool, run_all
-from support.hangs import holds, of_group
+from support.hangs import holds, is_alive, of_group
 
 
 def square_or_die(number: int) -> int:
@@ -277,7 +277,7 @@ def test_workers_leave_ctrl_c_to_their_parent_and_end_with_it(tmp_path: Path, mo
         time.sleep(0.2)
         assert Path(f"/proc/{worker}").exists()
         process.kill()
-        wait_for(lambda: not Path(f"/proc/{worker}/fd").exists() or not os.listdir(f"/proc/{worker}/fd"), 20)  # noqa: PTH208
+        wait_for(lambda: not is_alive(worker), 20)
 
 
 @pytest.mark.slow

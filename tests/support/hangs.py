@@ -61,7 +61,7 @@ def family(process: "subprocess.Popen[Any]") -> list[int]:
 
 def of_group(number: int) -> list[int]:
     """The processes of a process group."""
-    return [each for each in processes() if is_alive(each) and status_of(each).split()[3] == str(number)]
+    return [each for each in processes() if is_alive(each) and status_of(each).split()[3:4] == [str(number)]]
 
 
 def preparing(folder: Path, way: str, *words: object) -> "subprocess.Popen[str]":
