@@ -1,0 +1,99 @@
+"""Every method with other rates and temperatures than its defaults: one sweep of equal size for all, on real volumes.
+
+    python benchmarks/rate_sweep.py DATA OUT [--methods jcl simclr …] [--set la2018] [--seeds 0 1]
+
+Five settings each: the method's own, its rate times and by three, and its temperature times and by two; where it has
+none, its rate times and by ten. Patients, store and scores are those of `recipe_trial.py`: only training patients of
+fold 0 take part, some of whom are scored, so that what is chosen here is not chosen on test patients. Fine-tuned by the
+paper's recipe, as the tables of methods are. What is finished is not run again, and what was interrupted goes on.
+Writes OUT/rate_sweep.md and OUT/rate_sweep.json.
+"""
+
+import argparse
+import contextlib
+import inspect
+import io
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from recipe_trial import INITS, SETS, begin, score
+
+from jcl import methods
+from jcl.data import phantom
+
+OWN = "own"
+RATES, FAR_RATES = {"rate / 3": 1 / 3, "rate x 3": 3.0}, {"rate / 10": 0.1, "rate x 10": 10.0}
+TEMPERATURES = {"temperature / 2": 0.5, "temperature x 2": 2.0}
+
+
+def settings_of(method: str) -> dict[str, dict[str, Any]]:
+    """The settings of each pre-training of a method, by what is other than its own."""
+    kind = methods.load(method)
+    temperature = inspect.signature(kind).parameters.get("temperature")
+    found: dict[str, dict[str, Any]] = {OWN: {"method": method}}
+    for name, factor in {**RATES, **({} if temperature else FAR_RATES)}.items():
+        found[name] = {"method": method, "learning_rate": factor * kind.learning_rate}
+    for name, factor in TEMPERATURES.items() if temperature else ():
+        found[name] = {"method": method, "method_settings": {"temperature": factor * temperature.default}}
+    return found
+
+
+def table(rows: dict[tuple[str, str], list[float]]) -> str:
+    """Mean of the draws and each, the best setting of each method in bold."""
+    best = {
+        method: max((key for key in rows if key[0] == method), key=lambda key: statistics.mean(rows[key]))
+        for method, _ in rows
+    }
+    lines = ["| method | setting | Dice % | of each draw |", "|---|---|---|---|"]
+    for (method, setting), dice in rows.items():
+        mean, each = f"{statistics.mean(dice):.1f}", ", ".join(f"{one:.1f}" for one in dice)
+        lines.append(
+            f"| {method} | {setting} | {f'**{mean}**' if best[method] == (method, setting) else mean} | {each} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run everything, one method after the other, and write the table after each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--smoke", action="store_true", help="two steps on generated volumes: only whether it runs")
+    parser.add_argument("--set", default="la2018", choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=methods.available(), choices=methods.available())
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--labelled", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--pretrain-steps", type=int, default=1000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        if given.smoke:
+            given.data, given.out, given.set = Path(temporary), Path(temporary, "out"), "hippocampus"
+            phantom.write_dataset(given.data / given.set, labelled=range(20), unlabelled=(), size=32, slices=4)
+            given.methods, given.seeds, given.steps, given.pretrain_steps = ["simclr", "byol"], [0], 2, 2
+        if given.data is None or given.out is None:
+            parser.error("DATA and OUT are needed")
+        SETS[given.set] = (SETS[given.set][0], given.labelled)
+        out = given.out / given.set
+        out.mkdir(parents=True, exist_ok=True)
+        rows: dict[tuple[str, str], list[float]] = {}
+        for method in given.methods:
+            for setting, settings in settings_of(method).items():
+                init = f"{method} {setting}".replace("/", "by")
+                INITS[init] = settings
+                with contextlib.redirect_stderr(io.StringIO()):
+                    begin(given.data / given.set, out, given.set, [init], given.pretrain_steps)
+                    dice = [score(out, init, "paper", seed, given.steps, {"recipe": "paper"}) for seed in given.seeds]
+                rows[method, setting] = dice
+                print(f"{init}: {', '.join(f'{one:.1f}' for one in dice)}", flush=True)
+                (given.out / "rate_sweep.md").write_text(table(rows))
+        found = [{"method": method, "setting": setting, "dice": dice} for (method, setting), dice in rows.items()]
+        (given.out / "rate_sweep.json").write_text(json.dumps(found, indent=1) + "\n")
+        print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
