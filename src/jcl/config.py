@@ -396,6 +396,9 @@ class BenchmarkConfig:
         None,
         metavar="MINUTES",
     )
+    only: tuple[str, ...] = option(
+        "run what has such a name, as '*-s0', and what it starts from; the rest another time", (), metavar="PATTERN"
+    )
     dry_run: bool = option("prepare the data, list the trainings that would be run, and stop", False)
     trust_code: bool = option(TRUST, False)
 

@@ -17,6 +17,7 @@ from jcl.benchmark.folder import DONE, LOG, PLAN, RESULTS
 from jcl.benchmark.stores import prepare_stores
 from jcl.config import BenchmarkConfig
 from jcl.errors import JclError, UsageError
+from jcl.files import read_json
 from jcl.report.stats.results import read_benchmark
 from support.clusters import wait_for
 from support.tinyrecipes import tiny, tiny_file
@@ -67,9 +68,29 @@ def test_again_nothing_is_run_and_the_scans_are_not_needed(unbroken: Path, tmp_p
 def test_a_dry_run_runs_nothing(scans: Path, tmp_path: Path, capsys):
     out = tmp_path / "bench"
     benchmark(BenchmarkConfig(recipe=tiny_file(tmp_path), out=out, data=scans, dry_run=True))
-    assert "14 runs (2 pretrain, 12 finetune) for 14 cells, 0 done" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "14 runs (2 pretrain, 12 finetune) for 14 cells, 0 done" in said.err
+    assert len(said.out.splitlines()) == 14
+    assert all(line.startswith(("to do pretrain ", "to do finetune ")) for line in said.out.splitlines())
     assert not (out / "tasks").exists()
     assert not (out / PLAN).exists()
+
+
+@pytest.mark.slow
+def test_a_part_now_and_the_rest_later_is_the_whole(unbroken: Path, scans: Path, tmp_path: Path, capsys):
+    out = tmp_path / "bench"
+    settings = {"recipe": tiny_file(tmp_path), "out": out, "data": scans, "workers": 0}
+    label = next(task["label"] for task in read_json(unbroken / PLAN)["tasks"] if task["needs"])
+    benchmark(BenchmarkConfig(**settings, only=(label,)))
+    said = capsys.readouterr().err
+    assert "2 of 14 runs (1 pretrain, 1 finetune)" in said
+    assert "all 2 runs are done (12 others of the recipe were left out)" in said
+    assert {cell.status for table in read_benchmark(out).tables for c in table.cells.values() for cell in c} == {
+        "done", "missing",
+    }  # fmt: skip
+    benchmark(BenchmarkConfig(**settings))
+    assert "14 runs (2 pretrain, 12 finetune) for 14 cells, 2 done" in capsys.readouterr().err
+    assert scores(out) == scores(unbroken)
 
 
 @pytest.mark.slow
