@@ -39,7 +39,7 @@ class Suited:
 
     def __str__(self) -> str:
         how = f"{self.settings}: " if self.settings else "slices one by one (no setting): "
-        return f"suits it first: {how}{self.reason}"
+        return f"suggested to begin with: {how}{self.reason}"
 
 
 def suited(cases: Sequence[CaseRecord]) -> Suited:
