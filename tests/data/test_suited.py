@@ -57,7 +57,8 @@ def test_the_rule(cases, settings, reason):
 def test_prepare_and_verify_say_it_in_one_line(tmp_path: Path, capsys):
     source = write_volumes(tmp_path / "scans", patients=2, labelled=2)
     prepare(PrepareConfig(source=source, out=tmp_path / "store", workers=1))
-    said = "suggested to begin with: slices one by one (no setting): its slices are 4.0 times as thick as their pixels (4 mm, 1 mm)"
+    why = "its slices are 4.0 times as thick as their pixels (4 mm, 1 mm)"
+    said = f"suggested to begin with: slices one by one (no setting): {why}"
     assert capsys.readouterr().err.splitlines().count(said) == 1
     assert cli.main(["verify", str(tmp_path / "store")]) == 0
     assert capsys.readouterr().out.splitlines().count(said) == 1
