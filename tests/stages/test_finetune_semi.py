@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from jcl.errors import DataError, UsageError
 from jcl.files import read_json
 from jcl.stages.finetune import finetune
 from jcl.stages.prepare import prepare
+from jcl.training import technique
 from jcl.training.run_folder import load_network, read_model
 from support.interrupted import stopped
 from support.scans import with_labels_alone_of, write_volumes
@@ -25,6 +27,14 @@ from support.shared import made_once
 def config(store: Path, out: Path, **settings) -> FinetuneConfig:
     small = {"folds": 3, "patients": 1, "steps": 6, "width": 2, "batch_size": 3, "recipe": "strong", "init": "none"}
     return FinetuneConfig(**{"store": store, "out": out, "semi": "mean_teacher", **small, **settings})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps_suffice() -> Iterator[None]:
+    """The recipe's technique is taken in trainings as short as a test's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(technique, "FEWEST_STEPS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +249,15 @@ def test_the_strong_recipe_learns_of_scans_without_labels_where_there_are_any(st
     assert by_default(store_path, tmp_path / "auto", recipe="paper", semi="auto")["settings"]["semi"] == "self_training"
 
 
+def test_a_short_training_learns_of_labelled_patients_alone_by_default(store_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(technique, "FEWEST_STEPS", 7)
+    assert by_default(store_path, tmp_path / "run")["settings"]["semi"] is None
+    said = capsys.readouterr().err
+    assert "2 steps are too few to learn of the scans without labels as well; with 7 or more, or --semi" in said
+    assert by_default(store_path, tmp_path / "asked", semi="self_training")["settings"]["semi"] == "self_training"
+    assert by_default(store_path, tmp_path / "longer", steps=7)["settings"]["semi"] == "self_training"
+
+
 def test_where_every_patient_is_labelled_or_held_back_there_is_no_technique_by_default(store_path, tmp_path, capsys):
     write_split(tmp_path / "s.json", Split(("p0", "p1"), validation=("p2", "p3"), test=("p4", "p5")))
     everyone = {"split": tmp_path / "s.json", "patients": None}
@@ -263,5 +282,7 @@ def test_a_run_that_goes_on_keeps_the_technique_that_it_began_with(store_path, t
     """A plain run of an earlier version, too, which knew no technique by default."""
     for name, begun in (("plain", "none"), ("auto", None)):
         stopped(monkeypatch, partial(by_default, store_path, tmp_path / name, semi=begun), 1)
-        info = by_default(store_path, tmp_path / name, resume=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(technique, "FEWEST_STEPS", 1000)  # as if an earlier version had begun it
+            info = by_default(store_path, tmp_path / name, resume=True)
         assert info["settings"]["semi"] == (None if name == "plain" else "self_training")

@@ -1,5 +1,6 @@
 """Fine-tuning in three dimensions with scans without labels: by default, recorded, resumed, in two processes."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from jcl.config import FinetuneConfig
 from jcl.files import read_json
 from jcl.semi.self_training import SelfTraining
 from jcl.stages.finetune import finetune
-from jcl.training import autotune
+from jcl.training import autotune, technique
 from jcl.training.run_folder import load_network
 from support.interrupted import same_weights, stopped
 from support.scans import with_labels_alone_of
@@ -22,6 +23,14 @@ BLOCK = (4, 16, 16)
 def config(store: Path, out: Path, **settings) -> FinetuneConfig:
     usual = {"init": "none", "backbone": "unet3d", "block": BLOCK, "width": 2, "folds": 3, "patients": 1}
     return FinetuneConfig(**{"store": store, "out": out, **usual, "steps": 4, "batch_size": 2, **settings})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps_suffice() -> Iterator[None]:
+    """The recipe's technique is taken in trainings as short as a test's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(technique, "FEWEST_STEPS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
