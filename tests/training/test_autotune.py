@@ -1,6 +1,7 @@
 """Precision, kernels and compilation: what is given is taken, what is left open is measured where the run is long."""
 
 import functools
+import re
 import time
 
 import pytest
@@ -51,10 +52,17 @@ def choose(milliseconds, tried=None, make=None, **settings):
     return choose_execution(make or steps_that_take(milliseconds, tried), **{**usual, **settings})
 
 
+def told(words: str, way: str) -> int:
+    """The milliseconds that are said of a way; a busy machine adds to them."""
+    found = re.search(rf"(?:^|, ){way} (\d+) ms", words)
+    assert found, words
+    return int(found[1])
+
+
 def test_the_faster_precision_is_taken_and_told():
     way, words = choose({FLOAT: 12, HALF: 4})
     assert way == HALF
-    assert "float32 12 ms" in words or "float32 13 ms" in words
+    assert told(words, "float32") >= 12
     assert choose({FLOAT: 4, HALF: 12})[0] == FLOAT
 
 
@@ -96,7 +104,7 @@ def test_kernels_are_measured_beside_the_plain_way_and_bfloat16():
     assert choose({FLOAT: 4, KERNELS: 12, HALF: 8}, kernels="auto")[0] == FLOAT
     way, words = choose({FLOAT: 12, KERNELS: 8, HALF: 4}, kernels="auto")
     assert way == HALF
-    assert "float32 with kernels 8 ms" in words or "float32 with kernels 9 ms" in words
+    assert told(words, "float32 with kernels") >= 8
     tried: list[Execution] = []
     assert choose({FLOAT: 12, KERNELS: 4}, tried, kernels="auto", precision="float32")[0] == KERNELS
     assert tried == [KERNELS, FLOAT]
@@ -128,7 +136,7 @@ def test_with_tiles_for_bfloat16_all_ways_are_measured():
     way, words = choose(times, tried, kernels="auto")
     assert way == HALF_KERNELS
     assert tried == list(reversed(times))
-    assert "bfloat16 with kernels 3 ms" in words or "bfloat16 with kernels 4 ms" in words
+    assert told(words, "bfloat16 with kernels") >= 3
     assert choose({**times, HALF_KERNELS: 12}, kernels="auto")[0] == KERNELS
     tried.clear()
     assert choose(times, tried, kernels="auto", precision="bfloat16")[0] == HALF_KERNELS
@@ -136,6 +144,18 @@ def test_with_tiles_for_bfloat16_all_ways_are_measured():
     tried.clear()
     assert choose(times, tried, kernels="auto", precision="float32")[0] == KERNELS
     assert tried == [KERNELS, FLOAT]
+
+
+def test_what_a_gpu_loads_at_its_first_step_does_not_count(monkeypatch):
+    monkeypatch.setattr(trial, "BRIEF_SECONDS", 0.01)
+    monkeypatch.setattr(trial, "synchronize", lambda device: None)
+    seconds = {HALF: [0.2, *[0.002] * trial.ROUNDS], FLOAT: [0.01] * (1 + trial.ROUNDS)}
+
+    def make(way: Execution):
+        return lambda: time.sleep(seconds[way].pop(0))
+
+    way, _ = trial._try(make, [FLOAT, HALF], compile="off", steps=1000, device=torch.device("cuda"))
+    assert way == HALF
 
 
 @pytest.mark.usefixtures("tiles")
@@ -175,7 +195,7 @@ def test_a_way_whose_first_step_takes_far_too_long_is_not_measured_again(monkeyp
     assert way == HALF_KERNELS
     assert tried.count(FLOAT) == 1
     assert tried.count(HALF) == tried.count(HALF_KERNELS) == 1 + trial.ROUNDS
-    assert "float32 15" in words
+    assert told(words, "float32") >= 150
 
 
 def test_tiles_that_the_system_keeps_back_are_told(monkeypatch):
@@ -210,6 +230,7 @@ def test_compilation_is_tried_for_long_runs_alone_and_has_to_pay():
 
 def test_its_own_time_counts(monkeypatch):
     monkeypatch.setattr(trial, "COMPILED_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "TRIED_FROM", 1)
     calls: list[int] = []
 
     def make(way: Execution):
@@ -217,12 +238,12 @@ def test_its_own_time_counts(monkeypatch):
             if way.compiled and not calls:
                 calls.append(1)
                 time.sleep(1.0)
-            time.sleep(0.001 if way.compiled else 0.002)
+            time.sleep(0.02 if way.compiled else 0.06)
 
         return step
 
     settings = {"precision": "float32", "compile": "auto", "kernels": "off", "device": CPU}
-    assert choose_execution(make, steps=500, **settings)[0] == FLOAT
+    assert choose_execution(make, steps=15, **settings)[0] == FLOAT
     calls.clear()
     assert choose_execution(make, steps=100_000, **settings)[0] == COMPILED
 

@@ -163,7 +163,8 @@ def _try(
     device: torch.device,
 ) -> tuple[Execution, str]:
     steps_of, first = _warm_up(make, ways, device)
-    hopeless = max(HOPELESS * min(first.values()), BRIEF_SECONDS)
+    # a GPU's first step loads libraries, and says nothing
+    hopeless = max(HOPELESS * min(first.values()), BRIEF_SECONDS) if device.type == "cpu" else math.inf
     timed = {**first, **_time({way: step for way, step in steps_of.items() if first[way] <= hopeless}, device)}
     best, *others = timed
     for way in others:
