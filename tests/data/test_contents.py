@@ -116,7 +116,7 @@ def test_truncated_files_are_said_to_be_so(tmp_path: Path, suffix: str, share: f
     path = tmp_path / f"x{suffix}"
     whole = content(suffix, tmp_path)
     path.write_bytes(whole[: int(len(whole) * share)])
-    error_of(path)
+    assert error_of(path)
 
 
 def test_flipped_bytes_are_said_in_plain_words(tmp_path: Path) -> None:
