@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jcl.distributed.device import resolve_precision
+from jcl.distributed.device import may_gain_from_bfloat16
 from jcl.kernels.exchange import have_kernels
 from jcl.kernels.library import has_fast_bfloat16
 from jcl.training.autotune import Execution
@@ -123,7 +123,7 @@ def ways_to_run(asked: str) -> dict[str, Execution]:
         del known["kernels"]
     if not (have_kernels() and has_fast_bfloat16()):
         del known["bfloat16 with kernels"]
-    if resolve_precision("auto", torch.device("cpu")) != torch.bfloat16:
+    if not may_gain_from_bfloat16(torch.device("cpu")):
         known.pop("bfloat16")
     return known
 

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from jcl.distributed.device import autocast, count_devices, kept_generators, resolve_device, resolve_precision
+from jcl.distributed.device import (
+    autocast,
+    count_devices,
+    kept_generators,
+    may_gain_from_bfloat16,
+    resolve_device,
+    resolve_precision,
+)
 from jcl.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -40,20 +47,30 @@ def test_unknown_names():
         resolve_precision("float16", CPU)
 
 
-@pytest.mark.parametrize(("capabilities", "wanted"), [({"avx512_bf16": True}, torch.bfloat16), ({}, torch.float32)])
-def test_precision_follows_the_hardware(monkeypatch, capabilities, wanted):
+@pytest.mark.parametrize(
+    ("capabilities", "wanted", "tried"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16, True),  # Intel since 2023
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.float32, True),  # AMD since 2022, a few of Intel's
+        ({"bf16": True}, torch.bfloat16, True),  # Arm
+        ({}, torch.float32, False),
+    ],
+)
+def test_precision_follows_the_hardware(monkeypatch, capabilities, wanted, tried):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert resolve_precision("auto", CPU) == wanted
+    assert may_gain_from_bfloat16(CPU) == tried
     assert resolve_precision("float32", CPU) == torch.float32
     assert resolve_precision("bfloat16", CPU) == torch.bfloat16
 
 
-@pytest.mark.parametrize(("avx512", "amx", "wanted"), [(False, False, 0), (True, False, 1), (False, True, 1)])
+@pytest.mark.parametrize(("avx512", "amx", "wanted"), [(False, False, 0), (True, False, 0), (True, True, 1)])
 def test_older_versions_of_pytorch_are_asked_one_capability_at_a_time(monkeypatch, avx512, amx, wanted):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     assert resolve_precision("auto", CPU) == (torch.float32, torch.bfloat16)[wanted]
+    assert may_gain_from_bfloat16(CPU) == avx512
     monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
     monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert resolve_precision("auto", CPU) == torch.float32

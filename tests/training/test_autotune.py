@@ -24,8 +24,8 @@ HALF_KERNELS = Execution(torch.bfloat16, kernels=True)
 
 @pytest.fixture(autouse=True)
 def hardware(monkeypatch):
-    """A CPU that multiplies bfloat16, and compilers."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    """A CPU that multiplies bfloat16 fast in PyTorch, and compilers."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True}, raising=False)
     monkeypatch.setattr(trial.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(trial, "load_library", lambda: None)
     monkeypatch.setattr(trial, "multiplies_bfloat16", lambda: True)
@@ -64,6 +64,14 @@ def test_the_faster_precision_is_taken_and_told():
     assert way == HALF
     assert told(words, "float32") >= 12
     assert choose({FLOAT: 4, HALF: 12})[0] == FLOAT
+
+
+@pytest.mark.parametrize(("kernels", "plain"), [("auto", KERNELS), ("off", FLOAT)])
+def test_bfloat16_without_tiles_is_taken_where_it_was_measured_faster_and_not_untried(monkeypatch, kernels, plain):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert choose({}, kernels=kernels, steps=100)[0] == plain
+    assert choose({FLOAT: 12, KERNELS: 12, HALF: 4}, kernels=kernels)[0] == HALF
+    assert choose({FLOAT: 4, KERNELS: 4, HALF: 12}, kernels=kernels)[0] == FLOAT
 
 
 def test_what_is_hardly_faster_is_not_worth_a_change():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jcl import backbones
-from jcl.distributed.device import autocast, resolve_device, resolve_precision, synchronize
+from jcl.distributed.device import autocast, may_gain_from_bfloat16, resolve_device, synchronize
 from jcl.kernels.exchange import use_kernels
 from jcl.kernels.library import KernelError, has_fast_bfloat16
 
@@ -24,10 +24,8 @@ def measure_speed() -> dict[str, float]:
     """
     device = resolve_device("auto")
     speeds = {f"{device.type}, float32": _slices_a_second(device, torch.float32, kernels=False)}
-    precision = resolve_precision("auto", device)
-    if precision != torch.float32:
-        name = str(precision).removeprefix("torch.")
-        speeds[f"{device.type}, {name}"] = _slices_a_second(device, precision, kernels=False)
+    if may_gain_from_bfloat16(device):
+        speeds[f"{device.type}, bfloat16"] = _slices_a_second(device, torch.bfloat16, kernels=False)
     if device.type == "cpu":
         with contextlib.suppress(KernelError):  # `check_kernels` says why
             speeds["cpu, float32 with kernels"] = _slices_a_second(device, torch.float32, kernels=True)

@@ -12,7 +12,7 @@ import torch
 from torch import distributed, nn
 
 from jcl.distributed.comm import is_main_process, world_size
-from jcl.distributed.device import kept_generators, resolve_precision, synchronize
+from jcl.distributed.device import kept_generators, may_gain_from_bfloat16, resolve_precision, synchronize
 from jcl.errors import UsageError
 from jcl.kernels.exchange import use_kernels
 from jcl.kernels.library import KernelError, has_fast_bfloat16, load_library, multiplies_bfloat16, say_without
@@ -111,7 +111,8 @@ def choose_execution(
         return Execution(kept, bool(recorded.get("compiled", False)), bool(recorded.get("kernels", False))), "as before"
     fitting = _fitting_kernels(kernels, precision=wanted, compile=compile, device=device)
     first = Execution(usual, compile == "on", usual in fitting)
-    ways = _ways(first, fitting, precision=wanted, kernels=kernels)
+    both = wanted == "auto" and may_gain_from_bfloat16(device)
+    ways = _ways(first, fitting, types=[torch.float32, torch.bfloat16] if both else [usual], kernels=kernels)
     if deterministic or steps < TRIED_FROM or (len(ways) == 1 and compile != "auto"):
         return first, "as given" if precision != "auto" else "as the hardware suggests"
     with kept_generators(device), at_work("choose how to compute") if is_main_process() else nullcontext():
@@ -143,13 +144,9 @@ def apply_execution(
         setattr(backbone, name, torch.compile(getattr(backbone, name)))
 
 
-def _ways(first: Execution, fitting: set[torch.dtype], *, precision: str, kernels: str) -> list[Execution]:
+def _ways(first: Execution, fitting: set[torch.dtype], *, types: list[torch.dtype], kernels: str) -> list[Execution]:
     """What `auto` leaves open, the plainest first."""
-    types = [first.precision]
-    if precision == "auto" and first.precision != torch.float32:
-        types.insert(0, torch.float32)
-    compiled = first.compiled
-    plain = [Execution(each, compiled) for each in types if kernels != "on" or each not in fitting]
+    plain = [Execution(each, first.compiled) for each in types if kernels != "on" or each not in fitting]
     # float32 on kernels may beat bfloat16 without, so they are tried where the hardware suggests bfloat16, too
     return plain + [Execution(each, kernels=True) for each in (torch.float32, torch.bfloat16) if each in fitting]
 
