@@ -1,6 +1,5 @@
 """Fine-tuning: a segmentation network on few labelled patients, from a pre-training or from scratch."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,28 +15,27 @@ from jcl.augment.batches import augment_batch
 from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges
-from jcl.backbones._transfer import pretrained_modules_of, transfer
 from jcl.config import FinetuneConfig
 from jcl.data.batches import BatchSampler, SliceBatch, load_batches
 from jcl.data.block_plan import with_block
-from jcl.data.context import span_of, with_context
+from jcl.data.context import with_context
 from jcl.data.manifest import IGNORE
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, rank, world_size
 from jcl.distributed.device import autocast, channels_last
 from jcl.distributed.launch import launch
-from jcl.errors import DataError, UsageError, foreign_code
+from jcl.errors import UsageError
 from jcl.limits import check_numbers
 from jcl.losses.segmentation import LOSSES
 from jcl.training.averaging import averaged_copy, update_average
 from jcl.training.blocks import FOREGROUND, block_taken, check_offered, strides_for
-from jcl.training.checkpoint import read_weights
 from jcl.training.class_coverage import check_classes
 from jcl.training.feed import Feed, labelled_feed
+from jcl.training.initial_network import build_network, choose_backbone, initial_backbone, take_initial_weights
 from jcl.training.initial_run import context_taken
 from jcl.training.optim import adam, cosine, set_learning_rate
 from jcl.training.recipes import before_recipes, settle
-from jcl.training.run_folder import only_writer, read_model, read_run, recorded_run, weights_digest
+from jcl.training.run_folder import only_writer, recorded_run
 from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
 from jcl.training.session import Session, seeded
@@ -52,9 +50,6 @@ _LossOf = partial[Tensor]
 
 APART = 500_009
 """Between the seeds of labelled and unlabelled batches, so that neighbouring seeds of a user's have none in common."""
-
-SPARE = 10_000_000
-"""Values that a first layer for many channels, and a last one for many classes, may have."""
 
 LEAST_STEPS = 1000
 """Default floor of the number of steps: with one or two patients 100 epochs are too few to converge."""
@@ -98,15 +93,15 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
     config = _with_block(config, given)
     _check_technique(config)
     check_watch(config, blocks=config.block is not None)
-    backbone = _choose_backbone(config, store)
+    backbone = choose_backbone(config, store)
     config, split = finetuning_split(config, store)
     config = with_technique(config, given, store, split)
     fed = labelled_feed(config, store, split)
     check_classes(store, split.train)
     if config.block is not None and "strides" not in backbone:
         backbone["strides"] = strides_for([store], [set(split.train)], config.block)
-    network = _build(config, backbone)
-    start_info = _initialise(config, network)
+    network = build_network(config, backbone)
+    start_info = take_initial_weights(config, network)
     info: dict[str, Any] = {
         "kind": "finetune",
         "backbone": backbone,
@@ -219,8 +214,8 @@ def _technique(config: FinetuneConfig, backbone: dict[str, Any], network: backbo
     """The technique around the network; another one begins with the same pre-trained parts, and else by itself."""
 
     def another() -> backbones.Backbone:
-        other = _build(config, backbone)
-        _initialise(config, other)
+        other = build_network(config, backbone)
+        take_initial_weights(config, other)
         return other
 
     assert config.semi is not None
@@ -277,86 +272,10 @@ def _with_block(config: FinetuneConfig, asked: FinetuneConfig) -> FinetuneConfig
         config: settled by the recipe.
         asked: as the user gave it.
     """
-    given = _initial_backbone(config)
+    given = initial_backbone(config)
     name: str = given.get("name") or config.backbone or "unet"
     block = block_taken(name, config.block, Path(config.init, "run.json") if given else None)
     if block is None:
         return config
     check_offered(config)
     return replace(config, block=block, foreground=FOREGROUND if asked.foreground is None else asked.foreground)
-
-
-def _initial_backbone(config: FinetuneConfig) -> dict[str, Any]:
-    """Name and settings of the network of the initial run; {} where there is none."""
-    has_run = config.init != "none" and not _is_weights_file(Path(config.init))
-    return read_run(Path(config.init), "pretrain")["backbone"] if has_run else {}
-
-
-def _choose_backbone(config: FinetuneConfig, store: Store) -> dict[str, Any]:
-    """Name and settings of the network: those of the initial run, unless they are given or there is none."""
-    given = _initial_backbone(config)
-    for key, value in (("name", config.backbone), ("width", config.width)):
-        if value is not None and key in given and given[key] != value:
-            raise UsageError(f"{key} {value} does not fit {config.init}, which has {given[key]}; leave it out")
-    name: str = given.get("name") or config.backbone or "unet"
-    if ":" in name and config.backbone is None and not config.trust_code:  # before its width is asked for
-        raise foreign_code(Path(config.init, "run.json"), "network", name)
-    return {
-        "name": name,
-        "in_channels": span_of(config.context or 0) * store.channels,
-        "classes": len(store.class_names) + 1,
-        "width": given.get("width") or config.width or backbones.default_width(name),
-        **{key: given[key] for key in ("strides",) if key in given},
-    }
-
-
-def _build(config: FinetuneConfig, backbone: dict[str, Any]) -> backbones.Backbone:
-    """What the user typed is imported; what only the initial run's file says, as `rebuild` allows.
-
-    Raises:
-        DataError: the file's network is not that of its weights.
-    """
-    if config.backbone is None:
-        _check_described(config, backbone)
-        return backbones.rebuild(backbone, Path(config.init, "run.json"), trust_code=config.trust_code)
-    return backbones.load(config.backbone)(**{key: value for key, value in backbone.items() if key != "name"})
-
-
-def _check_described(config: FinetuneConfig, backbone: dict[str, Any]) -> None:
-    """See that the initial run's file describes a network about as large as its weights, before memory is taken for it.
-
-    That all of them fit is seen when they are taken over; the first and the last layer may be others.
-    """
-    if config.init == "none" or _is_weights_file(Path(config.init)) or ":" in backbone["name"]:
-        return
-    file = Path(config.init, "run.json")
-    try:
-        with torch.device("meta"):  # of the shapes alone, which may be of any size
-            described = backbones.rebuild(backbone, file)
-    except RuntimeError as error:
-        raise DataError(f"{file}: its network is larger than any can be; restore it") from error
-    said = sum(tensor.numel() for tensor in described.state_dict().values())
-    found = sum(tensor.numel() for tensor in read_model(Path(config.init)).values())
-    if said > 2 * found + SPARE:
-        raise DataError(f"{file}: its network has {said} values, and its weights {found}; restore it")
-
-
-def _initialise(config: FinetuneConfig, network: backbones.Backbone) -> dict[str, Any]:
-    """Carry the initial weights over; returns what `run.json` records of it."""
-    if config.init == "none":
-        return {"run": None, "report": "from random weights"}
-    path = Path(config.init)
-    if _is_weights_file(path):
-        weights, parts, digest = read_weights(path), None, hashlib.sha256(path.read_bytes()).hexdigest()
-    else:
-        weights = {k.removeprefix("backbone."): t for k, t in read_model(path).items() if k.startswith("backbone.")}
-        parts, digest = read_run(path, "pretrain")["transfers"], weights_digest(path)
-    try:
-        report = transfer(network, weights, parts or pretrained_modules_of(network, weights), adapt=config.adapt)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return {"run": config.init, "digest": digest, "report": f"from {config.init}: {report}"}
-
-
-def _is_weights_file(path: Path) -> bool:
-    return path.is_file() or path.suffix == ".safetensors"
