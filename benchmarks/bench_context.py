@@ -20,8 +20,10 @@ from measuring import device, measure, serve, ways_to_run
 
 from jcl import backbones
 from jcl.augment.labelled import LabelledRanges, augment
-from jcl.data.batches import BatchSampler, SliceDataset, list_slices
+from jcl.data.batches import SliceDataset
 from jcl.data.context import span_of
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
 from jcl.data.store import Store
 from jcl.losses.segmentation import LOSSES
 from jcl.parallel.allocator import keep_memory

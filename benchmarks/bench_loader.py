@@ -29,7 +29,9 @@ import torch
 from bench_store import BATCH, forget, write_ours
 from measuring import Child, memory, reset_peak, ways_to_run, write_json
 
-from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
+from jcl.data.batches import SliceDataset, load_batches
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
 from jcl.data.store import Store
 
 HERE = Path(__file__).parent

@@ -36,7 +36,8 @@ from jcl.data import phantom
 from jcl.data.datasets import CaseSource, DatasetSpec
 from jcl.data.preparation import Job, make_preparation, prepare_case
 from jcl.data.splits import Split, write_split
-from jcl.data.store import Store, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import write_manifest
 from jcl.distributed.device import resolve_precision
 from jcl.training.run_folder import save_model, start_run
 

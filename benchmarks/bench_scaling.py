@@ -38,8 +38,11 @@ from measuring import device, memory, reset_peak, write_json
 from scaling_figure import Curve, draw
 
 from jcl.data import phantom
-from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.batches import SliceDataset, load_batches
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 
 HERE = Path(__file__).parent
 CASE = 100

@@ -21,9 +21,11 @@ import torch
 import zstandard
 
 from jcl.data import phantom
-from jcl.data.batches import SliceDataset, list_slices
+from jcl.data.batches import SliceDataset
 from jcl.data.slicefile import ENTRY, HEADER
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.slices import list_slices
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 
 SLICES = 16
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jcl.cli.main import COMMANDS
+from jcl.cli.commands import COMMANDS
 
 HEAVY = ("torch", "numpy", "scipy", "SimpleITK", "matplotlib", "pydicom", "rich")
 HELP_SECONDS = 0.3

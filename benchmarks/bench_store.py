@@ -33,9 +33,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from jcl.data import phantom
-from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches
+from jcl.data.batches import SliceDataset, load_batches
+from jcl.data.sampler import BatchSampler
 from jcl.data.slicefile import SliceFile
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.slices import list_slices
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 
 BATCH = 16
 PASSES = 5

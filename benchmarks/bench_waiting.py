@@ -27,8 +27,11 @@ import torch
 
 from jcl.config import PretrainConfig
 from jcl.data import phantom
-from jcl.data.batches import BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.batches import SliceBatch, SliceDataset, load_batches
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.stages import pretrain as stage
 from jcl.training import session
 

@@ -28,7 +28,7 @@ from soaking.faults import CUT_SHORT, FAULTS, Struck
 from soaking.process import Work, orphans, take_orphans
 from soaking.stages import SMOKE, STAGES, Stage, results, write_inputs
 
-from jcl.cli.main import COMMANDS
+from jcl.cli.commands import COMMANDS
 
 ALONE = "JCL_SOAK_HAS_ITS_OWN_DISK"
 SLOWEST = 240.0

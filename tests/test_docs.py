@@ -12,7 +12,7 @@ from filelock import FileLock
 
 import jcl
 from jcl import config
-from jcl.benchmark.recipe import read_recipe
+from jcl.benchmark.reading import read_recipe
 from jcl.cli import main as cli
 from jcl.cli.options import Parser, add_options
 from jcl.data.datasets import load_spec

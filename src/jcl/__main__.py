@@ -13,7 +13,8 @@ SOON = {"prepare": 5.0, "benchmark": 20.0}
 def main() -> int:
     """Run the command of `sys.argv`; returns its exit code (see `jcl.cli.main`)."""
     answer_from_now_on()
-    from jcl.cli.main import PRINTS, main  # not above: a signal may come while it is imported
+    from jcl.cli.commands import PRINTS  # not above: a signal may come while it is imported
+    from jcl.cli.main import main
     from jcl.parallel.output import steady_output
 
     output = steady_output()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jcl.benchmark.recipe import Column, Method, Recipe, TablePlan, built_in, read_recipe
+from jcl.benchmark.reading import built_in, read_recipe
+from jcl.benchmark.recipe import Column, Method, Recipe, TablePlan
 from jcl.errors import UsageError
 
 WHOLE = """

@@ -9,7 +9,8 @@ import pytest
 
 from jcl.benchmark.paper import paper_cell
 from jcl.benchmark.plan import Plan, StoreInfo, make_plan
-from jcl.benchmark.recipe import Recipe, built_in, read_recipe
+from jcl.benchmark.reading import built_in, read_recipe
+from jcl.benchmark.recipe import Recipe
 from jcl.cli.listing import show_recipes
 from jcl.config import PrepareConfig, load
 from jcl.data.splits import read_official_split

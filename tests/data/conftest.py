@@ -7,7 +7,8 @@ import pytest
 
 from jcl.data.datasets import DatasetSpec
 from jcl.data.preparation import make_preparation
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 
 SHAPES = ((9, 20, 17), (3, 12, 30), (12, 10, 10))
 SPACINGS = ((3.0, 1.0, 1.0), (1.0, 1.0, 1.0), (6.0, 1.5, 1.5))

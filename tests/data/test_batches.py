@@ -15,9 +15,12 @@ import torch
 
 from jcl.cli.main import main
 from jcl.config import PrepareConfig
-from jcl.data.batches import AHEAD, BatchSampler, SliceBatch, SliceDataset, list_slices, load_batches
+from jcl.data.batches import AHEAD, SliceBatch, SliceDataset, load_batches
 from jcl.data.manifest import write_sealed
-from jcl.data.store import CaseRecord, Store, write_case, write_manifest
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
+from jcl.data.store import CaseRecord, Store
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.errors import DataError
 from jcl.stages.prepare import prepare
 from support.scans import write_volumes
@@ -352,7 +355,8 @@ def test_the_loader_takes_no_more_memory_for_more_files(tmp_path: Path):
     """Of 100 files, more than are kept open; unpacked they are 100 MiB."""
     code = (
         "import sys, itertools\nfrom pathlib import Path\nfrom jcl.data.store import Store\n"
-        "from jcl.data.batches import BatchSampler, SliceDataset, list_slices, load_batches\n"
+        "from jcl.data.batches import SliceDataset, load_batches\nfrom jcl.data.sampler import BatchSampler\n"
+        "from jcl.data.slices import list_slices\n"
         "store = Store.open(sys.argv[1])\nslices = list_slices([store], [None], labelled=False)\n"
         "order = BatchSampler([0] * len(slices), 16, seed=0)\n"
         "for batch in itertools.islice(load_batches(SliceDataset([store], slices, labels=False), order), 150): pass\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jcl.data.batches import BatchSampler, load_batches
+from jcl.data.batches import load_batches
 from jcl.data.blocks import (
     BlockDataset,
     BlockDraws,
@@ -17,6 +17,7 @@ from jcl.data.blocks import (
     structure_voxels,
     surroundings_of,
 )
+from jcl.data.sampler import BatchSampler
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.losses.contrastive import position_mask

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from jcl.data import store as store_module
+from jcl.data import store_writing
 from jcl.data.manifest import FORMAT, read_sealed, write_sealed
 from jcl.data.slicefile import SliceFile, write_slices
-from jcl.data.store import Store, read_case, write_case, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import read_case, write_case, write_manifest
 from jcl.errors import DataError
 from jcl.files import WriteError
 
@@ -175,7 +177,7 @@ def test_what_a_killed_process_left_of_a_case_is_no_part_of_it(tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_module, "_write_slices", killed)
+        patched.setattr(store_writing, "_write_slices", killed)
         patched.setattr(shutil, "rmtree", lambda *_, **__: None)  # nor does a killed process clear away
         with pytest.raises(KeyboardInterrupt):
             write_case(tmp_path, image, None, **named)
@@ -462,7 +464,7 @@ def test_a_case_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "cases").mkdir()
     code = (
         "import resource, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from jcl.files import WriteError\nfrom jcl.data.store import write_case\n"
+        "from jcl.files import WriteError\nfrom jcl.data.store_writing import write_case\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "image = np.random.default_rng(0).random((1, 8, 64, 64), np.float32)\n"
         "arguments = dict(case='a', patient='a', spacing=(1.0, 1.0, 1.0), source={}, classes=0)\n"

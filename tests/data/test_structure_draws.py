@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
-from jcl.data.batches import BatchSampler, list_slices
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import list_slices
 from jcl.data.store import Store
 from jcl.data.structure_draws import StructureDraws, structure_draws
 from jcl.stages.prepare import prepare

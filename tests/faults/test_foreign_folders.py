@@ -9,7 +9,8 @@ import pytest
 import jcl
 from jcl.cli.main import main
 from jcl.data.manifest import read_sealed, write_sealed
-from jcl.data.store import Store, read_case
+from jcl.data.store import Store
+from jcl.data.store_writing import read_case
 from jcl.errors import DataError
 from support.scans import write_volumes
 from support.thresholds import make_recipe_of, threshold_network, write_run

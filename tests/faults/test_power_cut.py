@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from jcl.data.store import write_case, write_manifest
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.files import write_atomically, write_json
 from jcl.training.checkpoint import Checkpointer
 from jcl.training.optim import sgd

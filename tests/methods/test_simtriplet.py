@@ -7,7 +7,8 @@ import torch
 
 from jcl.augment.spatial import random_view
 from jcl.backbones.unet import UNet
-from jcl.data.batches import BatchSampler, SliceBatch
+from jcl.data.batches import SliceBatch
+from jcl.data.sampler import BatchSampler
 from jcl.errors import UsageError
 from jcl.methods.simtriplet import SimTriplet, neighbours
 from support.training import assert_finite, assert_resumes_bit_for_bit, awkward, losses_of, slices

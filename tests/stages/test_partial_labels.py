@@ -13,9 +13,10 @@ from jcl.augment.spatial import AffineRanges, random_affine, warp_with_labels
 from jcl.checks.findings import NOTE
 from jcl.cli import main as cli
 from jcl.config import EvaluateConfig, FinetuneConfig, PrepareConfig, VerifyConfig
-from jcl.data.batches import SliceDataset, list_slices
+from jcl.data.batches import SliceDataset
 from jcl.data.manifest import IGNORE
 from jcl.data.resampling import resample_label
+from jcl.data.slices import list_slices
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import UsageError

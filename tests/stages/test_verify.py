@@ -19,7 +19,8 @@ from jcl.cli import main as cli
 from jcl.config import PrepareConfig, VerifyConfig
 from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.splits import Split, write_split
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json, write_json
 from jcl.stages.prepare import prepare

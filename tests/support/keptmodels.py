@@ -10,7 +10,8 @@ from jcl import config
 from jcl.backbones.unet import UNet
 from jcl.data.context import span_of
 from jcl.data.splits import Split, write_split
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.files import write_json
 from jcl.report.stats.results import Benchmark, Cell, Column, Grid, Pretraining
 from jcl.stages.evaluate import evaluate

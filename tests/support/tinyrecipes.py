@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jcl.benchmark.plan import Plan, StoreInfo, make_plan
-from jcl.benchmark.recipe import Recipe, read_recipe
+from jcl.benchmark.reading import read_recipe
+from jcl.benchmark.recipe import Recipe
 
 TINY = """
 title = "Tiny"

@@ -9,7 +9,8 @@ from jcl.benchmark.display import Display, seconds_left, seconds_of
 from jcl.benchmark.executor import PoolExecutor, pool_for
 from jcl.benchmark.folder import DONE, PLAN, RECIPE, task_folder
 from jcl.benchmark.plan import Plan, StoreInfo, Task, make_plan
-from jcl.benchmark.recipe import Recipe, read_recipe
+from jcl.benchmark.reading import read_recipe
+from jcl.benchmark.recipe import Recipe
 from jcl.benchmark.schedule import Ledger, run_tasks
 from jcl.benchmark.selection import selected
 from jcl.benchmark.stores import prepare_stores

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jcl import backbones, methods, models, semi
-from jcl.benchmark.recipe import built_in
+from jcl.benchmark.reading import built_in
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError

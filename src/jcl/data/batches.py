@@ -1,14 +1,11 @@
-"""Batches of slices: what they hold, in which order they come, and the loader that reads them ahead."""
+"""Batches of slices: what they hold, and the loader that reads them ahead."""
 
-import bisect
-import itertools
 import math
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,13 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from jcl.data.context import span_of
-from jcl.data.manifest import IGNORE
 from jcl.data.neighbours import draw_neighbours
+from jcl.data.sampler import BatchSampler
+from jcl.data.slices import SliceIndex, SliceList
 from jcl.data.store import Store
-from jcl.errors import DataError
-
-Redraw = Callable[[list[int], np.random.Generator], list[int]]
-"""Exchanges some slices of a batch (their numbers) for others."""
 
 AHEAD = 2
 """Batches that a thread has read, or has to read, while none is asked for."""
@@ -57,154 +51,6 @@ class SliceBatch:
     def rows(self, numbers: Int[Tensor, " n"]) -> "SliceBatch":
         """A batch of the rows with these numbers, of which one may come more than once."""
         return replace(self, **{name: value[numbers] for name, value in vars(self).items() if value is not None})
-
-
-@dataclass(frozen=True, slots=True)
-class SliceIndex:
-    """One slice of one of several stores."""
-
-    store: int
-    case: int
-    slice: int
-
-
-class SliceList:
-    """All slices of some cases, in the order of the cases.
-
-    Only the cases are held. An object for each slice would be one more for Python's garbage collector to go through,
-    again and again together with the hundred thousand objects that PyTorch has.
-
-    Args:
-        cases: number of the store, number of the case in it, and its slices; no case twice.
-        chosen: the numbers of the slices, of those cases (number of the store and of the case) that have not all.
-    """
-
-    def __init__(
-        self,
-        cases: Sequence[tuple[int, int, int]],
-        chosen: Mapping[tuple[int, int], Sequence[int]] = MappingProxyType({}),
-    ) -> None:
-        self.cases = tuple(cases)
-        self._chosen = chosen
-        self._ends = list(itertools.accumulate(slices for _, _, slices in cases))
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def __getitem__(self, number: int) -> SliceIndex:
-        if not 0 <= number < len(self):
-            raise IndexError(f"{len(self)} slices, none with number {number}")
-        at = bisect.bisect_right(self._ends, number)
-        store, case, slices = self.cases[at]
-        within = number - self._ends[at] + slices
-        chosen = self._chosen.get((store, case))
-        return SliceIndex(store, case, within if chosen is None else chosen[within])
-
-    def stores(self) -> Int[np.ndarray, " n"]:
-        """Number of each slice's store."""
-        return np.repeat([store for store, _, _ in self.cases], [slices for _, _, slices in self.cases])
-
-
-def list_slices(stores: Sequence[Store], patients: Sequence[set[str] | None], *, labelled: bool) -> SliceList:
-    """All slices of the given patients (None: of everyone), in the order of the stores.
-
-    With `labelled` those whose voxels are all ignored are left out.
-
-    Raises:
-        DataError: there is none, or a label that has to be read is damaged.
-    """
-    cases = [
-        (number, case, record.slices)
-        for number, (store, chosen) in enumerate(zip(stores, patients, strict=True))
-        for case, record in enumerate(store.cases)
-        if (chosen is None or record.patient in chosen) and (record.labelled or not labelled)
-    ]
-    decided = {
-        (number, case): _decided(stores[number], case)
-        for number, case, _ in cases
-        if labelled and stores[number].ignores
-    }
-    counted = [(number, case, len(decided.get((number, case), range(all_)))) for number, case, all_ in cases]
-    slices = SliceList([entry for entry in counted if entry[2]], decided)
-    if not len(slices):
-        kind = "labelled slices" if labelled else "slices"
-        raise DataError(f"{', '.join(str(store.path) for store in stores)}: no {kind} of the chosen patients")
-    return slices
-
-
-def _decided(store: Store, case: int) -> list[int]:
-    """Slices of a case of which at least one voxel is not ignored."""
-    content = store.content(case)
-    return [n for n in range(store.cases[case].slices) if (store.label(case, n)[content] != IGNORE).any()]
-
-
-class BatchSampler:
-    """Shuffled batches without end, each from one store, from step `start` on.
-
-    Epoch e is shuffled by (seed, e) alone, so the order does not depend on how often a run was
-    interrupted. The last incomplete batch of each store is dropped; a store with fewer slices than a
-    batch gives one smaller batch. With several processes a batch is that of all, `batch_size` slices for each, of
-    which this one gets its part; a smaller batch is cut so that all have as many.
-
-    Args:
-        stores: number of each slice's store.
-        batch_size: slices of a batch in each process.
-        seed: of the order.
-        start: batches that are left out.
-        rank: number of this process.
-        processes: how many there are.
-        redraw: what each batch of all processes goes through, with randomness of its own.
-
-    Raises:
-        DataError: a store has fewer slices than there are processes.
-    """
-
-    def __init__(
-        self,
-        stores: Sequence[int] | Int[np.ndarray, " n"],
-        batch_size: int,
-        *,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        processes: int = 1,
-        redraw: Redraw | None = None,
-    ) -> None:
-        numbers = np.asarray(stores)
-        self.groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
-        if min(map(len, self.groups)) < processes:
-            raise DataError(f"a store has fewer slices than there are processes ({processes}); take fewer")
-        self.batch_size = batch_size * processes
-        self.rank, self.processes = rank, processes
-        self.seed = seed
-        self.start = start
-        self.redraw = redraw
-        self._counts = [max(1, len(group) // self.batch_size) for group in self.groups]
-        self.batches_per_epoch = sum(self._counts)
-
-    def epoch(self, number: int) -> list[list[int]]:
-        """The batches of one epoch, of all processes."""
-        return list(self._batches(number, 0))
-
-    def _batches(self, number: int, skip: int) -> Iterator[list[int]]:
-        """The same, one at a time, from the one after `skip` on; a list of them all would be large."""
-        random = np.random.default_rng((self.seed, number))
-        orders = [random.permutation(group) for group in self.groups]
-        ends = list(itertools.accumulate(self._counts))
-        for batch in random.permutation(self.batches_per_epoch)[skip:].tolist():
-            group = bisect.bisect_right(ends, batch)
-            first = (batch - ends[group] + self._counts[group]) * self.batch_size
-            yield orders[group][first : first + self.batch_size].tolist()
-
-    def __iter__(self) -> Iterator[list[int]]:
-        number, skip = divmod(self.start, self.batches_per_epoch)
-        while True:
-            for place, batch in enumerate(self._batches(number, skip), skip):
-                if self.redraw is not None:
-                    batch = self.redraw(batch, np.random.default_rng((self.seed, number, place + 1)))
-                own = len(batch) // self.processes
-                yield batch[self.rank * own : (self.rank + 1) * own]
-            number, skip = number + 1, 0
 
 
 class _Memory:

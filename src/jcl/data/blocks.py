@@ -188,7 +188,7 @@ class BlockDraws:
     voxels: Mapping[int, Sequence[Voxels]] | None = None
 
     def redraw(self, batch: list[int], random: np.random.Generator) -> list[int]:
-        """Numbers of blocks for numbers of tiles (see `jcl.data.batches.BatchSampler`)."""
+        """Numbers of blocks for numbers of tiles (see `jcl.data.sampler.BatchSampler`)."""
         cases = [self.blocks.case_of(tile) for tile in batch]
         drawn = [self.blocks.anywhere(at, random) for at in cases]
         count = int(self.share * len(drawn) + random.random())

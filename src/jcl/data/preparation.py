@@ -17,7 +17,8 @@ from jcl.data.manifest import IGNORE
 from jcl.data.notes import noted
 from jcl.data.resampling import check_room, fit_of, prepare_volume, resample_label
 from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
-from jcl.data.store import CASES, CaseRecord, SkippedCase, read_case, write_case
+from jcl.data.store import CASES, CaseRecord, SkippedCase
+from jcl.data.store_writing import read_case, write_case
 from jcl.data.through_plane import resample_label_through, through_of
 from jcl.data.volumes import Volume, label_values, map_labels, read_image, read_label
 from jcl.errors import DataError, UsageError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from jcl.data.batches import SliceList
 from jcl.data.manifest import IGNORE
+from jcl.data.slices import SliceList
 from jcl.data.store import Store
 
 __all__ = ["StructureDraws", "structure_draws"]

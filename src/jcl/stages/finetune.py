@@ -16,10 +16,11 @@ from jcl.augment.label_noise import corrupt_labels
 from jcl.augment.labelled import LabelledRanges
 from jcl.augment.spatial import AffineRanges
 from jcl.config import FinetuneConfig
-from jcl.data.batches import BatchSampler, SliceBatch, load_batches
+from jcl.data.batches import SliceBatch, load_batches
 from jcl.data.block_plan import with_block
 from jcl.data.context import with_context
 from jcl.data.manifest import IGNORE
+from jcl.data.sampler import BatchSampler
 from jcl.data.store import Store
 from jcl.distributed.comm import average_gradients, rank, world_size
 from jcl.distributed.device import autocast, channels_last

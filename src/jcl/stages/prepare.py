@@ -21,7 +21,8 @@ from jcl.data.leftout import LeftOut
 from jcl.data.manifest import read_sealed, write_sealed
 from jcl.data.preparation import Job, died, find_label_values, make_preparation, prepare_case
 from jcl.data.sources import Structures, files_of
-from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, SkippedCase, Store, write_manifest
+from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, SkippedCase, Store
+from jcl.data.store_writing import write_manifest
 from jcl.data.suited import suited
 from jcl.errors import DataError, UsageError
 from jcl.files import DamagedError

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jcl.config import FinetuneConfig, PretrainConfig
-from jcl.data.batches import Dataset, Redraw, SliceDataset, list_slices
+from jcl.data.batches import Dataset, SliceDataset
 from jcl.data.block_plan import Block
 from jcl.data.blocks import BlockDataset, BlockDraws, list_blocks, structure_voxels
 from jcl.data.population import check_slices
+from jcl.data.sampler import Redraw
+from jcl.data.slices import list_slices
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.data.structure_draws import structure_draws
@@ -16,7 +18,7 @@ __all__ = ["Feed", "further_feed", "labelled_feed", "unlabelled_feed"]
 
 
 class Feed(NamedTuple):
-    """What is trained on, what redraws a batch of it (see `jcl.data.batches.BatchSampler`), and how much it is."""
+    """What is trained on, what redraws a batch of it (see `jcl.data.sampler.BatchSampler`), and how much it is."""
 
     dataset: Dataset
     redraw: Redraw | None

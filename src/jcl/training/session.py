@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from jcl.backbones import dimensions_of
 from jcl.config import TrainingConfig, as_mapping, defaults
-from jcl.data.batches import BatchSampler, Dataset, Redraw, SliceBatch, load_batches
+from jcl.data.batches import Dataset, SliceBatch, load_batches
+from jcl.data.sampler import BatchSampler, Redraw
 from jcl.data.splits import Split, write_split
 from jcl.distributed.comm import is_main_process, rank, rank_generator, world_size
 from jcl.distributed.device import channels_last, resolve_device
@@ -91,7 +92,7 @@ class Session(Generic[Model]):
         least: default floor of the number of steps.
         accumulate: batches that make one step.
         recompute: see `jcl.training.activation_checkpointing`.
-        redraw: see `jcl.data.batches.BatchSampler`.
+        redraw: see `jcl.data.sampler.BatchSampler`.
 
     Raises:
         UsageError: the number of steps makes no sense, or the run folder cannot be begun or gone on with.

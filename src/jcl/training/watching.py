@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from jcl.backbones import dimensions_of
 from jcl.config import TrainingConfig
-from jcl.data.batches import SliceBatch, SliceDataset, SliceList
+from jcl.data.batches import SliceBatch, SliceDataset
 from jcl.data.context import span_of
 from jcl.data.manifest import IGNORE
+from jcl.data.slices import SliceList
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.distributed.comm import is_main_process

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from jcl.data.manifest import SkippedCase
-from jcl.data.store import Store, write_case, write_manifest
+from jcl.data.store import Store
+from jcl.data.store_writing import write_case, write_manifest
 from jcl.errors import DataError
 from jcl.report.figures import contact_sheet
 from jcl.report.figures.contact_sheet import draw_contact_sheets
