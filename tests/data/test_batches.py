@@ -1,6 +1,5 @@
-"""Batches: what they hold, their order, that workers change nothing, and what a worker's error looks like."""
+"""Batches: what they hold, that workers change nothing, and what a worker's error looks like."""
 
-import gc
 import itertools
 import shutil
 import subprocess
@@ -16,10 +15,9 @@ import torch
 from jcl.cli.main import main
 from jcl.config import PrepareConfig
 from jcl.data.batches import AHEAD, SliceBatch, SliceDataset, load_batches
-from jcl.data.manifest import write_sealed
 from jcl.data.sampler import BatchSampler
 from jcl.data.slices import list_slices
-from jcl.data.store import CaseRecord, Store
+from jcl.data.store import Store
 from jcl.data.store_writing import write_case, write_manifest
 from jcl.errors import DataError
 from jcl.stages.prepare import prepare
@@ -33,80 +31,6 @@ def store(tmp_path_factory):
     opened = prepare(PrepareConfig(source=source, out=base / "store", labels="1=ball", workers=1))
     yield opened
     opened.close()
-
-
-def test_slices_of_chosen_patients(store: Store):
-    assert len(list_slices([store], [None], labelled=False)) == 20
-    assert len(list_slices([store], [None], labelled=True)) == 10
-    chosen = list_slices([store], [{"p1", "p3"}], labelled=False)
-    assert {store.cases[s.case].patient for s in chosen} == {"p1", "p3"}
-    with pytest.raises(DataError, match="no labelled slices"):
-        list_slices([store], [{"p3"}], labelled=True)
-
-
-def listed_case(number: int, slices: int) -> CaseRecord:
-    """A case as a manifest has it; there are no files of it."""
-    name = f"case{number}"
-    return CaseRecord(
-        case=name, patient=f"p{number % 3}", slices=slices, shape=(8, 8), spacing=(1.0, 1.0, 1.0),
-        labelled=number % 2 == 0, status="ready", source={"images": [[f"{name}.nii.gz", "0" * 64]], "label": []},
-        digests={"images.slices": "0" * 64}, scale=(1.0,), offset=(0.0,), voxels=(),
-    )  # fmt: skip
-
-
-def listed_store(path: Path, slices: list[int]) -> Path:
-    """A store with so many slices in each case, to open and list, not to read."""
-    path.mkdir()
-    recipe = {"channels": 1, "padded": [8, 8], "classes": []}
-    records = [vars(listed_case(*each)) for each in enumerate(slices)]
-    write_sealed(path / "store.json", {"recipe": recipe, "cases": records, "refused": []})
-    return path
-
-
-@pytest.mark.parametrize("labelled", [False, True])
-def test_slices_of_several_stores_are_those_that_a_loop_finds(tmp_path: Path, labelled: bool):
-    counts = [3, 1, 7, 2, 5], [1, 4, 2]
-    stores = [Store.open(listed_store(tmp_path / str(number), each)) for number, each in enumerate(counts)]
-    expected: list[tuple[int, int, int]] = []
-    for store in (0, 1):
-        for case, count in enumerate(counts[store]):
-            if (store == 1 or case % 3 != 2) and (case % 2 == 0 or not labelled):
-                expected += [(store, case, number) for number in range(count)]
-    slices = list_slices(stores, [{"p0", "p1"}, None], labelled=labelled)
-    assert [(where.store, where.case, where.slice) for where in slices] == expected
-    assert slices.stores().tolist() == [store for store, _, _ in expected]
-    assert len(slices) == len(expected)
-    for number in (-1, len(expected)):
-        with pytest.raises(IndexError, match=f"none with number {number}"):
-            slices[number]
-
-
-def test_a_slice_more_makes_no_object_more(tmp_path: Path):
-    """The garbage collector goes through all objects again and again: time would grow with their square."""
-    made: list[int] = []
-    for count in (10, 10_000):
-        store = Store.open(listed_store(tmp_path / str(count), [count] * 10))
-        gc.collect()
-        before = len(gc.get_objects())
-        slices = SliceDataset([store], list_slices([store], [None], labelled=False), labels=False)
-        order = iter(BatchSampler(slices.slices.stores(), 16, seed=0))
-        next(order)
-        gc.collect()
-        made.append(len(gc.get_objects()) - before)
-    assert made[1] < made[0] + 1000, f"objects, for 100 and for 100,000 slices: {made}"
-
-
-def test_opening_and_listing_ten_times_the_slices_takes_no_twenty_times_as_long(tmp_path: Path):
-    def seconds(path: Path) -> float:
-        begun = time.process_time()
-        store = Store.open(path)
-        SliceDataset([store], list_slices([store], [None], labelled=False), labels=False)
-        return time.process_time() - begun
-
-    paths = [listed_store(tmp_path / str(cases), [100] * cases) for cases in (100, 1000)]
-    few, many = (min(seconds(path) for _ in range(7)) for path in paths)
-    print(f"ms for 10^4 and 10^5 slices: {1000 * few:.2f}, {1000 * many:.2f}")
-    assert many < 20 * few
 
 
 def test_a_batch_holds_what_the_store_has(store: Store):
@@ -195,47 +119,6 @@ def test_unlabelled_batches_read_no_labels(store: Store):
     slices = list_slices([store], [None], labelled=False)
     batch = next(load_batches(SliceDataset([store], slices, labels=False), BatchSampler([0] * 20, 4, seed=0)))
     assert batch.labels is None
-
-
-def test_an_epoch_has_every_slice_once_but_the_incomplete_batch():
-    order = BatchSampler([0] * 11, 3, seed=0)
-    assert order.batches_per_epoch == 3
-    for epoch in range(3):
-        seen = list(itertools.chain(*order.epoch(epoch)))
-        assert len(seen) == len(set(seen)) == 9
-    assert order.epoch(0) != order.epoch(1)
-
-
-@pytest.mark.parametrize("stores", [[0] * 50, [0] * 40 + [1] * 2 + [2] * 17])
-def test_the_order_is_that_of_shuffled_lists(stores: list[int]):
-    """Each store's slices are shuffled and cut, then the batches of all; runs rely on it being the same for ever."""
-    order = BatchSampler(stores, 3, seed=7)
-    for epoch in range(3):
-        random = np.random.default_rng((7, epoch))
-        batches: list[list[int]] = []
-        for store in sorted(set(stores)):
-            shuffled = random.permutation([number for number, each in enumerate(stores) if each == store]).tolist()
-            full = [shuffled[at : at + 3] for at in range(0, len(shuffled) - 2, 3)]
-            batches += full or [shuffled]
-        assert order.epoch(epoch) == [batches[at] for at in random.permutation(len(batches))]
-
-
-def test_batches_come_from_one_store_each_in_proportion():
-    order = BatchSampler([0] * 12 + [1] * 6, 3, seed=0)
-    stores = [{index // 12 for index in batch} for batch in order.epoch(0)]
-    assert all(len(found) == 1 for found in stores)
-    assert sorted(found.pop() for found in stores) == [0, 0, 0, 0, 1, 1]
-
-
-def test_fewer_slices_than_a_batch_give_one_smaller_batch():
-    assert [len(batch) for batch in BatchSampler([0] * 3, 16, seed=0).epoch(0)] == [3]
-
-
-@pytest.mark.parametrize("start", [0, 1, 5, 6, 13])
-def test_the_order_goes_on_at_any_step(start):
-    whole = list(itertools.islice(BatchSampler([0] * 20, 3, seed=4), 20))
-    assert list(itertools.islice(BatchSampler([0] * 20, 3, seed=4, start=start), 20 - start)) == whole[start:]
-    assert list(itertools.islice(BatchSampler([0] * 20, 3, seed=5), 20)) != whole
 
 
 def loader_threads() -> int:
