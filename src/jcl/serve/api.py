@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from jcl.data.sources import result_suffix, stem
 from jcl.serve.body import read_object, receive_file
 from jcl.serve.correction import check_classes, corrected_path, write_corrected
+from jcl.serve.dependencies import TheJob, TheService
 from jcl.serve.jobs import Job, State
 from jcl.serve.keeping import keep_case
 from jcl.serve.refusal import Refusal
@@ -18,7 +19,7 @@ from jcl.serve.segmenting import Segmented
 from jcl.serve.service import Service
 from jcl.serve.uploads import receive_scan
 
-__all__ = ["make_api"]
+__all__ = ["router"]
 
 BINARY = "application/octet-stream"
 BODY: dict[str, Any] = {"requestBody": {"required": True, "content": {BINARY: {"schema": {"format": "binary"}}}}}
@@ -80,104 +81,103 @@ class ErrorModel(BaseModel):
     error: str
 
 
-def make_api(service: Service) -> APIRouter:
-    """The routes."""
-    router = APIRouter(
-        prefix="/api",
-        responses={status: {"model": ErrorModel} for status in (400, 401, 403, 404, 408, 409, 413, 415, 503)},
-    )
-    jobs = service.jobs
+router = APIRouter(
+    prefix="/api", responses={status: {"model": ErrorModel} for status in (400, 401, 403, 404, 408, 409, 413, 415, 503)}
+)
 
-    @router.get("/run")
-    async def run() -> RunModel:
-        """What this server segments."""
-        pairs = zip(service.classes.names, service.classes.values, strict=True)
-        classes = [StructureModel(name=name, value=value) for name, value in pairs]
-        keeps, most = service.keep is not None, int(service.limits.packed)
-        return RunModel(run=service.title, classes=classes, keeps=keeps, max_bytes=most)
 
-    @router.post("/jobs", status_code=202, openapi_extra=BODY)
-    async def send(
-        request: Request,
-        name: Annotated[str, Query(max_length=1000, description="of the file, with its suffix")],
-        hold: Annotated[bool, Query(description="whether it stays when its result was fetched")] = False,
-    ) -> JobModel:
-        """Send a scan, or a zip of a DICOM series, as the body."""
-        return describe(service, await receive_scan(request, jobs, service.limits, name, hold=hold))
+@router.get("/run")
+async def run(service: TheService) -> RunModel:
+    """What this server segments."""
+    pairs = zip(service.classes.names, service.classes.values, strict=True)
+    classes = [StructureModel(name=name, value=value) for name, value in pairs]
+    keeps, most = service.keep is not None, int(service.limits.packed)
+    return RunModel(run=service.title, classes=classes, keeps=keeps, max_bytes=most)
 
-    @router.get("/jobs/{number}")
-    async def status(number: str) -> JobModel:
-        """How far a scan is."""
-        return describe(service, jobs.get(number))
 
-    @router.delete("/jobs/{number}", status_code=204)
-    async def remove(number: str) -> None:
-        """Cancel it, or remove it with all that belongs to it."""
-        jobs.remove(jobs.get(number))
+@router.post("/jobs", status_code=202, openapi_extra=BODY)
+async def send(
+    service: TheService,
+    request: Request,
+    name: Annotated[str, Query(max_length=1000, description="of the file, with its suffix")],
+    hold: Annotated[bool, Query(description="whether it stays when its result was fetched")] = False,
+) -> JobModel:
+    """Send a scan, or a zip of a DICOM series, as the body."""
+    return describe(service, await receive_scan(request, service.jobs, service.limits, name, hold=hold))
 
-    @router.get("/jobs/{number}/result", response_class=FileResponse)
-    async def result(number: str) -> FileResponse:
-        """The label map, as `jcl predict` writes it. Unless it is held, the scan is removed when this was sent."""
-        job = jobs.get(number)
-        path = done(job).result
-        ending = None if job.hold else BackgroundTask(run_in_threadpool, jobs.remove, job)
-        return FileResponse(path, media_type=BINARY, filename=path.name, background=ending)
 
-    @router.get("/jobs/{number}/image", response_class=FileResponse)
-    async def image(number: str) -> FileResponse:
-        """The voxels of one that is held, in 16 bits without a sign, slice by slice."""
-        job = jobs.get(number)
-        if done(job).view is None:
-            raise Refusal(409, "only the image of a scan that is held can be shown; send it with hold=true")
-        return FileResponse(job.task.image, media_type=BINARY)
+@router.get("/jobs/{number}")
+async def status(service: TheService, job: TheJob) -> JobModel:
+    """How far a scan is."""
+    return describe(service, job)
 
-    @router.get("/jobs/{number}/classes", response_class=FileResponse)
-    async def classes(number: str) -> FileResponse:
-        """The class of each voxel, a byte each, in the order of the image."""
-        job = jobs.get(number)
-        done(job)
-        return FileResponse(job.task.classes, media_type=BINARY)
 
-    @router.put("/jobs/{number}/classes", status_code=204, openapi_extra=BODY)
-    async def correct(number: str, request: Request) -> None:
-        """Send the class of each voxel as somebody has corrected them."""
-        job = jobs.get(number)
-        segmented = done(job)
-        new = corrected_path(job).with_suffix(f".{id(request)}")
-        try:
-            voxels = job.task.classes.stat().st_size
-            await receive_file(request, new, most=voxels, seconds=service.limits.seconds)
-            await run_in_threadpool(check_classes, new, segmented, service.classes)
-            new.replace(corrected_path(job))
-            job.corrected = True
-        finally:
-            new.unlink(missing_ok=True)
+@router.delete("/jobs/{number}", status_code=204)
+async def remove(service: TheService, job: TheJob) -> None:
+    """Cancel it, or remove it with all that belongs to it."""
+    service.jobs.remove(job)
 
-    @router.get("/jobs/{number}/correction", response_class=FileResponse)
-    async def correction(number: str) -> FileResponse:
-        """The corrected label map, on the scan's own grid and in its format."""
-        job = jobs.get(number)
-        segmented = done(job)
-        if not job.corrected:
-            raise Refusal(409, "nothing was corrected; fetch the result")
-        folder = job.folder / "written"
-        folder.mkdir(exist_ok=True)
-        name = f"{stem(segmented.result)}_corrected{result_suffix(segmented.images[0])}"
-        await run_in_threadpool(write_corrected, folder / name, job, segmented, service.classes)
-        return FileResponse(folder / name, media_type=BINARY, filename=name)
 
-    @router.post("/jobs/{number}/keep", status_code=201)
-    async def keep(number: str, request: Request) -> KeptModel:
-        """Keep image and label as a case; the body is {"name": ...}."""
-        job = jobs.get(number)
-        segmented = done(job)
-        name = (await read_object(request)).get("name", job.name)
-        if not isinstance(name, str):
-            raise Refusal(400, "name has to be a text")
-        kept = await run_in_threadpool(keep_case, service, job, segmented, name)
-        return KeptModel(name=kept.name, image=str(kept.image), label=str(kept.label), command=kept.command)
+@router.get("/jobs/{number}/result", response_class=FileResponse)
+async def result(service: TheService, job: TheJob) -> FileResponse:
+    """The label map, as `jcl predict` writes it. Unless it is held, the scan is removed when this was sent."""
+    path = done(job).result
+    ending = None if job.hold else BackgroundTask(run_in_threadpool, service.jobs.remove, job)
+    return FileResponse(path, media_type=BINARY, filename=path.name, background=ending)
 
-    return router
+
+@router.get("/jobs/{number}/image", response_class=FileResponse)
+async def image(job: TheJob) -> FileResponse:
+    """The voxels of one that is held, in 16 bits without a sign, slice by slice."""
+    if done(job).view is None:
+        raise Refusal(409, "only the image of a scan that is held can be shown; send it with hold=true")
+    return FileResponse(job.task.image, media_type=BINARY)
+
+
+@router.get("/jobs/{number}/classes", response_class=FileResponse)
+async def classes(job: TheJob) -> FileResponse:
+    """The class of each voxel, a byte each, in the order of the image."""
+    done(job)
+    return FileResponse(job.task.classes, media_type=BINARY)
+
+
+@router.put("/jobs/{number}/classes", status_code=204, openapi_extra=BODY)
+async def correct(service: TheService, job: TheJob, request: Request) -> None:
+    """Send the class of each voxel as somebody has corrected them."""
+    segmented = done(job)
+    new = corrected_path(job).with_suffix(f".{id(request)}")
+    try:
+        voxels = job.task.classes.stat().st_size
+        await receive_file(request, new, most=voxels, seconds=service.limits.seconds)
+        await run_in_threadpool(check_classes, new, segmented, service.classes)
+        new.replace(corrected_path(job))
+        job.corrected = True
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@router.get("/jobs/{number}/correction", response_class=FileResponse)
+async def correction(service: TheService, job: TheJob) -> FileResponse:
+    """The corrected label map, on the scan's own grid and in its format."""
+    segmented = done(job)
+    if not job.corrected:
+        raise Refusal(409, "nothing was corrected; fetch the result")
+    folder = job.folder / "written"
+    folder.mkdir(exist_ok=True)
+    name = f"{stem(segmented.result)}_corrected{result_suffix(segmented.images[0])}"
+    await run_in_threadpool(write_corrected, folder / name, job, segmented, service.classes)
+    return FileResponse(folder / name, media_type=BINARY, filename=name)
+
+
+@router.post("/jobs/{number}/keep", status_code=201)
+async def keep(service: TheService, job: TheJob, request: Request) -> KeptModel:
+    """Keep image and label as a case; the body is {"name": ...}."""
+    segmented = done(job)
+    name = (await read_object(request)).get("name", job.name)
+    if not isinstance(name, str):
+        raise Refusal(400, "name has to be a text")
+    kept = await run_in_threadpool(keep_case, service, job, segmented, name)
+    return KeptModel(name=kept.name, image=str(kept.image), label=str(kept.label), command=kept.command)
 
 
 def done(job: Job) -> Segmented:

@@ -12,9 +12,8 @@ from starlette.exceptions import HTTPException
 from jcl import __version__
 from jcl.errors import JclError
 from jcl.files import WriteError
-from jcl.serve.api import make_api
+from jcl.serve import api, monai
 from jcl.serve.guard import Access, Guard
-from jcl.serve.monai import make_monai
 from jcl.serve.pages import make_pages
 from jcl.serve.refusal import Refusal
 from jcl.serve.service import Service
@@ -26,9 +25,9 @@ __all__ = ["make_app"]
 def make_app(service: Service, access: Access) -> Guard:
     """The whole application."""
     app = FastAPI(title="jcl serve", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.include_router(make_pages(access))
-    app.include_router(make_api(service))
-    app.include_router(make_monai(service))
+    app.state.service, app.state.volumes = service, monai.Volumes()
+    for router in (make_pages(access), api.router, monai.router):
+        app.include_router(router)
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> JSONResponse:
