@@ -17,6 +17,7 @@ from jcl.cli import main as cli
 from jcl.cli.options import Parser, add_options
 from jcl.data.datasets import load_spec
 from jcl.data.store import Store
+from jcl.settings import load
 from support.documents import (
     DOCUMENTS,
     ROOT,
@@ -182,7 +183,7 @@ def test_toml_is_read_by_jcl(block: Block, tmp_path: Path):
     elif "layout" in tomllib.loads(block.text):
         load_spec(path)
     else:
-        config.load(config.PretrainConfig, path, {})
+        load(config.PretrainConfig, path, {})
 
 
 @pytest.mark.parametrize("document", [each for each in CURRENT if each != MISTAKES])

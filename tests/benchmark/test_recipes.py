@@ -12,9 +12,10 @@ from jcl.benchmark.plan import Plan, StoreInfo, make_plan
 from jcl.benchmark.reading import built_in, read_recipe
 from jcl.benchmark.recipe import Recipe
 from jcl.cli.listing import show_recipes
-from jcl.config import PrepareConfig, load
+from jcl.config import PrepareConfig
 from jcl.data.splits import read_official_split
 from jcl.errors import UsageError
+from jcl.settings import load
 
 PATIENTS = {"chd": 68, "mmwhs": 20, "hvsmr": 10}
 """Of the paper's data sets (section 4.1)."""

@@ -14,6 +14,7 @@ from jcl.data.store import Store
 from jcl.data.store_writing import write_case, write_manifest
 from jcl.files import write_json
 from jcl.report.stats.results import Benchmark, Cell, Column, Grid, Pretraining
+from jcl.settings import load
 from jcl.stages.evaluate import evaluate
 from jcl.training.run_folder import save_model
 from support import grids
@@ -57,7 +58,7 @@ def write_finetuning(folder: Path, store: Store, seed: int, test: tuple[str, ...
     write_split(folder / "run" / "split.json", Split(train=train, test=test))
     save_model(folder / "run", network)
     scored = {"run": folder / "run", "out": folder / "results.json", "devices": "cpu", "precision": "float32"}
-    results = evaluate(config.load(config.EvaluateConfig, None, scored))
+    results = evaluate(load(config.EvaluateConfig, None, scored))
     return grids.cell(0, results["cases"], task=folder.name, folder=folder, start=None)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping
+from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig
 from jcl.data.authors_folds import draw_few, draw_fold
 from jcl.data.splits import Split, make_split, read_split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, UsageError
 from jcl.files import write_json
+from jcl.settings import as_mapping
 from jcl.stages.prepare import prepare
 from jcl.training.initial_run import images_of, patients_seen
 from jcl.training.run_split import finetuning_split, pretraining_split

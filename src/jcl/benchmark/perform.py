@@ -19,6 +19,7 @@ from jcl.benchmark.plan import StoreInfo, Task
 from jcl.errors import Interrupted, JclError, UsageError
 from jcl.files import clear_left, write_json
 from jcl.locks import forget_holder
+from jcl.settings import load
 
 __all__ = ["Outcome", "note_failure", "run_task"]
 
@@ -106,7 +107,7 @@ def _pretrain(out: Path, task: Task, stores: dict[str, StoreInfo]) -> None:
     paths = [str(out / stores[name].path) for name in task.settings["stores"]]
     run = task_folder(out, task.id) / RUN
     settings = {**task.settings, "stores": paths, "out": run, "resume": True}
-    pretrain(config.load(config.PretrainConfig, None, settings))
+    pretrain(load(config.PretrainConfig, None, settings))
 
 
 def _finetune(out: Path, task: Task, stores: dict[str, StoreInfo]) -> None:
@@ -121,7 +122,7 @@ def _finetune(out: Path, task: Task, stores: dict[str, StoreInfo]) -> None:
         "out": folder / RUN,
         "resume": True,
     }
-    fine = config.load(config.FinetuneConfig, None, settings)
+    fine = load(config.FinetuneConfig, None, settings)
     finetune(fine)
     scored = {
         "run": folder / RUN,
@@ -129,7 +130,7 @@ def _finetune(out: Path, task: Task, stores: dict[str, StoreInfo]) -> None:
         "unit": task.settings["unit"],
         "trust_code": fine.trust_code,
     }
-    evaluate(config.load(config.EvaluateConfig, None, {**scored, "precision": fine.precision, "devices": _one(fine)}))
+    evaluate(load(config.EvaluateConfig, None, {**scored, "precision": fine.precision, "devices": _one(fine)}))
 
 
 _DO = {"pretrain": _pretrain, "finetune": _finetune}

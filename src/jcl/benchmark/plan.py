@@ -9,8 +9,9 @@ from typing import Any
 
 from jcl.benchmark.recipe import NONE, Column, Method, Recipe, TablePlan
 from jcl.benchmark.sourcecode import code_digest
-from jcl.config import FinetuneConfig, PretrainConfig, defaults
+from jcl.config import FinetuneConfig, PretrainConfig
 from jcl.errors import UsageError
+from jcl.settings import defaults
 from jcl.training.recipes import AUTO, NO_TECHNIQUE, RECIPES, TECHNIQUE, filled
 
 __all__ = ["CellPlan", "Plan", "StoreInfo", "Task", "make_plan"]

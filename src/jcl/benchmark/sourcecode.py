@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["code_digest", "reached"]
 
-LEFT_OUT = ("jcl.config", "jcl.schema", "jcl.parallel.progress", "jcl.parallel.machine")
+LEFT_OUT = ("jcl.config", "jcl.settings", "jcl.schema", "jcl.parallel.progress", "jcl.parallel.machine")
 """What cannot change a result: a run is identified by all its settings, those of their defaults too."""
 
 

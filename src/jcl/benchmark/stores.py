@@ -14,6 +14,7 @@ from jcl.data.population import check_labelled
 from jcl.data.store import Store
 from jcl.errors import UsageError
 from jcl.files import read_json, real_path, write_json
+from jcl.settings import load
 from jcl.training.logger import log_rank0
 
 __all__ = ["prepare_stores"]
@@ -73,7 +74,7 @@ def _prepare(source: StoreSource, path: Path, data: Path | None, workers: int | 
         raise UsageError(f"{scans} is not there; the recipe needs it below --data for store {source.name}")
     log_rank0(f"prepare {source.name} from {scans}")
     settings: Mapping[str, object] = {**source.settings, "source": scans, "out": path}
-    prepare(config.load(config.PrepareConfig, None, {"workers": workers, **settings}))
+    prepare(load(config.PrepareConfig, None, {"workers": workers, **settings}))
 
 
 def _open(name: str, path: Path, shown: str) -> StoreInfo:

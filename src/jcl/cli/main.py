@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jcl import __version__, config
+from jcl import __version__
 from jcl.cli.commands import CATALOGUES, COMMANDS, Command, overview
 from jcl.cli.options import Parser, add_options, collect, split_prefixed, usage
 from jcl.errors import DataError, JclError, UsageError
 from jcl.files import is_full
+from jcl.settings import as_toml, load
 from jcl.signals import asked_to_end
 from jcl.text import printable
 
@@ -107,13 +108,13 @@ def _run(name: str, arguments: list[str]) -> int:
     except SystemExit as leaving:  # --help
         return int(leaving.code or 0)
     try:
-        settings = config.load(command.config, parsed.config, {**collect(parsed, command.config), **prefixed})
+        settings = load(command.config, parsed.config, {**collect(parsed, command.config), **prefixed})
     except UsageError as error:
         if not str(error).startswith("missing: "):
             raise
         raise UsageError(f"{error} (usage: {usage(f'jcl {name}', command.config)})") from error
     if parsed.print_config:
-        print(config.as_toml(settings), end="")
+        print(as_toml(settings), end="")
         return 0
     _conclude(name, settings, command.run(settings))
     return 0

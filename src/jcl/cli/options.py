@@ -2,7 +2,7 @@
 
 A field `batch_size` becomes `--batch-size`, a positional field an argument, and a dictionary with the
 prefix `method` takes `--method.NAME VALUE` for any name. Only what the user gave is returned, so that a
-settings file can fill in the rest; whether all that is needed is there, `config.load` finds out.
+settings file can fill in the rest; whether all that is needed is there, `jcl.settings.load` finds out.
 """
 
 import argparse

@@ -3,8 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from jcl.config import ImportConfig, as_mapping
+from jcl.config import ImportConfig
 from jcl.errors import DataError, UsageError
+from jcl.settings import as_mapping
 from jcl.training.authors_layout import NETWORK, adopt, program_of
 from jcl.training.foreign_checkpoint import read_checkpoint
 from jcl.training.logger import log_rank0

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jcl.config import FinetuneConfig, defaults
+from jcl.config import FinetuneConfig
+from jcl.settings import defaults
 
 __all__ = ["AUTO", "NO_TECHNIQUE", "RECIPES", "TECHNIQUE", "before_recipes", "filled", "settle"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jcl.backbones import dimensions_of
-from jcl.config import TrainingConfig, as_mapping, defaults
+from jcl.config import TrainingConfig
 from jcl.data.batches import Dataset, SliceBatch, load_batches
 from jcl.data.sampler import BatchSampler, Redraw
 from jcl.data.splits import Split, write_split
@@ -23,6 +23,7 @@ from jcl.errors import JclError
 from jcl.parallel.allocator import keep_memory
 from jcl.parallel.machine import peak_memory
 from jcl.parallel.progress import Outlay
+from jcl.settings import as_mapping, defaults
 from jcl.signals import StopRequest
 from jcl.training.autotune import Execution, apply_execution, choose_execution
 from jcl.training.checkpoint import Checkpointer

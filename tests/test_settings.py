@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from jcl.backbones import default_width
-from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig, as_mapping, as_toml, load
+from jcl.config import FinetuneConfig, PrepareConfig, PretrainConfig
 from jcl.errors import UsageError
+from jcl.settings import as_mapping, as_toml, load
 from jcl.training.recipes import settle
 
 GIVEN = {"stores": ["a", "b c"], "out": "run"}
