@@ -49,10 +49,10 @@ def test_a_fault_is_told_where_the_server_runs_and_the_queue_goes_on(
 def test_a_share_that_is_done_is_read_while_it_is(
     served: Served, a_scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jcl.stages import predict
+    from jcl.inference import segment_scan as module
 
     seen = []
-    real = predict.segment_scan
+    real = module.segment_scan
 
     def segment_scan(scan, work, within):
         def told(share: float) -> None:
@@ -62,7 +62,7 @@ def test_a_share_that_is_done_is_read_while_it_is(
 
         return real(scan, work, told)
 
-    monkeypatch.setattr(predict, "segment_scan", segment_scan)
+    monkeypatch.setattr(module, "segment_scan", segment_scan)
     served.segmented(a_scan)
     assert [share for share, _ in seen] == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert all(share == read for share, read in seen)
@@ -74,7 +74,7 @@ def test_a_process_that_is_ended_dies_or_takes_too_long_costs_its_scan_alone(run
     room, scan = tmp_path / "room", save_scan(tmp_path / "p1.nii")
     (room / "scratch").mkdir(parents=True)
     settings = PredictConfig(run=run, source=room, out=room, precision="float32")
-    pool = ProcessPool([partial(segmenting.setup, settings, room / "scratch")], ["jcl.stages.predict"])
+    pool = ProcessPool([partial(segmenting.setup, settings, room / "scratch")], ["jcl.inference.segment_scan"])
     jobs = Jobs(room, most=5, forget_seconds=600)
     runner = Runner(jobs, pool)
     runner.start()

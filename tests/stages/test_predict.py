@@ -320,12 +320,12 @@ def test_a_full_disk_stops_at_once(run, tmp_path, monkeypatch):
     for name in ("a", "b"):
         save(tmp_path / "scans" / f"{name}.nii.gz", scan(2, 8, 8), spacing=(1, 1, 5))
     from jcl.files import write_error
-    from jcl.stages import predict as stage
+    from jcl.inference import segment_scan as module
 
     def full(path, labels, geometry):
         raise write_error(path, OSError(28, "No space left on device"))
 
-    monkeypatch.setattr(stage, "write_label", full)
+    monkeypatch.setattr(module, "write_label", full)
     with pytest.raises(DataError, match=r"a.nii.gz: cannot be written \(No space left on device\)"):
         predict(settings(run, tmp_path / "scans", tmp_path / "out"))
 

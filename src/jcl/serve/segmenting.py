@@ -15,7 +15,7 @@ from jcl.errors import DataError
 from jcl.serve.view import View, write_view
 
 if TYPE_CHECKING:  # PyTorch is loaded only where it is used
-    from jcl.stages.predict import Work
+    from jcl.inference.segment_scan import Work
 
 __all__ = ["Classes", "Segmented", "Task", "describe", "read_share", "segment", "setup", "single_file"]
 
@@ -96,7 +96,7 @@ def setup(settings: PredictConfig, scratch: Path | None = None) -> None:
 
 def _loaded() -> "Work":
     global _work
-    from jcl.stages.predict import begin
+    from jcl.inference.segment_scan import begin
 
     if _settings is None:
         raise RuntimeError("`setup` was not called")
@@ -108,7 +108,7 @@ def describe() -> Classes:
     """Load the network; returns what it segments.
 
     Raises:
-        JclError: see `jcl.stages.predict.begin`.
+        JclError: see `jcl.inference.segment_scan.begin`.
     """
     preparation = _loaded().preparation
     return Classes(tuple(preparation["classes"]), tuple(preparation["class_values"]), int(preparation["channels"]))
@@ -122,7 +122,7 @@ def segment(task: Task) -> Segmented:
     """
     from jcl.data.volumes import read_image
     from jcl.inference.scans import find_scans
-    from jcl.stages.predict import segment_scan
+    from jcl.inference.segment_scan import segment_scan
 
     work = _loaded()
     here = replace(

@@ -50,7 +50,7 @@ def serve(config: ServeConfig) -> None:
             trust_code=config.trust_code,
         )  # fmt: skip
         setup = partial(segmenting.setup, settings, scratch_of(room))
-        pool = ProcessPool([setup], ["jcl.stages.predict"], seconds=60 * config.job_minutes)
+        pool = ProcessPool([setup], ["jcl.inference.segment_scan"], seconds=60 * config.job_minutes)
         stack.callback(pool.close)
         classes = ask(pool)
         stack.enter_context(scratch_files(room))  # not above: processes have their own there, to the very end

@@ -13,10 +13,10 @@ from jcl.errors import DataError, UsageError
 from jcl.files import WriteError, check_apart, real_path
 from jcl.inference.arrivals import Arrivals, Ledger
 from jcl.inference.scans import Scan, find_scans
+from jcl.inference.segment_scan import Work, begin, make_folders, segment_scan
 from jcl.inference.volume_table import write_tables
 from jcl.locks import locked
 from jcl.signals import StopRequest
-from jcl.stages.predict import Work, begin, make_folders, segment_scan
 from jcl.text import printable
 
 __all__ = ["watch"]
