@@ -1,4 +1,4 @@
-"""Convolutions and batch normalisation of our own on a CPU, compiled on the machine that runs them; in float32 and bfloat16."""
+"""Convolutions and batch normalisation of our own, compiled on the machine: for a CPU, in float32 and bfloat16."""
 
 from jcl._lazy import attach
 
