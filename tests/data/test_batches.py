@@ -13,24 +13,12 @@ import pytest
 import torch
 
 from jcl.cli.main import main
-from jcl.config import PrepareConfig
 from jcl.data.batches import AHEAD, SliceBatch, SliceDataset, load_batches
 from jcl.data.sampler import BatchSampler
 from jcl.data.slices import list_slices
 from jcl.data.store import Store
 from jcl.data.store_writing import write_case, write_manifest
 from jcl.errors import DataError
-from jcl.stages.prepare import prepare
-from support.scans import write_volumes
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    base: Path = tmp_path_factory.mktemp("batches")
-    source = write_volumes(base / "scans", patients=4, labelled=2, slices=5)
-    opened = prepare(PrepareConfig(source=source, out=base / "store", labels="1=ball", workers=1))
-    yield opened
-    opened.close()
 
 
 def test_a_batch_holds_what_the_store_has(store: Store):

@@ -6,24 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jcl.config import PrepareConfig
 from jcl.data.batches import SliceDataset
 from jcl.data.manifest import write_sealed
 from jcl.data.sampler import BatchSampler
 from jcl.data.slices import list_slices
 from jcl.data.store import CaseRecord, Store
 from jcl.errors import DataError
-from jcl.stages.prepare import prepare
-from support.scans import write_volumes
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    base: Path = tmp_path_factory.mktemp("slices")
-    source = write_volumes(base / "scans", patients=4, labelled=2, slices=5)
-    opened = prepare(PrepareConfig(source=source, out=base / "store", labels="1=ball", workers=1))
-    yield opened
-    opened.close()
 
 
 def test_slices_of_chosen_patients(store: Store):

@@ -182,7 +182,7 @@ def load_batches(
         slices: what to read.
         order: which of them make each batch.
         workers: threads.
-        pinned: see `Slices.read`.
+        pinned: see `SliceDataset.read`.
 
     Raises:
         DataError: a slice is damaged; the message names its file.
