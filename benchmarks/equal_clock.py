@@ -9,8 +9,9 @@ test patients of fold 0, and is scored by jcl's metric on their source volumes, 
 chosen on these scores. What is finished is not run again. Writes OUT/equal_clock.md and OUT/equal_clock.json.
 
 Rows: `small` and `large` are jcl from random weights with its strong recipe, on slices of 64 x 64 with width 16 (as in
-docs/results.md), and on slices as they are with all its defaults; `nnunet` and `monai` train on the source volumes,
-`nnunet-store` and `monai-store` on what is in the store of `small`.
+docs/results.md), and on slices as they are with all its defaults; `small-semi` is `small` with self-training on the
+other training patients' scans, as is the default of `jcl finetune` (the other rows learn of labelled patients alone).
+`nnunet` and `monai` train on the source volumes, `nnunet-store` and `monai-store` on what is in the store of `small`.
 """
 
 import argparse
@@ -38,6 +39,9 @@ class Set:
 SETS = {"mscmr": Set(5.0, 2), "la2018": Set(2.4, 1), "chaos": Set(5.0, 1), "hippocampus": Set(None, 2)}
 ROWS: dict[str, Callable[[Comparison, float], Row]] = {
     "small": lambda task, minutes: jcl_row(task, "jcl, 64 x 64, width 16", small=True, minutes=minutes),
+    "small-semi": lambda task, minutes: jcl_row(
+        task, "jcl, 64 x 64, width 16, self-training", small=True, minutes=minutes, semi="self_training"
+    ),
     "nnunet": lambda task, minutes: nnunet_row(task, "nnU-Net 2-D", volumes="source", minutes=minutes),
     "monai": lambda task, minutes: basic_unet_row(task, "MONAI BasicUNet", volumes="source", minutes=minutes),
     "large": lambda task, minutes: jcl_row(task, "jcl, defaults", small=False, minutes=minutes),
@@ -79,6 +83,7 @@ def smoke() -> None:
         task = Comparison(Path(folder, "data"), out, None, 1, None, Ledger(out), size=32, width=4)
         rows = [
             jcl_row(task, "jcl", small=True, steps=2),
+            jcl_row(task, "jcl, self-training", small=True, steps=2, semi="self_training"),
             basic_unet_row(task, "MONAI BasicUNet", volumes="source", minutes=0.01),
         ]
         print(table("phantom", 1, rows))

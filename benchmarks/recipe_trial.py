@@ -39,6 +39,9 @@ SETS: dict[str, tuple[float | None, int]] = {
 SCORED = 8
 """Patients at most."""
 
+DRAWS = 5
+"""Of labelled patients."""
+
 BENT = {"recipe": "strong", "elastic": 0.05}
 """What the strong recipe was at first; its parts were left out one at a time."""
 
@@ -93,7 +96,7 @@ def begin(source: Path, out: Path, name: str, inits: Sequence[str], pretrain_ste
     scored, pool = tuple(chosen[:count]), chosen[count:]
     (out / "scored.json").write_text(json.dumps(scored))
     write_split(out / "pretrain.json", Split(tuple(sorted(set(candidates) - set(scored))), test=scored))
-    for seed in range(5):
+    for seed in range(DRAWS):
         few = [pool[(seed * labelled + number) % len(pool)] for number in range(labelled)]
         # the test patients of the fold as validation: nobody validates here, but so they are held back
         write_split(out / f"split-{seed}.json", Split(tuple(few), validation=fold.test, test=scored))

@@ -155,11 +155,12 @@ def jcl_row(
     def finetune(count: int, run: Path) -> Took:
         return task.jcl(run.name, "finetune", store, *init, "--out", run, *few, "--steps", count, makes=[run])
 
+    technique = "" if semi == "none" else f"-{semi}"
     if minutes is not None:
-        probes = [(count, finetune(count, task.out / f"probe-{kind}-{count}").core_minutes) for count in PROBES]
+        probe = f"probe-{kind}{technique}"
+        probes = [(count, finetune(count, task.out / f"{probe}-{count}").core_minutes) for count in PROBES]
         steps = steps_in(minutes, *probes)
     assert steps is not None
-    technique = "" if semi == "none" else f"-{semi}"
     run = task.out / f"jcl-{kind}-p{pretrain_steps}-f{steps if minutes is None else f'{minutes:g}min'}{technique}"
     trained = finetune(steps, run)
     done = json.loads((run / "run.json").read_text())["settings"]["steps"]
