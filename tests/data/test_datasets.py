@@ -196,6 +196,7 @@ def test_the_order_is_that_of_the_names(tmp_path: Path) -> None:
         ([], r"no image found \(\.nii\.gz, "),
         (["labels/a.nii.gz"], "no image found"),
         (["images/a.nii.gz", "labels/b.nii.gz"], r"labels/b\.nii\.gz: this label has no image"),
+        (["images/a.nii.gz", "images/b.mgz", "labels/b.nii.gz"], r"left out: images/b\.mgz \(not readable: FreeSurfer"),
         (["images/a.nii.gz", "images/a.mha"], r"the case name a occurs twice"),
         (["a_b.nii", "a/b.nii"], "the case name a_b occurs twice"),
         (["a.nii", "A.nii"], "differs from A in upper and lower case only"),

@@ -39,3 +39,16 @@ def test_the_longest_ending_tells() -> None:
     )
     assert unreadable(Path("x.tar.gz")) == ("an archive", "unpack it")
     assert unreadable(Path("x.json")) is None
+
+
+def test_a_label_whose_image_was_left_out_says_so(tmp_path: Path) -> None:
+    left_out = LeftOut()
+    for name in ("images/a.hdr", "images/a.img", "images/B.mgz", "notes.txt"):
+        left_out.unused(tmp_path / name)
+    labels = tmp_path / "labels"
+    assert str(left_out.no_image(labels / "a.nii.gz", tmp_path)) == (
+        f"{labels / 'a.nii.gz'}: the image of this label was left out: "
+        "images/a.hdr, images/a.img (not readable: Analyze or two-file NIfTI; convert it to .nii.gz)"
+    )
+    assert "images/B.mgz (not readable: FreeSurfer; " in str(left_out.no_image(labels / "b.nii.gz", tmp_path))
+    assert "has no image; add the image" in str(left_out.no_image(labels / "notes.nii.gz", tmp_path))

@@ -210,6 +210,17 @@ def break_files(source: Path) -> dict[str, str]:
     }
 
 
+def test_a_slip_among_the_labels_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A value that one label alone has is a class of its own, where nobody names the structures."""
+    source = make_scans(tmp_path / "scans")
+    path = source / "labels" / "scan1.nii.gz"
+    label = sitk.ReadImage(str(path))
+    label[0, 0, 0] = 9
+    sitk.WriteImage(label, str(path))
+    run(source, tmp_path / "store")
+    assert "scan1 alone has: 9 (1 voxel); correct its label, if they are slips" in capsys.readouterr().err
+
+
 def test_bad_cases_are_set_aside_each_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = make_scans(tmp_path / "scans")
     expected = break_files(source)

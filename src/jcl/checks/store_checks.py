@@ -14,6 +14,7 @@ import numpy as np
 from jcl.checks.census import CaseCensus, looks_sparse
 from jcl.checks.duplicates import connected, similar_pairs
 from jcl.checks.findings import ERROR, NOTE, Finding, name_some
+from jcl.checks.lone_classes import on_lone_classes
 from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import walk
 from jcl.data.manifest import REPAIR_HINT, CaseRecord, as_entry, read_sealed
@@ -258,6 +259,8 @@ def _check_labels(store: Store, census: Sequence[CaseCensus]) -> list[Finding]:
             note([e for e in counted if not e.voxels[number] and any(e.voxels)], f"cases that lack the class {name}")
         volumes = {each.record.case: each.millilitres[number] for each in with_class}
         found += _outliers(store.path, "labels", f"volume of {name}", volumes, "ml", VOLUME_FACTOR)
+    for case, line in on_lone_classes(store.cases, store.class_names).items():
+        found.append(Finding(NOTE, "labels", f"{store.path}: {line}", (case,)))
     return found
 
 

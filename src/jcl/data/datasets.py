@@ -275,7 +275,8 @@ def find_cases(
         kinds = f"{', '.join(SUFFIXES)}, DICOM"
         wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({kinds})"
         raise DataError(f"{source}: no {wanted}{left_out.summary(source)}")
-    _check_names(found.images, found.labels)
+    _check_labels(found.images, found.labels, left_out, source)
+    _check_names(found.images)
     regex = patient_regex if patient_regex is not None else spec.patient
     return [
         CaseSource(
@@ -302,10 +303,15 @@ def _layout(spec: DatasetSpec, source: Path) -> str:
     return "msd" if (source / "dataset.json").is_file() else "folder"
 
 
-def _check_names(images: Mapping[str, tuple[Source, ...]], labels: Mapping[str, LabelSource]) -> None:
-    for case, path in sorted(labels.items()):
+def _check_labels(
+    images: Mapping[str, tuple[Source, ...]], labels: Mapping[str, LabelSource], left_out: LeftOut, source: Path
+) -> None:
+    for case, label in sorted(labels.items()):
         if case not in images:
-            raise DataError(f"{path}: this label has no image; add the image or move the label away")
+            raise left_out.no_image(files_of(label)[0], source)
+
+
+def _check_names(images: Mapping[str, tuple[Source, ...]]) -> None:
     names: dict[str, str] = {}
     for case in sorted(images):
         path = images[case][0]

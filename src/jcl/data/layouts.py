@@ -81,7 +81,7 @@ def find_in_folder(source: Path, left_out: LeftOut) -> Found:
         series_of[case] = series
     pairs, alone = pair(images, labels)
     if images:
-        _check_alone(alone, pairs, left_out)
+        _check_alone(alone, pairs, left_out, source)
     left_out.count("labels", 0 if images else len(alone))
     pairs |= labels_beside(images, pairs, left_out)
     found.labels.update({case: label.path for case, label in pairs.items()})
@@ -139,7 +139,7 @@ def _of_training_images(placed: Placed) -> bool:
     return not placed.is_label and any(role is not None and role.kind == IMAGE and role.trains for role in roles)
 
 
-def _check_alone(alone: Sequence[Placed], pairs: Mapping[str, Placed], left_out: LeftOut) -> None:
+def _check_alone(alone: Sequence[Placed], pairs: Mapping[str, Placed], left_out: LeftOut, source: Path) -> None:
     """A label without an image is refused, unless its folder says that its images are not those of a store."""
     for label in alone:
         if label.role is not None and not label.role.trains:
@@ -148,7 +148,7 @@ def _check_alone(alone: Sequence[Placed], pairs: Mapping[str, Placed], left_out:
         other = next((each.path for case, each in pairs.items() if folded(case) == folded(case_name(label))), None)
         if other is not None:
             raise DataError(f"{label.path}: a second label of the image that {other} belongs to; remove one of them")
-        raise DataError(f"{label.path}: this label has no image; add the image or move the label away")
+        raise left_out.no_image(label.path, source)
 
 
 def find_by_pattern(source: Path, patterns: Sequence[str], label: str | None, left_out: LeftOut) -> Found:

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jcl.data.sources import stem
+from jcl.errors import DataError
+
 __all__ = ["LeftOut", "unreadable"]
 
 TO_NIFTI = "convert it to .nii.gz"
@@ -75,9 +78,13 @@ NAMED = 3
 
 def unreadable(path: Path) -> tuple[str, str] | None:
     """What a file that may be a scan but cannot be read is by its name, and what to do; None for any other."""
+    return UNREADABLE.get(_ending(path))
+
+
+def _ending(path: Path) -> str:
+    """The longest of the known endings that a file's name has."""
     name = path.name.lower()
-    longest = max((ending for ending in UNREADABLE if name.endswith(ending)), key=len, default=None)
-    return UNREADABLE[longest] if longest else None
+    return max((ending for ending in UNREADABLE if name.endswith(ending)), key=len, default="")
 
 
 class LeftOut:
@@ -122,6 +129,15 @@ class LeftOut:
             shown = ", ".join(f"{number} {_singular(kind, number)}" for kind, number in sorted(self.counted.items()))
             lines.append(f"left out: {shown}")
         return [*self.remarks, *lines]
+
+    def no_image(self, label: Path, source: Path) -> DataError:
+        """The error of a label that has no image; names a file of the label's name that was left out."""
+        name = stem(label).casefold()
+        for reason, paths in sorted(self.named.items()):
+            same = [path for path in paths if path.name[: -len(_ending(path)) or None].casefold() == name]
+            if same:
+                return DataError(f"{label}: the image of this label was left out: {_some(same, source)} ({reason})")
+        return DataError(f"{label}: this label has no image; add the image or move the label away")
 
     def kinds(self) -> str:
         """What kinds of files there are, of one each."""

@@ -13,6 +13,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from jcl.checks.census import count_labels, looks_sparse
+from jcl.checks.lone_classes import on_lone_classes
 from jcl.config import PrepareConfig
 from jcl.data.datasets import MAX_CLASSES, CaseSource, DatasetSpec, find_cases, load_spec, resolve
 from jcl.data.folders import folded_words
@@ -107,6 +108,7 @@ def summary(store: Store) -> list[str]:
         lines.append(f"the data set's size of {asked} was too small for some slices, and grew: nothing is cut off")
     lines.append(str(suited(store.cases)))
     lines += _on_sparse_labels(store)
+    lines += [f"note: {line}" for line in on_lone_classes(store.cases, store.class_names).values()]
     lines += [f"note: {line}" for record in store.cases for line in record.notes]
     if store.skipped:
         lines.append(f"{len(store.skipped)} skipped:")
