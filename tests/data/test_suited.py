@@ -8,7 +8,7 @@ from jcl.cli import main as cli
 from jcl.config import PrepareConfig
 from jcl.data.block_plan import check_block, plan_strides
 from jcl.data.manifest import CaseRecord
-from jcl.data.suited import suited
+from jcl.data.suited import one_spacing, suited
 from jcl.stages.prepare import prepare
 from support.scans import write_volumes
 
@@ -64,3 +64,15 @@ def test_prepare_and_verify_say_it_in_one_line(tmp_path: Path, capsys):
     assert capsys.readouterr().out.splitlines().count(said) == 1
     prepare(PrepareConfig(source=source, out=tmp_path / "fine", workers=1, spacing_through=2.0))
     assert "suggested to begin with: --backbone unet3d --block 16 32 32: " in capsys.readouterr().err
+
+
+def test_a_set_whose_pixels_differ_is_better_resampled() -> None:
+    as_they_are = {"spacing": None, "size": None}
+    same = [case(10, (64, 64), (5.0, mm, mm)) for mm in (0.7, 0.8, 1.04)]
+    far = [*same, case(10, (64, 64), (5.0, 1.2, 1.2))]
+    assert one_spacing(as_they_are, same) is None
+    line = one_spacing(as_they_are, far)
+    assert line is not None
+    assert line.startswith("suggested: --spacing 0.92, the median: pixels are 0.7 to 1.2 mm apart, ")
+    assert one_spacing({**as_they_are, "spacing": 1.0}, far) is None
+    assert one_spacing({**as_they_are, "size": 64, "fit": True}, far) is None

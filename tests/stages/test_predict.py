@@ -14,6 +14,7 @@ import jcl
 from jcl.config import PredictConfig
 from jcl.data.context import with_context
 from jcl.data.dicom.structures import read_structures
+from jcl.data.notes import DataNote
 from jcl.data.sources import SliceFiles
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
@@ -65,6 +66,21 @@ def check_result(path: Path, source: Path, value: int = 205) -> None:
         assert getattr(written, get)() == pytest.approx(getattr(image, get)(), abs=1e-5), get
     intensities = sitk.GetArrayFromImage(image)
     assert np.array_equal(sitk.GetArrayFromImage(written), np.where(intensities > 100 * THRESHOLD, value, 0))
+
+
+def test_a_scan_at_another_scale_is_segmented_and_noted(tmp_path, capsys):
+    """Without --spacing nothing is resampled: a scan of 0.3 mm shows all four times as large as those of 1.2."""
+    far = save(tmp_path / "scans" / "far.nii.gz", scan(5, 6, 7), spacing=(0.3, 0.3, 4.0))
+    save(tmp_path / "scans" / "near.nii.gz", scan(5, 6, 7), spacing=(1.0, 1.0, 4.0))
+    seen = {"pixels": [1.2, 1.2], "slices": [4.0, 4.0]}
+    run = write_run(tmp_path / "run", threshold_network(THRESHOLD), make_recipe_of(LABELS), seen_mm=seen)
+    written = predict(settings(run, tmp_path / "scans", tmp_path / "out"))
+    check_result(written[0], far)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert f"{far}: its pixels are 0.3 mm apart, those trained on 1.2 mm" in notes[0]
+    with pytest.warns(DataNote, match=r"0\.3 mm apart"):
+        jcl.load(run).segment(far)
 
 
 AXES = [

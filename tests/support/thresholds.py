@@ -56,6 +56,7 @@ def write_run(
     store: str = "nowhere",
     digest: str = "",
     split: Split | None = None,
+    **more: Any,
 ) -> Path:
     """A finished run folder of a fine-tuning."""
     backbone = {
@@ -64,7 +65,7 @@ def write_run(
         "classes": len(preparation["classes"]) + 1,
         "width": 2,
     }
-    info = {"kind": "finetune", "settings": {}, "backbone": backbone, "class_names": preparation["classes"]}
+    info = {**more, "kind": "finetune", "settings": {}, "backbone": backbone, "class_names": preparation["classes"]}
     start_run(run, {**info, "store": store, "store_digest": digest, "recipe": preparation})
     save_model(run, network)
     write_split(run / "split.json", split or Split(("a",), (), ("b",)))

@@ -1,13 +1,16 @@
 """What a set's spacings and sizes suit: slices by themselves, slices with neighbours, or blocks."""
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jcl.data.block_plan import LEAST, Block, median_spacing
 from jcl.data.manifest import CaseRecord
+from jcl.data.resampling import fit_of
 
-__all__ = ["Suited", "suited"]
+__all__ = ["Suited", "one_spacing", "suited"]
 
 THICK = 3.0
 """Slices thicker than so many of their pixels are seen one by one: nnU-Net's limit of what is not isotropic."""
@@ -24,6 +27,9 @@ steps on small blocks beat few on large ones (benchmarks/blocks_trial.py; docs/t
 
 THIN = 0.5
 """Of a pixel: thinner slices show a block less than it could see, at the same cost."""
+
+VARIED = 1.5
+"""Times that the pixels of a set may differ; augmentation shows a network structures 1.4 times as large or small."""
 
 STEP, STEP_THROUGH = 16, 8
 """The sides of a block are multiples of these."""
@@ -70,6 +76,18 @@ def suited(cases: Sequence[CaseRecord]) -> Suited:
     if times < THIN:
         thin += f" (prepared with --spacing-through {pixel:.2g}, a block would show more of it)"
     return Suited(f"--backbone unet3d --block {depth} {rows} {columns}", f"a volume has {thin}")
+
+
+def one_spacing(preparation: Mapping[str, Any], cases: Sequence[CaseRecord]) -> str | None:
+    """A line on a set that had better be resampled to one spacing in plane, as nnU-Net does with all; else None."""
+    pixels = [math.sqrt(record.spacing[1] * record.spacing[2]) for record in cases]
+    low, median, high = min(pixels), statistics.median(pixels), max(pixels)
+    if preparation["spacing"] is not None or fit_of(preparation) or high / low <= VARIED:
+        return None
+    return (
+        f"suggested: --spacing {median:.2g}, the median: pixels are {low:.3g} to {high:.3g} mm apart,"
+        " and what is not resampled is so much larger in one scan than in another"
+    )
 
 
 def _block(slices: int, shape: tuple[int, int], times: float) -> Block:

@@ -24,6 +24,7 @@ from jcl.inference.predictor import class_values, segment_parts
 from jcl.inference.scans import Scan
 from jcl.inference.second_look import Looked, look
 from jcl.inference.segmenter import load_trained
+from jcl.inference.unlike import note_unlike
 from jcl.inference.volume_table import entry_of
 
 __all__ = ["BESIDE", "Work", "begin", "make_folders", "segment_scan"]
@@ -44,6 +45,7 @@ class Work:
     groups: Sequence[Group]
     preparation: dict[str, Any]
     rules: Rules
+    infos: Sequence[dict[str, Any]]
     device: torch.device
     precision: torch.dtype
     tidied: dict[str, Tidied] = field(default_factory=dict[str, Tidied])
@@ -66,8 +68,9 @@ def begin(config: PredictConfig, source: Path) -> Work:
     device = resolve_device(config.devices)
     precision = resolve_precision(config.precision, device)
     groups = make_groups(members, device, precision, tta=config.tta, mirror=config.mirror)
-    rules = rules_of([member.info for member in members]) if config.postprocess == "auto" else Rules()
-    return Work(config, source, groups, members[0].preparation, rules, device, precision)
+    infos = [member.info for member in members]
+    rules = rules_of(infos) if config.postprocess == "auto" else Rules()
+    return Work(config, source, groups, members[0].preparation, rules, infos, device, precision)
 
 
 def make_folders(config: PredictConfig) -> None:
@@ -97,6 +100,7 @@ def segment_scan(
     if scan.guessed and len(scan.images) == 1:
         refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry
+    note_unlike(scan.images[0], geometry, work.infos)
     image = volume.array[0].copy() if config.overview else None
     parts = parts_of(work.groups, volume, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end

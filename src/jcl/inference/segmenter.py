@@ -29,6 +29,7 @@ from jcl.errors import DataError, UsageError
 from jcl.files import read_json
 from jcl.inference.ensemble import Mean, check_prepared_alike, load_members
 from jcl.inference.predictor import class_values, segment_parts
+from jcl.inference.unlike import note_unlike
 from jcl.training.checkpoint import read_weights
 from jcl.training.run_folder import check_dimensions, load_network, read_model, read_run
 
@@ -97,11 +98,14 @@ class Segmenter:
             DataError: the scan cannot be read, or the file not be written.
 
         Warns:
-            DataNote: the scan's header makes two statements that differ; the message says which was taken.
+            DataNote: the scan's header makes two statements that differ, of which the message says which was taken; or
+                its spacing is far from those that the network learned from.
         """
         device = next(self.network.parameters()).device
-        volume = read_image(_sources(scan), channels=self.preparation["channels"])
+        sources = _sources(scan)
+        volume = read_image(sources, channels=self.preparation["channels"])
         geometry = volume.geometry
+        note_unlike(sources[0], geometry, [self.info])
         parts = prepare_parts(volume, self.preparation, max(1, batch_size))
         del volume  # from here on only `parts` has it, and drops it at its end
         classes = segment_parts(

@@ -12,8 +12,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from jcl.checks.census import count_labels, looks_sparse
-from jcl.checks.lone_classes import on_lone_classes
+from jcl.checks.store_summary import summary
 from jcl.config import PrepareConfig
 from jcl.data.datasets import MAX_CLASSES, CaseSource, DatasetSpec, find_cases, load_spec, resolve
 from jcl.data.folders import folded_words
@@ -24,7 +23,6 @@ from jcl.data.preparation import Job, died, find_label_values, make_preparation,
 from jcl.data.sources import Structures, files_of
 from jcl.data.store import CASES, MANIFEST, PLAN, CaseRecord, SkippedCase, Store
 from jcl.data.store_writing import write_manifest
-from jcl.data.suited import suited
 from jcl.errors import DataError, UsageError
 from jcl.files import DamagedError
 from jcl.limits import check_numbers
@@ -35,14 +33,10 @@ from jcl.parallel.pool import InProcessPool, Pool, ProcessPool, run_all
 from jcl.parallel.progress import Outlay, ProgressBar, at_work
 from jcl.text import printable
 
-__all__ = ["prepare", "summary"]
+__all__ = ["prepare"]
 
 MULTIPLE = 16
 """The largest slice is rounded up to a multiple of it, which the networks' four poolings ask for."""
-
-MOST_LOOKED_AT = 64
-"""Labelled cases whose slices are looked at once more for the summary; sets of which only slices are labelled are
-small."""
 
 BYTES_A_WORKER = 20 << 20
 """Twice what one process prepares while another starts, so that each pays for its start."""
@@ -92,51 +86,6 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
     for line in (*summary(store), *left_out.lines(config.source)):
         print(line[: len(line) - len(line.lstrip())] + printable(line.lstrip()), file=sys.stderr)
     return store
-
-
-def summary(store: Store) -> list[str]:
-    """Lines that say what is in a store, which of two statements of a file was taken, and what was skipped."""
-    slices = sum(record.slices for record in store.cases)
-    labelled = sum(record.labelled for record in store.cases)
-    patients = len({record.patient for record in store.cases})
-    lines = [
-        f"{store.path}: {len(store.cases)} cases ({labelled} with labels) of {patients} patients, "
-        f"{slices} slices of {store.size[0]} x {store.size[1]} pixels"
-    ]
-    asked = store.preparation["size"]
-    if asked is not None and asked < max(store.size):
-        lines.append(f"the data set's size of {asked} was too small for some slices, and grew: nothing is cut off")
-    lines.append(str(suited(store.cases)))
-    lines += _on_sparse_labels(store)
-    lines += [f"note: {line}" for line in on_lone_classes(store.cases, store.class_names).values()]
-    lines += [f"note: {line}" for record in store.cases for line in record.notes]
-    if store.skipped:
-        lines.append(f"{len(store.skipped)} skipped:")
-        lines += [f"  {entry.reason}" for entry in store.skipped]
-    return lines
-
-
-def _on_sparse_labels(store: Store) -> list[str]:
-    """A line that says which slices count, or that the labels look as if only some did."""
-    labelled = [number for number, record in enumerate(store.cases) if record.labelled][:MOST_LOOKED_AT]
-    counts = {number: count_labels(store, number) for number in labelled}
-    if "sparse" in store.preparation:
-        decided = sum(len(each["structures"]) for each in counts.values())
-        slices = sum(store.cases[number].slices for number in counts)
-        first = f" of the first {len(counts)} labelled cases" if len(counts) == MOST_LOOKED_AT else ""
-        return [f"labelled are {decided} of {slices} slices{first}; the others are left out of loss and scores"]
-    sparse = [
-        store.cases[number].case
-        for number, each in counts.items()
-        if not each["ignored"] and looks_sparse(each["structures"], store.cases[number].slices)
-    ]
-    if not sparse:
-        return []
-    named = ", ".join(sparse[:5]) + (f" and {len(sparse) - 5} more" if len(sparse) > 5 else "")
-    return [
-        f"{named}: slices with structures have none beside them; if the others were not labelled, "
-        "prepare into another store with --sparse, else they train as background"
-    ]
 
 
 @contextlib.contextmanager
