@@ -19,6 +19,9 @@ Folds = int | Literal["authors"]
 RAY = "work on a Ray cluster: HOST:PORT, `auto` for the one that this machine is part of, or `local` to start one here"
 
 
+SERIES = "of a folder's DICOM series, take those in whose description this is found, whatever its capitals (else all)"
+
+
 TRUST = "build also a network or method of one's own (package.module:Class) that a file names: this imports the module"
 
 
@@ -64,6 +67,7 @@ class PrepareConfig:
     )
     sparse: bool = option("slices of a labelled volume without any structure are not labelled: they are ignored", False)
     patient: str | None = option("expression whose first group in a case's name is its patient", None, metavar="REGEX")
+    series: str | None = option(SERIES, None, metavar="REGEX")
     workers: int | None = option("processes (else one per core); with --ray, cases at a time (else as fit)", None)
     ray: str | None = option(RAY, None, metavar="ADDRESS")
     strict: bool = option("stop at the first bad case instead of skipping it", False)
@@ -282,6 +286,7 @@ class PredictConfig(InferenceConfig):
     out: Path = option("folder to write the segmentations to")
     watch: Path | None = option("segment whatever arrives in this folder, until a signal ends it", None)
     settle: float = option("with --watch: seconds without a change after which a scan is whole", 10.0)
+    series: str | None = option(SERIES, None, metavar="REGEX")
     dicom_seg: bool = option("write a DICOM-SEG object beside the NIfTI file of each DICOM series", False)
     rtstruct: bool = option("write an RTSTRUCT (contours) beside the NIfTI file of each DICOM series", False)
     volumes: bool = option("write volumes.csv and volumes.json: voxels, ml and doubt of each structure", False)

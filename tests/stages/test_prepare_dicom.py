@@ -7,10 +7,14 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from jcl.config import PrepareConfig
+from jcl.config import PredictConfig, PrepareConfig
+from jcl.data.datasets import load_spec, resolve
 from jcl.data.store import Store
+from jcl.errors import UsageError
+from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
 from support.dicomfiles import voxels, write_series
+from support.thresholds import make_recipe_of, threshold_network, write_run
 
 
 def run(source: Path, out: Path, **options: object) -> Store:
@@ -39,6 +43,44 @@ def test_series_are_cases_and_patients_those_of_the_files(studies: Path, tmp_pat
     assert (refused.case, refused.patient) == ("carl", "C")
     assert "carl" in refused.reason
     assert str(studies) not in refused.reason
+
+
+@pytest.fixture(scope="module")
+def contrasts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two patients, each with two series in one folder whose descriptions differ."""
+    source = tmp_path_factory.mktemp("contrasts") / "archive"
+    for number, patient in enumerate("AB"):
+        for other, description in enumerate(("T1 axial", "T2 axial")):
+            write_series(
+                source / patient, voxels(seed=2 * number + other), series=f"{patient}{other}", PatientID=patient,
+                SeriesDescription=description, SeriesNumber=other + 1, name=f"{other}-{{}}",
+            )  # fmt: skip
+    return source
+
+
+def test_series_are_chosen_by_their_description(contrasts: Path, tmp_path: Path, capsys) -> None:
+    store = run(contrasts, tmp_path / "store", series="t2")
+    assert [record.case for record in store.cases] == ["A", "B"]
+    assert "left out: 2 DICOM series with another description" in capsys.readouterr().err
+    with pytest.raises(UsageError, match=r"made with other options \(series: 't2' there, None now\)"):
+        run(contrasts, tmp_path / "store")
+    both = run(contrasts, tmp_path / "both")
+    assert [record.case for record in both.cases] == ["A_1", "A_2", "B_1", "B_2"]
+    said = "DICOM series by description: T1 axial (2), T2 axial (2); --series takes some of them"
+    assert said in capsys.readouterr().err
+
+
+def test_series_are_chosen_in_folders_alone(contrasts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"series: .* dataset\.json or patterns say what is taken"):
+        resolve(load_spec("acdc"), contrasts, series="T1")
+    with pytest.raises(UsageError, match="unterminated subpattern"):
+        run(contrasts, tmp_path / "store", series="(")
+
+
+def test_scans_to_segment_are_chosen_by_their_description(contrasts: Path, tmp_path: Path) -> None:
+    network = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "a"}))
+    written = predict(PredictConfig(run=network, source=contrasts, out=tmp_path / "out", series="T1"))
+    assert [path.name for path in written] == ["A_1.nii.gz", "B_1.nii.gz"]
 
 
 def test_voxels_and_spacing_are_those_of_the_series(studies: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def prepare_folder(folder: Path) -> Path:
     (folder / "knee-scans").mkdir()
     for kind, ending in (("images", "pd"), ("labels", "seg")):
         shutil.copy(folder / "scans" / kind / "p0.nii.gz", folder / "knee-scans" / f"knee1_{ending}.nii.gz")
-    write_series(folder / "studies" / "anna")
+    write_series(folder / "studies" / "anna", SeriesDescription="T2 axial")
     WRITERS["acdc"](folder / "ACDC" / "training")
     shutil.copy(folder / "scans" / "images" / "p0.nii.gz", folder / "scan.nii.gz")
     network = PlainConvUNet(width=32, classes=4)

@@ -52,6 +52,7 @@ class DatasetSpec:
         sparse: a slice without any structure is not labelled, and ignored like those voxels.
         patient: regular expression whose first group, found in the case's name, is the patient.
         channels: images, 4-D components or colours that make one volume.
+        series: regular expression in the descriptions of those DICOM series that are taken, whatever its capitals.
         fit: shrink or enlarge each slice so that its longer side is `size`: pictures without a scale.
     """
 
@@ -75,6 +76,7 @@ class DatasetSpec:
     channels: int = 1
     fit: bool = False
     spacing_through: float | None = None
+    series: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -153,6 +155,9 @@ def _check(spec: DatasetSpec) -> None:
         raise ValueError("images: at least one pattern is needed")
     if spec.layout != "files" and (spec.images or spec.label):
         raise ValueError('images, label: they need layout = "files"')
+    if spec.series is not None and spec.layout in ("msd", "files"):
+        raise ValueError("series: it takes DICOM series of a folder; here dataset.json or patterns say what is taken")
+    re.compile(spec.series or "")
     patterns = (*spec.images, spec.label) if spec.label else spec.images
     re.compile(spec.patient or "")
     if not all("case" in re.compile(pattern).groupindex for pattern in patterns):
@@ -189,6 +194,7 @@ def resolve(
     ignore: int | None = None,
     sparse: bool = False,
     spacing_through: float | None = None,
+    series: str | None = None,
 ) -> DatasetSpec:
     """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
 
@@ -208,7 +214,7 @@ def resolve(
         spec = _with_dataset_json(spec, source)
     given: dict[str, Any] = {
         "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None,
-        "ignore": ignore, "sparse": sparse or None, "spacing_through": spacing_through,
+        "ignore": ignore, "sparse": sparse or None, "spacing_through": spacing_through, "series": series,
     }  # fmt: skip
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     try:
@@ -270,7 +276,7 @@ def find_cases(
     elif layout == "files":
         found = find_by_pattern(source, spec.images, spec.label, left_out)
     else:
-        found = find_in_folder(source, left_out)
+        found = find_in_folder(source, left_out, spec.series)
     if not found.images:
         kinds = f"{', '.join(SUFFIXES)}, DICOM"
         wanted = f"file matches {spec.images[0]}" if layout == "files" else f"image found ({kinds})"

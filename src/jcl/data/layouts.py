@@ -13,6 +13,7 @@ from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk, without_roles
 from jcl.data.leftout import LeftOut
 from jcl.data.pairing import Placed, case_name, labels_beside, pair
+from jcl.data.series_choice import choose_series
 from jcl.data.sources import LabelSource, SliceFiles, Source, Structures, stem, suffix_of
 from jcl.errors import DataError
 
@@ -40,15 +41,15 @@ class Found:
     problems: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def find_in_folder(source: Path, left_out: LeftOut) -> Found:
+def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -> Found:
     """Files below folders named labels are labels; else images, only those below folders named images if there are any.
 
     What names such folders have, `folders.ROLES` says, and which label belongs to which image, `pairing`. A case is
     named by its path without those folders, parts joined by `_`. DICOM files are grouped into series (see
-    `jcl.data.dicom`).
+    `jcl.data.dicom`), of which `series` may take some (see `jcl.data.series_choice`).
 
     Raises:
-        DataError: a case name occurs twice, or a label has no image.
+        DataError: a case name occurs twice, a label has no image, or no series is one of those wanted.
     """
     found = Found()
     unknown: list[Path] = []
@@ -71,14 +72,14 @@ def find_in_folder(source: Path, left_out: LeftOut) -> Found:
         else:
             _add(images, case_name(placed), placed.path, placed)
     searched = _search(source, unknown, left_out)
-    all_series = searched.series if searched else ()
-    in_folder = Counter(_folder(series.files) for series in all_series)
+    taken = choose_series(source, searched.series if searched else (), series, left_out)
+    in_folder = Counter(_folder(each.files) for each in taken)
     series_of: dict[str, DicomSeries] = {}
-    for series in all_series:
-        folder = _folder(series.files)
-        case = _case_of(folder.relative_to(source).parts, series.name, alone=in_folder[folder] == 1)
+    for each in taken:
+        folder = _folder(each.files)
+        case = _case_of(folder.relative_to(source).parts, each.name, alone=in_folder[folder] == 1)
         _add(images, case, folder, Placed.below(source, folder))
-        series_of[case] = series
+        series_of[case] = each
     pairs, alone = pair(images, labels)
     if images:
         _check_alone(alone, pairs, left_out, source)
@@ -86,15 +87,15 @@ def find_in_folder(source: Path, left_out: LeftOut) -> Found:
     pairs |= labels_beside(images, pairs, left_out)
     found.labels.update({case: label.path for case, label in pairs.items()})
     for case, placed in images.items():
-        if series := series_of.get(case):
-            found.images[case] = (SliceFiles(placed.path, series.files),)
-            found.patients[case] = series.patient
-            if series.problem:
-                found.problems[case] = series.problem
+        if one := series_of.get(case):
+            found.images[case] = (SliceFiles(placed.path, one.files),)
+            found.patients[case] = one.patient
+            if one.problem:
+                found.problems[case] = one.problem
         else:
             found.images[case] = (placed.path,)
     for path, kind in searched.structures if searched else ():
-        _add_structures(found, path, kind, {case: series.uid for case, series in series_of.items()}, left_out)
+        _add_structures(found, path, kind, {case: one.uid for case, one in series_of.items()}, left_out)
     return found
 
 
@@ -239,14 +240,18 @@ def _match_labels(found: Found) -> None:
         found.labels[names[folded(case)]] = found.labels.pop(case)
 
 
-def dicom_series(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "list[DicomSeries]":
-    """The DICOM series below `source` among some files; all others of them are noted in `left_out`."""
+def dicom_series(
+    source: Path, paths: Iterable[Path], left_out: LeftOut, wanted: str | None = None
+) -> "Sequence[DicomSeries]":
+    """The DICOM series below `source` among some files; all others of them are noted in `left_out`.
+
+    Raises:
+        DataError: none is one of those wanted (see `jcl.data.series_choice`).
+    """
     searched = _search(source, paths, left_out)
-    if searched is None:
-        return []
-    for kind, number in Counter(kind for _, kind in searched.structures).items():
+    for kind, number in Counter(kind for _, kind in (searched.structures if searched else ())).items():
         left_out.count(f"DICOM files ({kind})", number)
-    return list(searched.series)
+    return choose_series(source, searched.series if searched else (), wanted, left_out)
 
 
 def _search(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "SeriesSearch | None":

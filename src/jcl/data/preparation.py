@@ -44,8 +44,8 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
     `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
     each slice is brought to that size; `spacing_through` (mm), where volumes are resampled through their plane;
     `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`, and where voxels may be ignored
-    `ignore` (the value of such ones) or `sparse`; `classes`, the
-    names in the order of the store, and `class_values`, the value of each in the files; `patient`.
+    `ignore` (the value of such ones) or `sparse`; `classes`, the names in the order of the store, and `class_values`,
+    the value of each in the files; `patient`; `series`, where some DICOM series were chosen.
     A finished store has `padded` too, its (H, W).
     """
     classes = list(dict.fromkeys(labels.values()))
@@ -68,6 +68,7 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
         "patient": spec.patient,
         **({"fit": True} if spec.fit else {}),
         **({"spacing_through": spec.spacing_through} if spec.spacing_through is not None else {}),
+        **({"series": spec.series} if spec.series is not None else {}),
         **({"ignore": spec.ignore} if spec.ignore is not None else {}),
         **({"sparse": True} if spec.sparse else {}),
     }

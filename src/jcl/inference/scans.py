@@ -41,7 +41,9 @@ class Scan:
         return 1 + sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def find_scans(source: Path, preparation: dict[str, Any], left_out: LeftOut, *, skip: Path) -> list[Scan]:
+def find_scans(
+    source: Path, preparation: dict[str, Any], left_out: LeftOut, *, skip: Path, wanted: str | None = None
+) -> list[Scan]:
     """The scans of a file or folder, sorted by name.
 
     All images below a folder are scans, but for labels: those in folders named so (see `folders.ROLES`), those that
@@ -54,9 +56,10 @@ def find_scans(source: Path, preparation: dict[str, Any], left_out: LeftOut, *, 
         preparation: of the training data: `dataset` and `channels`.
         left_out: where files that are not used are noted.
         skip: what lies in this folder is left out: earlier results, if it is below the source.
+        wanted: of the DICOM series of a folder take those with this in their description (`jcl.data.series_choice`).
 
     Raises:
-        DataError: there is no scan, or two would have one name.
+        DataError: there is no scan, or two would have one name; or no series is one of those wanted.
     """
     if source.is_file():
         return [_single(source, preparation["channels"], left_out)]
@@ -69,7 +72,7 @@ def find_scans(source: Path, preparation: dict[str, Any], left_out: LeftOut, *, 
     labels = {path for label in named.labels.values() for path in files_of(label)} - known
     scans = {name: Scan(name, images, named.problems.get(name)) for name, images in named.images.items()}
     others = _others(source, skip, known, labels, left_out)
-    series = _series_in(source, others, left_out)
+    series = _series_in(source, others, left_out, wanted)
     images = _without_labels(source, [path for path in others if suffix_of(path)], series, left_out)
     for scan in [*_image_scans(source, images, preparation["channels"]), *series]:
         if scan.name in scans:
@@ -115,9 +118,9 @@ def _image_scans(source: Path, paths: Sequence[Path], channels: int) -> list[Sca
     return scans
 
 
-def _series_in(source: Path, paths: Sequence[Path], left_out: LeftOut) -> list[Scan]:
+def _series_in(source: Path, paths: Sequence[Path], left_out: LeftOut, wanted: str | None = None) -> list[Scan]:
     """Scans in DICOM series."""
-    series = dicom_series(source, [path for path in paths if not suffix_of(path)], left_out)
+    series = dicom_series(source, [path for path in paths if not suffix_of(path)], left_out, wanted)
     return [Scan(each.name, (SliceFiles(each.files[0].parent, each.files),), each.problem) for each in series]
 
 

@@ -48,7 +48,7 @@ def predict(config: PredictConfig) -> list[Path]:
     work = begin(config, config.source)
     left_out = LeftOut()
     with at_work("looking for scans"):
-        scans = find_scans(work.source, work.preparation, left_out, skip=config.out)
+        scans = find_scans(work.source, work.preparation, left_out, skip=config.out, wanted=config.series)
     _check_out(config, scans)
     written: list[Path] = []
     failures: list[str] = []

@@ -74,9 +74,10 @@ def watch(config: PredictConfig, *, idle: Callable[[], bool] = _pause) -> list[P
 def _arrived(work: Work, arrivals: Arrivals, ledger: Ledger, told: set[str]) -> list[Scan]:
     """The scans that have come to rest and were not done; what is wrong with the folder is told once."""
     try:
-        scans = (
-            find_scans(work.source, work.preparation, LeftOut(), skip=work.config.out) if arrivals.some_rest() else []
-        )
+        skip, wanted = work.config.out, work.config.series
+        scans: list[Scan] = []
+        if arrivals.some_rest():
+            scans = find_scans(work.source, work.preparation, LeftOut(), skip=skip, wanted=wanted)
         check_apart(work.config.out, [scan.target(work.config.out).name for scan in scans])
         return [scan for scan in scans if arrivals.rests(scan) and not ledger.is_done(scan, arrivals)]
     except DataError as error:
