@@ -14,6 +14,9 @@ def record(case: str, *voxels: int) -> CaseRecord:
 
 
 def test_a_slip_of_the_pen_is_named() -> None:
+    """A published set had values 7 and 8 in three labels, which viewers hardly show:
+    https://github.com/DIAGNijmegen/panorama_labels/issues/1.
+    """
     cases = [record("a", 90, 9, 0), record("b", 80, 8, 1), record("c", 70, 7, 0), record("bare")]
     assert on_lone_classes(cases, NAMES) == {
         "b": "classes that of 3 labelled cases b alone has: 7 (1 voxel); correct its label, if they are slips"
@@ -21,6 +24,7 @@ def test_a_slip_of_the_pen_is_named() -> None:
 
 
 def test_a_scan_among_the_labels_is_one_line() -> None:
+    """https://github.com/MIC-DKFZ/nnUNet/issues/1007."""
     names = [str(value) for value in range(100)]
     scan = record("scan", *range(1, 101))
     others = [record(case, *[5, 4], *[0] * 98) for case in "abc"]

@@ -18,6 +18,7 @@ from jcl.data.imagefile import (
     NiftiPlace,
     check_square,
     nifti_place,
+    palette_indices,
     plain_voxels,
     read_nifti,
     readable,
@@ -85,13 +86,14 @@ class Grid:
         return orientation(self.direction, self.spacing, self.size)
 
 
-def read_grid(source: Source, channels: int = 1, *, copy: bool = True) -> Grid:
+def read_grid(source: Source, channels: int = 1, *, copy: bool = True, labels: bool = False) -> Grid:
     """Read the voxels of a source.
 
     Args:
         source: one file, or the files of a DICOM series.
         channels: of a series: 3 if colours are wanted.
         copy: whether the array has to be memory of its own.
+        labels: whether a picture whose pixels are indices into a palette has these as its values, and not its colours.
 
     Raises:
         DataError: a file cannot be read, has complex values, or a place that cannot be.
@@ -110,6 +112,8 @@ def read_grid(source: Source, channels: int = 1, *, copy: bool = True) -> Grid:
         head, voxels = _read_image(source, readable(source), copy=copy)
     if voxels.dtype.kind == "c":
         raise DataError(f"{source}: its values are complex numbers; save their magnitude")
+    if labels and suffix_of(source) == ".png" and (indices := palette_indices(source)) is not None:
+        voxels, head = indices, sitk.Image(*indices.shape[::-1], sitk.sitkUInt8)
     dimension, rank = head.GetDimension(), min(head.GetDimension(), 3)
     colour = head.GetNumberOfComponentsPerPixel() > 1 if isinstance(head, sitk.Image) else False
     if dimension > 4 or (dimension == 4 and colour):

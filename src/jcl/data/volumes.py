@@ -3,15 +3,16 @@
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
+from jcl.data.colours import WITH_ALPHA, plain_channels
 from jcl.data.geometry import Geometry, check_same_grid, same_grid
-from jcl.data.grids import read_grid, reason_of
+from jcl.data.grids import Grid, read_grid, reason_of
 from jcl.data.imagefile import readable, write_nifti_label, write_nifti_map
 from jcl.data.label_values import as_label_type, whole_values
 from jcl.data.sources import LabelSource, SliceFiles, Source, files_of, suffix_of
@@ -66,15 +67,17 @@ def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
     geometry: Geometry | None = None
     colour = False
     for source in sources:
-        grid = read_grid(source, channels if len(sources) == 1 else 1, copy=False)
+        wanted = channels if len(sources) == 1 else 1
+        grid = read_grid(source, wanted, copy=False)
+        voxels = plain_channels(grid.array, wanted) if grid.colour else grid.array
         found = grid.geometry(source)
         if geometry is not None:
             check_same_grid(source, found, files_of(sources[0])[0].name, geometry)
         geometry, colour = geometry or found, grid.colour
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is reported below
-            array = np.array(found.turn(grid.array), np.float32, order="C")
-        whole = np.issubdtype(grid.array.dtype, np.integer)
-        del grid  # a second volume
+            array = np.array(found.turn(voxels), np.float32, order="C")
+        whole = np.issubdtype(voxels.dtype, np.integer)
+        del grid, voxels  # a second volume
         if not whole and (bad := np.count_nonzero(~np.isfinite(array))):
             raise DataError(f"{source}: {bad} voxels are NaN or infinite; correct them or leave the file out")
         parts.append(array)
@@ -89,7 +92,8 @@ def _check_channels(
     sources: Sequence[Source], array: Float32[np.ndarray, "c d h w"], channels: int, colour: bool
 ) -> None:
     if len(array) != channels:
-        several = f"colour ({len(array)} values per pixel)" if colour else f"4-D ({len(array)} volumes)"
+        alpha = ", transparency among them" if len(array) == WITH_ALPHA else ""
+        several = f"colour ({len(array)} values per pixel{alpha})" if colour else f"4-D ({len(array)} volumes)"
         what = several if len(array) > 1 else "a single volume"
         remedy = (
             f"give --channels {len(array)}, or take one of them"
@@ -119,12 +123,18 @@ def read_label(source: Source, like: Volume) -> Integer[np.ndarray, "d h w"]:
     if isinstance(source, SliceFiles):
         array = _read_pictures(source, like.geometry)
         return np.ascontiguousarray(like.geometry.turn(array))
-    grid = read_grid(source)
+    grid = _read_labels(source)
     found = grid.geometry(source, like.geometry)
     if not same_grid(found, like.geometry):
         found = grid.geometry(source)
         check_same_grid(source, found, "its image", like.geometry)
     return np.ascontiguousarray(whole_values(source, found.turn(grid.array)))
+
+
+def _read_labels(source: Source) -> Grid:
+    """The voxels of a label; of a picture the indices into its palette, or the greys that it has as colours."""
+    grid = read_grid(source, labels=True)
+    return replace(grid, array=plain_channels(grid.array, 1)) if grid.colour else grid
 
 
 def label_values(source: Source) -> tuple[int, ...]:
@@ -135,7 +145,7 @@ def label_values(source: Source) -> tuple[int, ...]:
     """
     found: set[int] = set()
     for path in files_of(source):
-        labels = whole_values(path, read_grid(path).array)
+        labels = whole_values(path, _read_labels(path).array)
         structures = labels[labels != 0]
         found.update(np.unique(structures).tolist(), [0] if structures.size < labels.size else [])
     return tuple(sorted(found))
@@ -148,7 +158,7 @@ def _read_pictures(stack: SliceFiles, like: Geometry) -> Integer[np.ndarray, "z 
         raise DataError(f"{stack}: {len(stack.files)} label slices, but its image has {size[2]}; complete them")
     slices: list[Integer[np.ndarray, "y x"]] = []
     for path in stack.files:
-        picture = whole_values(path, read_grid(path).array)
+        picture = whole_values(path, _read_labels(path).array)
         if picture.shape != (1, size[1], size[0]):
             shape = " x ".join(map(str, picture.shape[:0:-1]))
             raise DataError(f"{path}: its size is {shape}, that of its image's slices is {size[0]} x {size[1]}")

@@ -7,9 +7,7 @@ compressed part is run through its checksum; and no file may claim more voxels t
 hold, or than one scan may take memory for (`budget`).
 """
 
-import struct
 import tempfile
-import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jcl.data.imagefile.budget import check_memory
-from jcl.data.imagefile.claims import (
-    MAX_VOXELS,
-    check_sizes,
-    check_square,
-    refuse_packed,
-)
+from jcl.data.imagefile.claims import MAX_VOXELS, check_square
 from jcl.data.imagefile.contents import check_contents
 from jcl.data.imagefile.metaimage import check_meta, voxel_file
 from jcl.data.imagefile.nifti import (
@@ -37,7 +30,7 @@ from jcl.data.imagefile.nifti import (
 from jcl.data.imagefile.nifti_label import write_nifti_label, write_nifti_map
 from jcl.data.imagefile.nifti_place import NiftiPlace, nifti_place
 from jcl.data.imagefile.nrrd import check_nrrd
-from jcl.errors import DataError
+from jcl.data.imagefile.pictures import check_jpeg, check_png, palette_indices
 from jcl.files import read_error, write_error
 
 __all__ = [
@@ -47,6 +40,7 @@ __all__ = [
     "check_memory",
     "check_square",
     "nifti_place",
+    "palette_indices",
     "plain_voxels",
     "read_nifti",
     "readable",
@@ -56,13 +50,6 @@ __all__ = [
     "write_nifti_map",
     "written",
 ]
-
-GREY_ALPHA = 4
-"""Of the colour types of PNG, the one that cannot be read."""
-
-JPEG_SCAN = 0xDA
-JPEG_FRAMES = (0xC0, 0xC1, 0xC2)
-"""Start of a frame: baseline, extended and progressive."""
 
 
 @contextmanager
@@ -104,8 +91,8 @@ def written(content: UInt8[np.ndarray, " n"]) -> Generator[Path]:
 
 def _check(path: Path) -> None:
     checks = {
-        ".nii": check_nifti, ".nrrd": check_nrrd, ".mha": check_meta, ".mhd": check_meta, ".png": _check_png,
-        ".jpg": _check_jpeg, ".jpeg": _check_jpeg,
+        ".nii": check_nifti, ".nrrd": check_nrrd, ".mha": check_meta, ".mhd": check_meta, ".png": check_png,
+        ".jpg": check_jpeg, ".jpeg": check_jpeg,
     }  # fmt: skip
     check_contents(path, path.suffix.lower())
     try:
@@ -113,39 +100,3 @@ def _check(path: Path) -> None:
             check(path)
     except OSError as error:
         raise read_error(path, error) from error
-
-
-def _check_png(path: Path) -> None:
-    """Check each chunk's CRC, to the end mark, and the size that the first chunk claims."""
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
-            raise DataError(f"{path}: not a PNG file")
-        kind = b""
-        while kind != b"IEND":
-            head = file.read(8)
-            if len(head) < 8:
-                refuse_packed(path, "its end is missing")
-            length, kind = struct.unpack(">I4s", head)
-            body = file.read(min(length, path.stat().st_size))
-            if struct.pack(">I", zlib.crc32(kind + body)) != file.read(4):
-                refuse_packed(path, "a checksum does not fit")
-            if kind == b"IHDR" and length == 13:
-                if body[9] == GREY_ALPHA:
-                    raise DataError(f"{path}: has an alpha channel (grey with transparency); save it without")
-                check_sizes(path, struct.unpack_from(">II", body), path.stat().st_size)
-
-
-def _check_jpeg(path: Path) -> None:
-    """Check the size that the frame header claims, and that the end mark is there: JPEG has no checksum."""
-    data = path.read_bytes()
-    place, sizes = 2, ()
-    if not data.startswith(b"\xff\xd8\xff"):
-        raise DataError(f"{path}: not a JPEG file")
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != JPEG_SCAN:
-        marker, length = struct.unpack_from(">xBH", data, place)
-        if marker in JPEG_FRAMES and place + 10 <= len(data):
-            sizes = struct.unpack_from(">HHB", data, place + 5)
-        place += 2 + length
-    if data.find(b"\xff\xd9", place) < 0:
-        refuse_packed(path, "its end is missing")
-    check_sizes(path, sizes, len(data))
