@@ -129,13 +129,15 @@ def refuse_label_folder(source: Path) -> None:
 
 
 def label_words(stem: str) -> str | None:
-    """What is left of a label's file name without the word that says what it is; None for other names.
+    """What is left of a label's file name without the words that say what it is; None for other names.
 
-    It is empty for a file that is named by such a word alone.
+    It is empty for a file that is named by such words alone, as 3D Slicer's `Segmentation.seg`.
     """
     words = re.split(r"[ _.\-]+", folded(stem))
     if words[-1] in LABEL_WORDS:
-        return "_".join(words[:-1])
+        while words and words[-1] in LABEL_WORDS:
+            words.pop()
+        return "_".join(words)
     return "_".join(words[1:]) if words[0] in LABEL_WORDS else None
 
 

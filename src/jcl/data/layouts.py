@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jcl.data.datasetjson import NUMBER, file_ending, grouped, listed_cases, read_dataset_json
 from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk, without_roles
+from jcl.data.imagefile import has_named_segments
 from jcl.data.leftout import LeftOut
 from jcl.data.pairing import Placed, case_name, labels_beside, pair
 from jcl.data.series_choice import choose_series
@@ -86,6 +87,7 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
     left_out.count("labels", 0 if images else len(alone))
     pairs |= labels_beside(images, pairs, left_out)
     found.labels.update({case: label.path for case, label in pairs.items()})
+    found.labels.update({case: _by_name(label) for case, label in found.labels.items()})
     for case, placed in images.items():
         if one := series_of.get(case):
             found.images[case] = (SliceFiles(placed.path, one.files),)
@@ -97,6 +99,13 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
     for path, kind in searched.structures if searched else ():
         _add_structures(found, path, kind, {case: one.uid for case, one in series_of.items()}, left_out)
     return found
+
+
+def _by_name(label: LabelSource) -> LabelSource:
+    """A label as structures, if its file names them: values are another structure's in another file."""
+    if isinstance(label, Path) and suffix_of(label) == ".nrrd" and has_named_segments(label):
+        return Structures(label)
+    return label
 
 
 def _holds_structures(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from jcl.data import slicer
 from jcl.data.datasets import CaseSource, DatasetSpec
 from jcl.data.imagefile import voxel_file
 from jcl.data.labelmaps import refuse_label_map
@@ -82,14 +83,21 @@ def find_label_values(files: CaseSource) -> tuple[int | str, ...]:
     try:
         with noted():  # which are made again when the case is prepared
             if isinstance(files.label, Structures):
-                from jcl.data.dicom.structures import structure_names  # not above: loading pydicom takes long
-
-                return structure_names(files.label.path)
+                return _names_in(files.label)
             return label_values(files.label) if files.label else ()
     except WriteError:
         raise
     except DataError:
         return ()
+
+
+def _names_in(label: Structures) -> tuple[str, ...]:
+    """Of the structures in a file."""
+    if suffix_of(label.path):
+        return slicer.structure_names(label.path)
+    from jcl.data.dicom.structures import structure_names  # not above: loading pydicom takes long
+
+    return structure_names(label.path)
 
 
 def prepare_case(job: Job) -> CaseRecord | SkippedCase:
@@ -175,11 +183,13 @@ def _read_values(label: LabelSource, volume: Volume, preparation: Mapping[str, A
     """Label values, turned as the volume is; structures have the values that the preparation gives their names."""
     if not isinstance(label, Structures):
         return read_label(label, volume)
-    from jcl.data.dicom.structures import read_structures  # see above
-
+    if suffix_of(label.path):
+        read = slicer.read_structures
+    else:
+        from jcl.data.dicom.structures import read_structures as read  # see above
     geometry = volume.geometry
     values = {name: int(value) for value, name in preparation["labels"].items()}
-    return np.ascontiguousarray(geometry.turn(read_structures(label.path, geometry.affine, geometry.size, values)))
+    return np.ascontiguousarray(geometry.turn(read(label.path, geometry.affine, geometry.size, values)))
 
 
 def _digests(job: Job, *, voxels: bool = True) -> dict[str, list[list[str]]]:

@@ -36,7 +36,7 @@ class SliceFiles:
 
 @dataclass(frozen=True)
 class Structures:
-    """A DICOM-SEG object or an RTSTRUCT: the labels of a series, each by its name."""
+    """A DICOM-SEG object, an RTSTRUCT or a segmentation of 3D Slicer: labels, each by its name."""
 
     path: Path
 

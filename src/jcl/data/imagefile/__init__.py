@@ -31,14 +31,18 @@ from jcl.data.imagefile.nifti_label import write_nifti_label, write_nifti_map
 from jcl.data.imagefile.nifti_place import NiftiPlace, nifti_place
 from jcl.data.imagefile.nrrd import check_nrrd
 from jcl.data.imagefile.pictures import check_jpeg, check_png, palette_indices
+from jcl.data.imagefile.slicer import Segment, has_named_segments, named_segments
 from jcl.files import read_error, write_error
 
 __all__ = [
     "MAX_VOXELS",
     "NIFTI_BYTES",
     "NiftiPlace",
+    "Segment",
     "check_memory",
     "check_square",
+    "has_named_segments",
+    "named_segments",
     "nifti_place",
     "palette_indices",
     "plain_voxels",

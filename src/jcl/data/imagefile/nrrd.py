@@ -8,7 +8,7 @@ from jcl.data.imagefile.claims import check_deflate, check_length, check_sizes, 
 from jcl.data.imagefile.textheader import TextHeader, numbers, put, refuse_line, text_lines
 from jcl.errors import DataError
 
-__all__ = ["check_nrrd"]
+__all__ = ["check_nrrd", "nrrd_keys"]
 
 FIELDS = frozenset(
     (
@@ -63,6 +63,21 @@ def check_nrrd(path: Path) -> None:
             check_length(path, start + 2 * voxels * width, stored)
         case other:
             raise DataError(f"{path}: its voxels are packed as {other!r:.40}, which is not supported; save it as gzip")
+
+
+def nrrd_keys(path: Path) -> dict[str, str]:
+    """The keys that a header has besides its fields, and their values: what other programs have noted there.
+
+    Raises:
+        DataError: the header cannot be read, or has a key twice.
+    """
+    keys: dict[str, str] = {}
+    for line, _ in text_lines(path):
+        if not line:
+            break
+        if match := re.match(r"([^:#]+):=(.*)", line):
+            put(path, keys, match[1], match[2].encode("latin-1").decode("utf-8", "replace"))
+    return keys
 
 
 def _read(path: Path) -> tuple[TextHeader, int]:
