@@ -77,7 +77,7 @@ def test_a_part_of_the_volume_is_enough(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(path), labels())
     turned = AFFINE @ np.array([[-1, 0, 0, 8], [0, -1, 0, 7], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     np.testing.assert_array_equal(read(path, affine=turned), labels()[:, ::-1, ::-1])
-    with pytest.raises(DataError, match="a segment lies outside of its image; are they of one scan"):
+    with pytest.raises(DataError, match="lies outside of its image in part; are they of one scan"):
         read(path, size=(9, 8, 4))
 
 

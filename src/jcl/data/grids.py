@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float
 
+from jcl.data.affine import Affine
 from jcl.data.geometry import Geometry, orientation
 from jcl.data.imagefile import (
     NIFTI_BYTES,
@@ -70,6 +71,13 @@ class Grid:
     picture: bool = False
     nifti: NiftiPlace | None = None
     owner: sitk.Image | sitk.ImageFileReader | None = None
+
+    @property
+    def affine(self) -> Affine:
+        """From indices x, y, z to mm."""
+        own = np.eye(4)
+        own[:3, :3], own[:3, 3] = self.direction * self.spacing, self.origin
+        return own
 
     def geometry(self, source: Source, like: Geometry | None = None) -> Geometry:
         """Where the voxels lie, turned to the common orientation or as `like` is; a picture stays as it is."""

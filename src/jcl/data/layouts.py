@@ -13,7 +13,7 @@ from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk, without_roles
 from jcl.data.imagefile import has_named_segments
 from jcl.data.leftout import LeftOut
-from jcl.data.pairing import Placed, case_name, labels_beside, pair
+from jcl.data.pairing import Placed, case_name, labels_beside, mask_folders, pair
 from jcl.data.series_choice import choose_series
 from jcl.data.sources import LabelSource, SliceFiles, Source, Structures, stem, suffix_of
 from jcl.errors import DataError
@@ -82,11 +82,14 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
         _add(images, case, folder, Placed.below(source, folder))
         series_of[case] = each
     pairs, alone = pair(images, labels)
+    masks, alone = mask_folders(images, pairs, alone)
     if images:
         _check_alone(alone, pairs, left_out, source)
     left_out.count("labels", 0 if images else len(alone))
     pairs |= labels_beside(images, pairs, left_out)
-    found.labels.update({case: label.path for case, label in pairs.items()})
+    found.labels.update({case: label.path for case, label in pairs.items()} | masks)
+    if masks:
+        left_out.used("folders of masks, one a structure", [label.path for label in masks.values()], source)
     found.labels.update({case: _by_name(label) for case, label in found.labels.items()})
     for case, placed in images.items():
         if one := series_of.get(case):

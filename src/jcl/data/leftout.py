@@ -113,6 +113,10 @@ class LeftOut:
         """Note a file that somebody may miss, with the reason and what to do."""
         self.named.setdefault(reason, []).append(path)
 
+    def used(self, how: str, paths: Sequence[Path], source: Path) -> None:
+        """Remark on files that are used in a way which not everybody expects."""
+        self.remarks.append(f"{how}: {_some(paths, source)}")
+
     def unused(self, path: Path) -> None:
         """Note a file that is no scan by its name or its first bytes."""
         if path.suffix.lower() in (".raw", ".zraw") and path.with_suffix(".mhd").exists():

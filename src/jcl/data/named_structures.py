@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from jcl.data.affine import Size
+from jcl.data.affine import SAME, Affine, Size
 from jcl.data.folders import folded_words
 from jcl.data.notes import note
+from jcl.errors import DataError
 
-__all__ = ["grouped_by_name", "label_structures"]
+__all__ = ["Members", "grouped_by_name", "label_structures", "set_voxels"]
 
 Members = tuple[int, ...]
 """Numbers in the file of what has one name."""
@@ -60,3 +61,35 @@ def label_structures(
     if shared:
         note(f"{path}: structures overlap in {shared} voxels, which were given to the smaller one of each two")
     return labels
+
+
+def set_voxels(
+    path: Path, mask: Bool[np.ndarray, "z y x"], affine: Affine, part: Bool[np.ndarray, "k l m"], own: Affine
+) -> None:
+    """Set those voxels of a volume that lie where those of a part of it do.
+
+    Args:
+        path: of the part, for messages.
+        mask: voxels of the volume, which are set.
+        affine: from indices x, y, z of the volume to mm.
+        part: voxels, of which those that are true are set.
+        own: from indices x, y, z of the part to mm.
+
+    Raises:
+        DataError: they lie between the voxels of the volume, or outside of it.
+    """
+    indices = np.argwhere(part)[:, ::-1].T
+    if not indices.size:
+        return
+    moving = np.linalg.solve(affine, own)
+    ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in part.shape[::-1]), 1]], float).T
+    nearest = np.rint(moving)
+    away = float(np.abs((moving - nearest) @ ends)[:3].max())
+    if away > SAME or not (np.abs(nearest[:3, :3]).sum(axis=0) == 1).all():
+        raise DataError(f"{path}: its voxels are not those of its image ({away:.2g} voxels away); resample it to them")
+    x, y, z = (nearest[:3, :3] @ indices + nearest[:3, 3:]).astype(int)
+    if min(x.min(), y.min(), z.min()) < 0 or any(
+        at.max() >= n for at, n in zip((x, y, z), mask.shape[::-1], strict=True)
+    ):
+        raise DataError(f"{path}: lies outside of its image in part; are they of one scan?")
+    mask[z, y, x] = True

@@ -1,15 +1,15 @@
 """Which label belongs to which image, by the names of their files and folders; what is not certain is not guessed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jcl.data.folders import LABEL, Role, folded, label_words, role_of, without_roles
 from jcl.data.leftout import LeftOut
-from jcl.data.sources import stem
+from jcl.data.sources import Structures, stem
 
-__all__ = ["Placed", "case_name", "labels_beside", "pair"]
+__all__ = ["Placed", "case_name", "labels_beside", "mask_folders", "pair"]
 
 IMAGE_WORDS = ("", "image", "images", "img", "imaging", "scan", "volume", "vol", "orig", "original", "data")
 """What the name of an image may have in the place of the word that marks its label."""
@@ -81,6 +81,40 @@ def pair(images: dict[str, Placed], labels: Sequence[Placed]) -> tuple[dict[str,
         else:
             alone.append(label)
     return found, alone
+
+
+def mask_folders(
+    images: Mapping[str, Placed], pairs: Mapping[str, Placed], alone: Sequence[Placed]
+) -> tuple[dict[str, Structures], list[Placed]]:
+    """Folders of labels beside a single image, none of them named as it is: each file is the mask of a structure.
+
+    So TotalSegmentator's data set is laid out: `s0001/ct.nii.gz` and `s0001/segmentations/liver.nii.gz`.
+
+    Args:
+        images: by case.
+        pairs: the cases that have a label already.
+        alone: labels without an image.
+
+    Returns:
+        The masks by case, and the labels that are still alone.
+    """
+    inside: defaultdict[Path, list[Placed]] = defaultdict(list)
+    for label in alone:
+        inside[label.path.parent].append(label)
+    beside: defaultdict[Path, list[str]] = defaultdict(list)
+    for case, image in images.items():
+        beside[image.path.parent].append(case)
+    found: dict[str, Structures] = {}
+    rest: list[Placed] = []
+    for folder, labels in inside.items():
+        owners = beside[folder.parent]
+        role = role_of([folder.name])
+        own = len(labels[0].folders) > 1  # each patient has a folder: not one of labels for all
+        if own and len(owners) == 1 and owners[0] not in pairs and role and role.kind == LABEL and role.trains:
+            found[owners[0]] = Structures(folder, tuple(sorted(label.path for label in labels)))
+        else:
+            rest += labels
+    return found, rest
 
 
 def labels_beside(images: dict[str, Placed], labelled: Iterable[str], left_out: LeftOut) -> dict[str, Placed]:

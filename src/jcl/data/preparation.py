@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from jcl.data import slicer
+from jcl.data import mask_folder, slicer
 from jcl.data.datasets import CaseSource, DatasetSpec
 from jcl.data.imagefile import voxel_file
 from jcl.data.labelmaps import refuse_label_map
@@ -92,7 +92,9 @@ def find_label_values(files: CaseSource) -> tuple[int | str, ...]:
 
 
 def _names_in(label: Structures) -> tuple[str, ...]:
-    """Of the structures in a file."""
+    """Of the structures in a file or folder."""
+    if label.masks:
+        return mask_folder.structure_names(label)
     if suffix_of(label.path):
         return slicer.structure_names(label.path)
     from jcl.data.dicom.structures import structure_names  # not above: loading pydicom takes long
@@ -183,13 +185,17 @@ def _read_values(label: LabelSource, volume: Volume, preparation: Mapping[str, A
     """Label values, turned as the volume is; structures have the values that the preparation gives their names."""
     if not isinstance(label, Structures):
         return read_label(label, volume)
-    if suffix_of(label.path):
-        read = slicer.read_structures
-    else:
-        from jcl.data.dicom.structures import read_structures as read  # see above
     geometry = volume.geometry
     values = {name: int(value) for value, name in preparation["labels"].items()}
-    return np.ascontiguousarray(geometry.turn(read(label.path, geometry.affine, geometry.size, values)))
+    if label.masks:
+        found = mask_folder.read_structures(label, geometry.affine, geometry.size, values)
+    elif suffix_of(label.path):
+        found = slicer.read_structures(label.path, geometry.affine, geometry.size, values)
+    else:
+        from jcl.data.dicom.structures import read_structures  # see above
+
+        found = read_structures(label.path, geometry.affine, geometry.size, values)
+    return np.ascontiguousarray(geometry.turn(found))
 
 
 def _digests(job: Job, *, voxels: bool = True) -> dict[str, list[list[str]]]:

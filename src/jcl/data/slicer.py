@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from jcl.data.affine import SAME, Affine, Size
+from jcl.data.affine import Affine, Size
 from jcl.data.folders import folded_words
 from jcl.data.grids import read_grid
 from jcl.data.imagefile import Segment, named_segments
-from jcl.data.named_structures import Members, grouped_by_name, label_structures
+from jcl.data.named_structures import Members, grouped_by_name, label_structures, set_voxels
 from jcl.errors import DataError
 
 __all__ = ["read_structures", "structure_names"]
@@ -52,8 +52,6 @@ def read_structures(path: Path, affine: Affine, size: Size, values: Mapping[str,
             "save it as .nii.gz, which goes by values"
         )
     grid = read_grid(path)
-    own = np.eye(4)
-    own[:3, :3], own[:3, 3] = grid.direction * grid.spacing, grid.origin
     empty = grid.size == (1, 1, 1)  # Slicer writes one voxel, anywhere, where there is nothing
 
     def mask_of(members: Members) -> Bool[np.ndarray, "z y x"]:
@@ -61,7 +59,7 @@ def read_structures(path: Path, affine: Affine, size: Size, values: Mapping[str,
         for segment in (segments[number] for number in members if not empty):
             if segment.layer >= len(grid.array):
                 raise DataError(f"{path}: has {len(grid.array)} layers, none for {segment.name}; save it again")
-            _place(path, grid.array[segment.layer] == segment.value, own, affine, mask)
+            set_voxels(path, mask, affine, grid.array[segment.layer] == segment.value, grid.affine)
         return mask
 
     return label_structures(path, names, mask_of, size, values)
@@ -69,32 +67,3 @@ def read_structures(path: Path, affine: Affine, size: Size, values: Mapping[str,
 
 def _named(segments: Mapping[int, Segment]) -> dict[str, Members]:
     return grouped_by_name((number, segment.name) for number, segment in segments.items())
-
-
-def _place(
-    path: Path,
-    part: Bool[np.ndarray, "k l m"],
-    own: Affine,
-    affine: Affine,
-    mask: Bool[np.ndarray, "z y x"],
-) -> None:
-    """Set the voxels of `mask` that those of `part` are.
-
-    Raises:
-        DataError: they lie between the voxels of the volume, or outside of it.
-    """
-    indices = np.argwhere(part)[:, ::-1].T
-    if not indices.size:
-        return
-    moving = np.linalg.solve(affine, own)
-    ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in part.shape[::-1]), 1]], float).T
-    nearest = np.rint(moving)
-    away = float(np.abs((moving - nearest) @ ends)[:3].max())
-    if away > SAME or not (np.abs(nearest[:3, :3]).sum(axis=0) == 1).all():
-        raise DataError(f"{path}: its voxels are not those of its image ({away:.2g} voxels away); resample it to them")
-    x, y, z = (nearest[:3, :3] @ indices + nearest[:3, 3:]).astype(int)
-    if min(x.min(), y.min(), z.min()) < 0 or any(
-        at.max() >= n for at, n in zip((x, y, z), mask.shape[::-1], strict=True)
-    ):
-        raise DataError(f"{path}: a segment lies outside of its image; are they of one scan?")
-    mask[z, y, x] = True

@@ -36,9 +36,15 @@ class SliceFiles:
 
 @dataclass(frozen=True)
 class Structures:
-    """A DICOM-SEG object, an RTSTRUCT or a segmentation of 3D Slicer: labels, each by its name."""
+    """Labels, each by its name: a DICOM-SEG object, an RTSTRUCT, a segmentation of 3D Slicer, or a folder of masks.
+
+    Attributes:
+        path: the file, or the folder.
+        masks: the files in the folder, one a structure, which is named as its file.
+    """
 
     path: Path
+    masks: tuple[Path, ...] = ()
 
     def __str__(self) -> str:
         return str(self.path)
@@ -54,7 +60,7 @@ LabelSource = Source | Structures
 def files_of(source: LabelSource) -> tuple[Path, ...]:
     """The file or files of an image."""
     if isinstance(source, Structures):
-        return (source.path,)
+        return source.masks or (source.path,)
     return source.files if isinstance(source, SliceFiles) else (source,)
 
 
