@@ -69,9 +69,7 @@ def test_those_that_are_named_are_taken(scans: Path, tmp_path: Path, capsys: pyt
 def test_a_mask_has_one_value_and_the_voxels_of_its_scan(scans: Path, tmp_path: Path) -> None:
     save(scans / "s0" / "segmentations" / "liver.nii.gz", LIVER + SPLEEN)
     save(scans / "s1" / "segmentations" / "liver.nii.gz", LIVER, (1.5, 1.5, 4.0))
-    with pytest.raises(
-        DataError, match=r"of the 2 cases can .*liver\.nii\.gz: has the values 1, 2 where a mask"
-    ):
+    with pytest.raises(DataError, match=r"of the 2 cases can .*liver\.nii\.gz: has the values 1, 2 where a mask"):
         prepare(PrepareConfig(source=scans, out=tmp_path / "store", workers=1, labels="1=liver"))
     save(scans / "s0" / "segmentations" / "liver.nii.gz", LIVER)
     store = prepare(PrepareConfig(source=scans, out=tmp_path / "other", workers=1, labels="1=liver"))

@@ -129,3 +129,38 @@ def test_the_preset_of_the_hippocampus_cuts_nothing_off(realdata: Path, tmp_path
     store = prepare(config)
     assert not store.skipped
     assert store.size == (64, 48)
+
+
+@pytest.mark.parametrize("way", ["masks", "slicer"])
+def test_structures_by_name_are_those_by_value(realdata: Path, tmp_path: Path, way: str) -> None:
+    """Two patients of chaos, their four organs as a mask each, and as Slicer's segments in another order for each."""
+    source, names = realdata / "chaos", {1: "liver", 2: "right kidney", 3: "left kidney", 4: "spleen"}
+    files = sorted((source / "labelsTr").glob("*.nii.gz"))[:2]
+    by_value, by_name = tmp_path / "by-value", tmp_path / "by-name"
+    for number, file in enumerate(files):
+        case, label = file.name.removesuffix(".nii.gz"), sitk.ReadImage(str(file), sitk.sitkUInt8)
+        for folder in (by_value / "images", by_value / "labels", by_name / case / "segmentations"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (by_value / "images" / file.name).symlink_to(source / "imagesTr" / file.name)
+        (by_value / "labels" / file.name).symlink_to(file)
+        (by_name / case / "mr.nii.gz").symlink_to(source / "imagesTr" / file.name)
+        if way == "masks":
+            for value, name in names.items():
+                sitk.WriteImage(label == value, str(by_name / case / "segmentations" / f"{name}.nii.gz"))
+            continue
+        order = sorted(names, reverse=bool(number))
+        segments = sitk.ChangeLabel(label, {float(value): at + 1.0 for at, value in enumerate(order)})
+        for at, value in enumerate(order):
+            for key, told in {"Name": names[value], "LabelValue": str(at + 1), "Layer": "0"}.items():
+                segments.SetMetaData(f"Segment{at}_{key}", told)
+        sitk.WriteImage(segments, str(by_name / case / "Segmentation.seg.nrrd"), useCompression=True)
+    settings = {"labels": ",".join(f"{value}={name}" for value, name in names.items()), "spacing": 3.0, "workers": 1}
+    one, other = (
+        prepare(PrepareConfig(source=folder, out=tmp_path / f"{folder.name}-store", **settings))
+        for folder in (by_value, by_name)
+    )
+    assert one.class_names == other.class_names
+    for case, record in enumerate(one.cases):
+        assert record.voxels == other.cases[case].voxels
+        for slice_number in range(record.slices):
+            np.testing.assert_array_equal(one.label(case, slice_number), other.label(case, slice_number))
