@@ -209,6 +209,19 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], words: st
     assert "\n" not in str(caught.value)
 
 
+def test_patients_by_names_of_bids(tmp_path: Path) -> None:
+    """Two sessions of a subject are one patient's, whom no fold may part."""
+    lay_out(
+        tmp_path, "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii", "sub-01/ses-2/anat/sub-01_ses-2_T1w.nii",
+        "sub-02/anat/sub-02_T1w.nii", "sub-lime.nii", "subject-1.nii", "x-sub-01.nii", "sub-01b_T1w.nii",
+    )  # fmt: skip
+    spec = load_spec("folder")
+    patients = [patient for _, patient, _, _ in shown(tmp_path, spec)]
+    assert patients == ["sub-01", "sub-01", "sub-01b", "sub-02", "sub-lime", "subject-1", "x-sub-01"]
+    by_case = shown(tmp_path, spec, "(.*)")
+    assert [patient for _, patient, _, _ in by_case] == [case for case, _, _, _ in by_case]
+
+
 def test_patients_by_expression(tmp_path: Path) -> None:
     lay_out(tmp_path, "p1_v1.nii", "p1_v2.nii", "p2_v1.nii")
     spec = load_spec("folder")

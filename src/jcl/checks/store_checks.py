@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jcl.checks.alike_names import on_alike_names
 from jcl.checks.census import CaseCensus, looks_sparse
 from jcl.checks.duplicates import connected, similar_pairs
 from jcl.checks.findings import ERROR, NOTE, Finding, name_some
@@ -55,6 +56,7 @@ def inspect_manifest(store: Store) -> list[Finding]:
         *_check_cases_folder(store),
         *(finding for record in store.cases for finding in _check_record(store, record)),
         *_check_outliers(store),
+        *_check_names(store),
         *(Finding(NOTE, "read", line, (record.case,)) for record in store.cases for line in record.notes),
         *(Finding(NOTE, "refused", f"skipped when prepared: {r.reason}", (r.case,)) for r in store.skipped),
     ]
@@ -191,6 +193,11 @@ def _check_outliers(store: Store) -> list[Finding]:
         for name, (measure, unit, factor) in measures.items()
         for finding in _outliers(store.path, "geometry", name, {r.case: measure(r) for r in store.cases}, unit, factor)
     ]
+
+
+def _check_names(store: Store) -> list[Finding]:
+    line = on_alike_names(store.preparation, store.cases)
+    return [] if line is None else [Finding(NOTE, "patients", f"{store.path}: {line}")]
 
 
 def _outliers(

@@ -1,5 +1,6 @@
 """What `jcl prepare` says of the store that it made."""
 
+from jcl.checks.alike_names import on_alike_names
 from jcl.checks.census import count_labels, looks_sparse
 from jcl.checks.findings import name_some
 from jcl.checks.lone_classes import on_lone_classes
@@ -28,6 +29,8 @@ def summary(store: Store) -> list[str]:
     if (line := one_spacing(store.preparation, store.cases)) is not None:
         lines.append(line)
     lines += _on_sparse_labels(store)
+    if (line := on_alike_names(store.preparation, store.cases)) is not None:
+        lines.append(f"note: {line}")
     lines += [f"note: {line}" for line in on_lone_classes(store.cases, store.class_names).values()]
     lines += [f"note: {line}" for record in store.cases for line in record.notes]
     if store.skipped:

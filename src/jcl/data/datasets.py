@@ -31,6 +31,10 @@ def _labels(value: Any, where: str) -> dict[int, str]:
     return {int(key): name for key, name in schema.convert(value, dict[str, str], where).items()}
 
 
+BIDS_SUBJECT = re.compile(r"(?:^|_)(sub-[0-9A-Za-z]+)(?=_|$)")
+"""Of a file by the Brain Imaging Data Structure; all sessions of a subject are one patient's."""
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """A data set: what it is, where its files are and how its volumes are prepared.
@@ -331,9 +335,13 @@ def _check_names(images: Mapping[str, tuple[Source, ...]]) -> None:
 
 
 def _patient(case: str, regex: str | None, known: str | None) -> str:
-    """The patient of a case: what the expression finds in its name, else what its files say, else its name."""
+    """The patient of a case: what the expression finds in its name, else what its files say, else its name.
+
+    In a name by BIDS (`sub-01_ses-2_T1w`) the patient is the subject.
+    """
     if regex is None:
-        return known or case
+        subject = BIDS_SUBJECT.search(case)
+        return known or (subject[1] if subject else case)
     try:
         compiled = re.compile(regex)
     except re.error as error:
