@@ -212,6 +212,11 @@ WRONG = {
         "table t: paper_columns without paper, the name of the paper's table",
     ),
     "key of table": ('title = "T"', 'title = "T"\nfold = 0', "table t: unknown key 'fold' (known: finetune_on, "),
+    "reference": (
+        'title = "T"',
+        'title = "T"\nreferences = ["JCL", "PCL"]',
+        "table t: references has 'PCL', which is not a method of it",
+    ),
     "list of columns": (
         'title = "T"',
         'title = "T"\npaper_columns = ["M=6"]',

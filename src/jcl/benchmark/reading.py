@@ -127,6 +127,8 @@ def _check_table(recipe: Recipe, table: TablePlan) -> None:
         _check_folds(recipe, table, where)
     for column in table.columns:
         known.check_split(where, column.split)
+    if unknown := [name for name in table.references if name not in table.methods]:
+        raise UsageError(f"{where}: references has {unknown[0]!r}, which is not a method of it")
     if unknown := set(table.paper_columns) - {column.name for column in table.columns}:
         raise UsageError(f"{where}: paper_columns has {min(unknown)!r}, which is not a column of it")
     if table.paper is None and table.paper_columns:

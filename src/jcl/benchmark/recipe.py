@@ -15,7 +15,8 @@ unit                  `case` or `slice`: what is scored; `pooled`: all slices to
                       [methods.ROW.pretrain] and [methods.ROW.finetune] for what differs
 [[tables]]            `name`, `title`, `methods` (rows), `pretrain_on` (stores), `finetune_on` (a store), `patients`
                       (columns, "all" is one too) or `splits` (column = "split"); `paper` and `paper_columns` name the
-                      paper's table and, of our columns, its own (else those of the same name)
+                      paper's table and, of our columns, its own (else those of the same name); `references` are the
+                      rows that the report compares all others with
 """
 
 import dataclasses
@@ -131,6 +132,7 @@ class TablePlan:
     splits: Mapping[str, str] = field(default_factory=dict)
     paper: str | None = None
     paper_columns: Mapping[str, str] = field(default_factory=dict)
+    references: Names = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -141,7 +143,9 @@ class TablePlan:
     def as_mapping(self) -> dict[str, Any]:
         """The table as JSON holds it."""
         columns = {"columns": [dataclasses.asdict(column) for column in self.columns]}
-        return {key: value for key, value in vars(self).items() if key not in ("patients", "splits")} | columns
+        # benchmarks that were begun before there were references know none
+        seldom = () if self.references else ("references",)
+        return {key: value for key, value in vars(self).items() if key not in ("patients", "splits", *seldom)} | columns
 
 
 def _stores(value: Any, where: str) -> dict[str, StoreSource]:

@@ -18,7 +18,7 @@ def test_runs_leaders_ranks_and_gain_by_hand() -> None:
     assert table.rows[0].name == "First table"
     done, best, rank, gain = table.rows[0].cells
     assert done.text == "11 / 16"
-    assert best.text == "Random, JCL (1 of 2)"
+    assert best.text == "Random and JCL (1 of 2)"
     assert rank.text == "JCL (1.0 of 3)"
     # only M=1, where both have the same folds: 0.525 - 0.225
     assert gain.text == "+0.300"

@@ -1,6 +1,7 @@
 """Statistics of tables against figures worked out by hand, and slow versions."""
 
 import statistics
+from dataclasses import replace
 from itertools import chain, product
 
 import numpy as np
@@ -18,6 +19,19 @@ def only(summary: Summary, row: str, reference: str):
 
 def six(*values: float) -> list[dict]:
     return [case(f"p{k}", value) for k, value in enumerate(values)]
+
+
+def test_the_rows_that_others_are_compared_with():
+    rows = {name: [cell(0, six(0.1, 0.2, 0.3, 0.4, 0.5, 0.6))] for name in ("JCL", "Random", "Random, strong")}
+    table = one_column(rows)
+    assert table.references == ("JCL", "Random")
+    named = replace(table, named_references=("Random, strong",))
+    found = summarise_grid(named)
+    assert found.references == ("Random, strong",)
+    assert [(each.row, each.reference) for each in found.comparisons] == [
+        ("JCL", "Random, strong"),
+        ("Random", "Random, strong"),
+    ]
 
 
 def test_mean_goes_over_classes_then_cases_then_folds():

@@ -70,7 +70,7 @@ def _leader(grid: Grid, summary: Summary) -> Cell:
         return Cell(text="–", words=True)
     most = max(firsts.values())
     names = [row for row in grid.rows if firsts[row] == most]
-    return Cell(text=f"{', '.join(names)} ({most} of {len(grid.columns)})", words=True)
+    return Cell(text=f"{' and '.join(names)} ({most} of {len(grid.columns)})", words=True)
 
 
 def _lowest(summary: Summary) -> Cell:
@@ -79,7 +79,7 @@ def _lowest(summary: Summary) -> Cell:
         return Cell(text="–", words=True)
     lowest = min(ranks.values())
     names = [row for row, rank in ranks.items() if rank == lowest]
-    return Cell(text=f"{', '.join(names)} ({lowest:.1f} of {len(ranks)})", words=True)
+    return Cell(text=f"{' and '.join(names)} ({lowest:.1f} of {len(ranks)})", words=True)
 
 
 def _gain(grid: Grid, summary: Summary) -> Cell:

@@ -73,6 +73,12 @@ class Grid:
     paper_title: str | None = None
     paper_caption: str | None = None
     paper_columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    named_references: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The rows that all others are compared with: those that the recipe names, else JCL and random weights."""
+        return self.named_references or tuple(name for name in (OURS, BASELINE) if name in self.rows)
 
     @property
     def published(self) -> str:
@@ -218,6 +224,7 @@ def _grid(table: Mapping[str, Any], plan: Mapping[str, Any], states: _States) ->
         paper_title=table["paper"],
         paper_caption=paper_caption(table["paper"]),
         paper_columns=table["paper_columns"],
+        named_references=tuple(table.get("references", ())),
     )
 
 

@@ -18,7 +18,7 @@ from scipy import stats
 from jcl.metrics import METRICS, bootstrap_interval
 from jcl.report.stats.comparisons import Comparison, compare_column
 from jcl.report.stats.numbers import mean_text
-from jcl.report.stats.results import BASELINE, OURS, Benchmark, Cell, Grid, Status
+from jcl.report.stats.results import Benchmark, Cell, Grid, Status
 from jcl.report.stats.scores import LOWER_IS_BETTER, Entry, RunScores, pooled_scores, run_scores
 
 __all__ = ["CellSummary", "ClassSummary", "Comparison", "Summaries", "Summary", "summarise_benchmark", "summarise_grid"]
@@ -120,14 +120,13 @@ def summarise_grid(grid: Grid, *, metric: str = "dice") -> Summary:
     lower = metric in LOWER_IS_BETTER
     scores = {place: run_scores(cells, metric) for place, cells in grid.cells.items()}
     summaries = {place: _summarise(cells, scores[place], metric) for place, cells in grid.cells.items()}
-    references = tuple(name for name in (OURS, BASELINE) if name in grid.rows)
     comparisons: list[Comparison] = []
     for column in grid.columns:
         comparisons += compare_column(
             column.name,
             {row: scores[row, column.name] for row in grid.rows},
             {row: summaries[row, column.name].complete for row in grid.rows},
-            references,
+            grid.references,
             lower_is_better=lower,
         )
     ranks, blocks = _ranks(grid, summaries, lower=lower)
@@ -136,7 +135,7 @@ def summarise_grid(grid: Grid, *, metric: str = "dice") -> Summary:
         lower_is_better=lower,
         cells=summaries,
         best={column.name: _best(grid.rows, column.name, summaries, metric=metric) for column in grid.columns},
-        references=references,
+        references=grid.references,
         comparisons=tuple(comparisons),
         ranks=ranks,
         blocks=blocks,
