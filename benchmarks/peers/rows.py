@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from .scoring import score
 from .work import Ledger, Took
 
 BASIC_UNET = Path(__file__).parent / "basic_unet.py"
-PROBES = (4, 16)
-"""Steps of the two short runs that say how long the start and a step of `jcl finetune` take."""
+FEW, MANY = 4, 16
+"""Steps of the two short runs that say how long the start and a step of `jcl finetune` take; see `probed`."""
+
+APART = 0.1
+"""Minutes that the two differ by at least: starts alone differ by a second, which is as long as many small steps."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,18 @@ class Comparison:
         return json.loads(path.read_text())
 
 
+def probed(minutes_of: Callable[[int], float]) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Two short runs as (steps, minutes), the longer with four times the steps until it takes `APART` more.
+
+    Args:
+        minutes_of: runs so many steps.
+    """
+    few, count = minutes_of(FEW), MANY
+    while (many := minutes_of(count)) - few < APART:
+        count *= 4
+    return (FEW, few), (count, many)
+
+
 def steps_in(minutes: float, few: tuple[int, float], many: tuple[int, float]) -> int:
     """How many steps end within some minutes, by two shorter runs: (steps, minutes) each.
 
@@ -158,8 +173,7 @@ def jcl_row(
     technique = "" if semi == "none" else f"-{semi}"
     if minutes is not None:
         probe = f"probe-{kind}{technique}"
-        probes = [(count, finetune(count, task.out / f"{probe}-{count}").core_minutes) for count in PROBES]
-        steps = steps_in(minutes, *probes)
+        steps = steps_in(minutes, *probed(lambda count: finetune(count, task.out / f"{probe}-{count}").core_minutes))
     assert steps is not None
     run = task.out / f"jcl-{kind}-p{pretrain_steps}-f{steps if minutes is None else f'{minutes:g}min'}{technique}"
     trained = finetune(steps, run)
