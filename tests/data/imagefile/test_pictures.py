@@ -1,5 +1,6 @@
 """Pictures: how they are to be looked at, and the palettes of label files."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,16 @@ def test_grey_with_a_transparent_value_is_named(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", SCAN, transparency=7)
     with pytest.raises(DataError, match="has an alpha channel"), readable(path):
         pass
+
+
+def test_pillows_own_limit_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.png", LABELS, voc_palette())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)  # 48 are more, but less than twice as many: a warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert palette_indices(path) is not None
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with readable(path):
+        pass
+    with pytest.raises(DataError, match="too large for a picture with a palette"):
+        palette_indices(path)

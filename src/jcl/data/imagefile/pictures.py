@@ -1,7 +1,10 @@
 """Pictures, PNG and JPEG: whole, of a size that can be, and saying once how they are to be looked at."""
 
 import struct
+import warnings
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +83,9 @@ def check_jpeg(path: Path) -> None:
 def _check_orientation(path: Path) -> None:
     """Some viewers turn a picture by its EXIF tag, some do not, and labels lie as the viewer showed it."""
     try:
-        with Image.open(path) as picture:  # reads the head alone
+        with _opened(path) as picture:  # reads the head alone
             shown = SHOWN.get(picture.getexif().get(ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
         return  # what its pixels are is read by others
     if shown:
         raise DataError(
@@ -95,9 +98,17 @@ def palette_indices(path: Path) -> UInt8[np.ndarray, "y x"] | None:
     """The pixels of a PNG file with a palette of colours, as label files have one: indices into it; else None.
 
     Raises:
-        DataError: the palette is of greys that are not the indices, so that either may be the label.
+        DataError: the palette is of greys that are not the indices, so that either may be the label; or Pillow does not
+            read so large a picture.
     """
-    with Image.open(path) as picture:
+    try:
+        return _indices(path)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: is too large for a picture with a palette; save it as plain grey") from error
+
+
+def _indices(path: Path) -> UInt8[np.ndarray, "y x"] | None:
+    with _opened(path) as picture:
         if picture.mode != "P":
             return None
         indices = np.array(picture, np.uint8)
@@ -111,3 +122,12 @@ def palette_indices(path: Path) -> UInt8[np.ndarray, "y x"] | None:
             "save it as plain grey, with the values that are meant"
         )
     return indices
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Image.Image]:
+    """A picture, whatever its size, which `check_sizes` allows or not: Pillow has a limit of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as picture:
+            yield picture
