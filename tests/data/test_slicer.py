@@ -136,3 +136,22 @@ def test_the_name_that_slicer_gives_a_segmentation_is_that_of_a_label(tmp_path: 
     prepare(PrepareConfig(source=tmp_path / "scans", out=tmp_path / "store", workers=1))
     store = Store.open(tmp_path / "store")
     assert [(record.case, record.labelled) for record in store.cases] == [("p0_CT", True), ("p1_CT", True)]
+
+
+def test_under_a_dataset_json_values_count_and_may_not_be_called_otherwise(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        save_scan(tmp_path / "scans" / "imagesTr" / f"{name}.nrrd")
+    folder = tmp_path / "scans" / "labelsTr"
+    write_segmentation(folder / "a.nrrd", labels(), [("Liver", 3, 0), ("Spleen", 7, 0)])
+    write_segmentation(folder / "b.nrrd", labels(), [("Segment_1", 3, 0), ("Segment_2", 7, 0)])
+    write_segmentation(folder / "c.nrrd", labels(), [("spleen", 3, 0), ("liver", 7, 0)])
+    (tmp_path / "scans" / "dataset.json").write_text(
+        '{"labels": {"3": "liver", "7": "spleen"}, "channel_names": {"0": "CT"}}'
+    )
+    prepare(PrepareConfig(source=tmp_path / "scans", out=tmp_path / "store", workers=1))
+    store = Store.open(tmp_path / "store")
+    assert [record.case for record in store.cases] == ["a", "b"]
+    (skipped,) = store.skipped
+    assert (
+        "labelsTr/c.nrrd: its header calls the value 3 spleen, which has the value 7 in this data set" in skipped.reason
+    )

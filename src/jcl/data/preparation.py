@@ -184,6 +184,8 @@ def _read_labels(
 def _read_values(label: LabelSource, volume: Volume, preparation: Mapping[str, Any]) -> Integer[np.ndarray, "d h w"]:
     """Label values, turned as the volume is; structures have the values that the preparation gives their names."""
     if not isinstance(label, Structures):
+        if isinstance(label, Path) and suffix_of(label) == ".nrrd":
+            slicer.check_values(label, {name: int(value) for value, name in preparation["labels"].items()})
         return read_label(label, volume)
     geometry = volume.geometry
     values = {name: int(value) for value, name in preparation["labels"].items()}

@@ -17,7 +17,7 @@ from jcl.data.imagefile import Segment, named_segments
 from jcl.data.named_structures import Members, grouped_by_name, label_structures, set_voxels
 from jcl.errors import DataError
 
-__all__ = ["read_structures", "structure_names"]
+__all__ = ["check_values", "read_structures", "structure_names"]
 
 
 def structure_names(path: Path) -> tuple[str, ...]:
@@ -63,6 +63,26 @@ def read_structures(path: Path, affine: Affine, size: Size, values: Mapping[str,
         return mask
 
     return label_structures(path, names, mask_of, size, values)
+
+
+def check_values(path: Path, values: Mapping[str, int]) -> None:
+    """See that a file that is read by its values, as `dataset.json` has it, does not call them otherwise.
+
+    Args:
+        path: a .nrrd file.
+        values: label value of each structure.
+
+    Raises:
+        DataError: it has a segment of a structure's name and another value.
+    """
+    wanted = {folded_words(name): value for name, value in values.items()}
+    for segment in named_segments(path).values():
+        value = wanted.get(folded_words(segment.name), segment.value)
+        if value != segment.value:
+            raise DataError(
+                f"{path}: its header calls the value {segment.value} {segment.name}, which has the value {value} in "
+                "this data set; save it with the data set's values"
+            )
 
 
 def _named(segments: Mapping[int, Segment]) -> dict[str, Members]:
