@@ -151,6 +151,7 @@ def test_colours_are_not_a_label(tmp_path: Path) -> None:
     https://github.com/rordenlab/niimath/issues/49
     """
     colours = np.zeros(ARRAY.shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    colours["R"][:2] = 255
     nibabel.save(nibabel.Nifti1Image(colours, AFFINE), tmp_path / "b.nii")
     volume = read_image([save_placed(tmp_path / "a.nii", ARRAY, sform=AFFINE)])
     with pytest.raises(DataError, match=r"b\.nii: a 4-D or colour label \(3 values per voxel\)"):

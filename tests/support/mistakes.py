@@ -131,7 +131,7 @@ def film(name: str) -> None:
 
 def colours(name: str) -> None:
     put(name)
-    sitk.WriteImage(sitk.GetImageFromArray(np.stack([PICTURE] * 3, -1), isVector=True), name)
+    sitk.WriteImage(sitk.GetImageFromArray(np.stack([PICTURE, PICTURE, PICTURE[::-1]], -1), isVector=True), name)
 
 
 def listed(folder: str, content: object, *names: str) -> None:
