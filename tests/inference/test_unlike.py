@@ -1,25 +1,32 @@
-"""Scans whose pixels or slices are unlike those that a network learned from."""
+"""Scans whose pixels, slices or plane are unlike those that a network learned from."""
 
+import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jcl.data.geometry import Geometry
 from jcl.data.notes import DataNote
-from jcl.inference.unlike import FACTOR, note_unlike
+from jcl.inference.unlike import FACTOR, MORE, TURNED, note_unlike
 
 SEEN = {"pixels": [1.0, 1.5], "slices": [5.0, 8.0]}
 
 
-def notes(pixel: float, through: float = 5.0, *, seen: object = SEEN, **recipe: object) -> list[str]:
-    geometry = Geometry(
-        (9, 9, 9), (pixel, pixel, through), (0.0,) * 3, (1.0, 0, 0, 0, 1, 0, 0, 0, 1), ".nii", (0, 1, 2), (False,) * 3
-    )
+STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def noted(geometry: Geometry, *infos: dict[str, Any]) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataNote)
-        note_unlike(Path("a.nii.gz"), geometry, [{"recipe": recipe, "seen_mm": seen}])
+        note_unlike(Path("a.nii.gz"), geometry, infos)
     return [str(each.message) for each in caught]
+
+
+def notes(pixel: float, through: float = 5.0, *, seen: object = SEEN, **recipe: object) -> list[str]:
+    geometry = Geometry((9, 9, 9), (pixel, pixel, through), (0.0,) * 3, STRAIGHT, ".nii", (0, 1, 2), (False,) * 3)
+    return noted(geometry, {"recipe": recipe, "seen_mm": seen})
 
 
 @pytest.mark.parametrize("pixel", [1.01 / FACTOR, 1.0, 1.5, 1.49 * FACTOR])
@@ -46,3 +53,42 @@ def test_slices_count_where_several_are_seen_at_a_time() -> None:
 def test_records_that_say_nothing_are_let_pass(seen: object) -> None:
     """Earlier versions recorded none, and a folder of others for the hub may have anything."""
     assert notes(100.0, 100.0, seen=seen, context=1) == []
+
+
+def tilted(degrees: float, *, picture: bool = False) -> Geometry:
+    """Slices turned about the axis from right to left: 0 are axial, 90 coronal."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    direction = (1.0, 0, 0, 0, cos, -sin, 0, sin, cos)
+    return Geometry((9, 9, 9), (1.0, 1.0, 5.0), (0.0,) * 3, direction, ".mha", (0, 1, 2), (False,) * 3, picture)
+
+
+def seen_within(within: float) -> dict[str, Any]:
+    return {"recipe": {}, "seen_plane": {"direction": [0.0, 0.0, 1.0], "within": within}}
+
+
+@pytest.mark.parametrize("within", [0.0, 40.0])
+def test_another_plane(within: float) -> None:
+    limit = max(TURNED, within + MORE)
+    for degrees in (0.0, limit - 1, 181.0 - limit, 180.0):
+        assert noted(tilted(degrees), seen_within(within)) == []
+    for degrees in (limit + 1, 90.0, 179.0 - limit):
+        (line,) = noted(tilted(degrees), seen_within(within))
+        assert f"those trained on axial ({90 - abs(degrees - 90):.0f} degrees apart)" in line
+    assert noted(tilted(90.0), seen_within(within))[0].startswith("a.nii.gz: its slices are coronal, those trained")
+
+
+def test_a_picture_states_no_plane() -> None:
+    assert noted(tilted(90.0, picture=True), seen_within(0.0)) == []
+
+
+def test_any_run_that_saw_another_plane_is_told_once() -> None:
+    coronal = {"recipe": {}, "seen_plane": {"direction": [0.0, 1.0, 0.0], "within": 0.0}}
+    assert noted(tilted(90.0), coronal) == []
+    assert len(noted(tilted(90.0), coronal, seen_within(0.0), seen_within(3.0))) == 1
+
+
+@pytest.mark.parametrize(
+    "seen", [None, [], "1", {"direction": [0, 0, 1]}, {"direction": [0, 1], "within": 0}, {"direction": 1, "within": 0}]
+)
+def test_records_that_say_nothing_of_planes_are_let_pass(seen: object) -> None:
+    assert noted(tilted(90.0), {"recipe": {}, "seen_plane": seen}) == []

@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from scipy.ndimage import zoom
 
 from jcl.checks.duplicates import ALIKE, THUMBNAIL, Thumbnail, similar_pairs
+from jcl.checks.mixed_planes import on_mixed_planes
 from jcl.checks.store_checks import StoreCheck
 from jcl.cli.verification import conclude
 from jcl.config import VerifyConfig
@@ -43,6 +44,15 @@ def test_real_sets_are_whole(check_of: Checks, name: str, tmp_path: Path, capsys
     conclude(check_of(name), tmp_path)
     assert "nothing to remark" in capsys.readouterr().out
     assert len(list(tmp_path.glob("contact_sheet*.png"))) == -(-len(check_of(name).census) // 60)
+
+
+def test_an_axial_scan_among_short_axes_is_found(store_of: Callable[[str], Store]) -> None:
+    """Short axes of 45 hearts differ from each other, and are one plane all the same (see the test above)."""
+    hearts, atrium = store_of("mscmr").cases, store_of("la2018").cases[0]
+    found = on_mixed_planes([*hearts, atrium])
+    assert found is not None
+    assert found[1] == (atrium.case,)
+    assert found[0].startswith(f"slices are oblique in most cases, but axial in {atrium.case}: ")
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -83,6 +83,23 @@ def test_a_scan_at_another_scale_is_segmented_and_noted(tmp_path, capsys):
         jcl.load(run).segment(far)
 
 
+def test_a_scan_of_another_plane_is_segmented_and_noted(tmp_path, capsys):
+    """A coronal reformat lies in the folder of many an axial scan."""
+    coronal = save(
+        tmp_path / "scans" / "coronal.nii.gz", scan(5, 6, 7), spacing=(1.0, 1.0, 4.0), direction=turned(90, 0)
+    )
+    save(tmp_path / "scans" / "axial.nii.gz", scan(5, 6, 7), spacing=(1.0, 1.0, 4.0), direction=turned(10, 0))
+    save(tmp_path / "scans" / "picture.png", (25 * scan(1, 6, 7)[0]).astype(np.uint8))
+    seen = {"direction": [0.0, 0.0, 1.0], "within": 0.0}
+    run = write_run(tmp_path / "run", threshold_network(THRESHOLD), make_recipe_of(LABELS), seen_plane=seen)
+    check_result(predict(settings(run, tmp_path / "scans", tmp_path / "out"))[1], coronal)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert f"{coronal}: its slices are coronal, those trained on axial (90 degrees apart)" in notes[0]
+    with pytest.warns(DataNote, match="90 degrees apart"):
+        jcl.load(run).segment(coronal)
+
+
 AXES = [
     np.array([[float(i == p) * s for i in range(3)] for p, s in zip(places, signs, strict=True)]).T
     for places in itertools.permutations(range(3))

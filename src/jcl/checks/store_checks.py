@@ -16,6 +16,7 @@ from jcl.checks.census import CaseCensus, looks_sparse
 from jcl.checks.duplicates import connected, similar_pairs
 from jcl.checks.findings import ERROR, NOTE, Finding, name_some
 from jcl.checks.lone_classes import on_lone_classes
+from jcl.checks.mixed_planes import on_mixed_planes
 from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import walk
 from jcl.data.manifest import REPAIR_HINT, CaseRecord, as_entry, read_sealed
@@ -57,6 +58,7 @@ def inspect_manifest(store: Store) -> list[Finding]:
         *(finding for record in store.cases for finding in _check_record(store, record)),
         *_check_outliers(store),
         *_check_names(store),
+        *_check_planes(store),
         *(Finding(NOTE, "read", line, (record.case,)) for record in store.cases for line in record.notes),
         *(Finding(NOTE, "refused", f"skipped when prepared: {r.reason}", (r.case,)) for r in store.skipped),
     ]
@@ -198,6 +200,11 @@ def _check_outliers(store: Store) -> list[Finding]:
 def _check_names(store: Store) -> list[Finding]:
     line = on_alike_names(store.preparation, store.cases)
     return [] if line is None else [Finding(NOTE, "patients", f"{store.path}: {line}")]
+
+
+def _check_planes(store: Store) -> list[Finding]:
+    mixed = on_mixed_planes(store.cases)
+    return [] if mixed is None else [Finding(NOTE, "geometry", f"{store.path}: {mixed[0]}", mixed[1])]
 
 
 def _outliers(

@@ -4,6 +4,7 @@ from jcl.checks.alike_names import on_alike_names
 from jcl.checks.census import count_labels, looks_sparse
 from jcl.checks.findings import name_some
 from jcl.checks.lone_classes import on_lone_classes
+from jcl.checks.mixed_planes import on_mixed_planes
 from jcl.data.store import Store
 from jcl.data.suited import one_spacing, suited
 
@@ -31,6 +32,8 @@ def summary(store: Store) -> list[str]:
     lines += _on_sparse_labels(store)
     if (line := on_alike_names(store.preparation, store.cases)) is not None:
         lines.append(f"note: {line}")
+    if (planes := on_mixed_planes(store.cases)) is not None:
+        lines.append(f"note: {planes[0]}")
     lines += [f"note: {line}" for line in on_lone_classes(store.cases, store.class_names).values()]
     lines += [f"note: {line}" for record in store.cases for line in record.notes]
     if store.skipped:

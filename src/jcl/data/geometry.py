@@ -80,6 +80,15 @@ class Geometry:
         own[:3, 3] = self.origin
         return own
 
+    @property
+    def slice_direction(self) -> tuple[float, float, float] | None:
+        """Unit vector in LPS at right angles to the slices, to a thousandth; None where the source states none."""
+        if self.picture or (self.nifti is not None and not self.nifti.stated):
+            return None
+        matrix = np.reshape(self.direction, (3, 3))
+        found = [round(float(part), 3) + 0.0 for part in matrix[:, 2 - self.axes[0]]]  # + 0.0: no -0.0
+        return found[0], found[1], found[2]
+
     def matrices(self) -> list[Float[np.ndarray, "4 4"]]:
         """Matrices from slice, row and column to mm: one, and that of a statement of the header that was not taken."""
         own = self.affine

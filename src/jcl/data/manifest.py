@@ -27,7 +27,7 @@ FORMAT = 1
 IGNORE = 255
 """Label of voxels that nobody has decided on, in a store whose preparation has `ignore` or `sparse`."""
 
-SELDOM = ("notes", "taken")
+SELDOM = ("notes", "taken", "direction")
 """What a record has only where there is something to say."""
 
 REPAIR_HINT = "run the same `jcl prepare` command again: it repairs what is damaged"
@@ -47,6 +47,8 @@ class CaseRecord:
         voxels: of each class, the background left out; empty without labels.
         taken: slices that the source has, and mm between them, where it was resampled through the plane; the file has
             this key only there.
+        direction: unit vector in LPS at right angles to its slices, to a thousandth; the file has this key only where
+            its source states one.
         notes: how its files were read where they can be read in more than one way; the file has this key only if
             there are some.
     """
@@ -65,6 +67,7 @@ class CaseRecord:
     voxels: tuple[int, ...]
     notes: tuple[str, ...] = ()
     taken: tuple[int, float] | tuple[()] = ()
+    direction: tuple[float, float, float] | tuple[()] = ()
 
     @property
     def own(self) -> tuple[int, float]:

@@ -160,6 +160,7 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
         job.out, image, labels, case=files.case, patient=files.patient,
         spacing=spacing, source=source, classes=len(preparation["classes"]),
         notes=[_below(line, job.source) for line in notes], taken=taken, taken_labels=own,
+        direction=volume.geometry.slice_direction,
     )  # fmt: skip
 
 

@@ -8,40 +8,69 @@ from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
 from jcl.data.geometry import Geometry
 from jcl.data.notes import note
+from jcl.data.slice_direction import angle, plane
 from jcl.data.sources import Source
-from jcl.training.seen_spacing import SEEN_MM
+from jcl.training.seen_scans import SEEN_MM, SEEN_PLANE
 
-__all__ = ["FACTOR", "note_unlike"]
+__all__ = ["FACTOR", "MORE", "TURNED", "note_unlike"]
 
 FACTOR = 1.5
 """Times as large, or as small, as any that was trained on: augmentation shows a network 1.4 at most."""
+
+TURNED, MORE = 45.0, 20.0
+"""Degrees from the middle of the slices trained on, and degrees more than any of them, from which on a scan shows
+another plane: half of what lies between one axis of the body and the next, and what hearts of patients differ by."""
 
 
 def note_unlike(source: Source, geometry: Geometry, infos: Sequence[Mapping[str, Any]]) -> None:
     """Note that a scan's pixels, or slices where several are seen at a time, are far from those of the training.
 
+    So is a scan whose slices lie in another plane.
+
     Args:
-        source: what the note names.
+        source: what the notes name.
         geometry: of the scan.
-        infos: what is recorded of each run that segments it; the first that has seen nothing alike speaks. Versions
-            before 0.2 recorded no spacings, so that nothing is noted.
+        infos: what is recorded of each run that segments it; of spacing and of plane the first that has seen nothing
+            alike speaks. Versions before 0.2 recorded neither, so that nothing is noted.
     """
+    for says in (_on_spacing, _on_plane):
+        lines = (line for info in infos if (line := says(geometry, info)) is not None)
+        if (line := next(lines, None)) is not None:
+            note(f"{source}: {line}")
+
+
+def _on_spacing(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
     through, row, column = geometry.turned_spacing
-    for info in infos:
-        several = bool(context_of(info["recipe"])) or block_of(info["recipe"]) is not None
-        looks = [
-            ("pixels", math.sqrt(row * column), "--spacing"),
-            *([("slices", through, "--spacing-through")] if several else []),
-        ]
-        for what, mm, setting in looks:
-            if (seen := _seen(info, what)) and not seen[0] / FACTOR <= mm <= seen[1] * FACTOR:
-                low, high = (f"{each:.3g}" for each in seen)
-                theirs = low if low == high else f"{low} to {high}"
-                note(
-                    f"{source}: its {what} are {mm:.3g} mm apart, those trained on {theirs} mm, so that a structure "
-                    f"has another size than any learned; resample it, or train on a store prepared with {setting}"
-                )
-                return
+    several = bool(context_of(info["recipe"])) or block_of(info["recipe"]) is not None
+    looks = [
+        ("pixels", math.sqrt(row * column), "--spacing"),
+        *([("slices", through, "--spacing-through")] if several else []),
+    ]
+    for what, mm, setting in looks:
+        if (seen := _seen(info, what)) and not seen[0] / FACTOR <= mm <= seen[1] * FACTOR:
+            low, high = (f"{each:.3g}" for each in seen)
+            theirs = low if low == high else f"{low} to {high}"
+            return (
+                f"its {what} are {mm:.3g} mm apart, those trained on {theirs} mm, so that a structure "
+                f"has another size than any learned; resample it, or train on a store prepared with {setting}"
+            )
+    return None
+
+
+def _on_plane(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
+    own, seen = geometry.slice_direction, _seen_plane(info)
+    if own is None or seen is None:
+        return None
+    usual, within = seen
+    apart = angle(own, usual)
+    if apart <= max(TURNED, within + MORE):
+        return None
+    mine, theirs = plane(own), plane(usual)
+    both = f"{mine}, those trained on {theirs}" if mine != theirs else f"{mine}, as are those trained on"
+    return (
+        f"its slices are {both} ({apart:.0f} degrees apart), and another plane shows structures in another form; "
+        "take the scan of that plane, or train on some of this one"
+    )
 
 
 def _seen(info: Mapping[str, Any], what: str) -> tuple[float, float] | None:
@@ -51,5 +80,17 @@ def _seen(info: Mapping[str, Any], what: str) -> tuple[float, float] | None:
             return float(low), float(high)
         case {"slices": [int() | float() as low, int() | float() as high]} if what == "slices":
             return float(low), float(high)
+        case _:
+            return None
+
+
+def _seen_plane(info: Mapping[str, Any]) -> tuple[tuple[float, float, float], float] | None:
+    """Direction and degrees around it in the training, or None where the record does not say it in numbers."""
+    match info.get(SEEN_PLANE):
+        case {
+            "direction": [int() | float() as x, int() | float() as y, int() | float() as z],
+            "within": int() | float() as within,
+        }:
+            return (float(x), float(y), float(z)), float(within)
         case _:
             return None

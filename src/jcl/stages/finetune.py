@@ -39,7 +39,7 @@ from jcl.training.recipes import before_recipes, settle
 from jcl.training.run_folder import only_writer, recorded_run
 from jcl.training.run_record import recorded
 from jcl.training.run_split import finetuning_split
-from jcl.training.seen_spacing import seen_spacing
+from jcl.training.seen_scans import seen_scans
 from jcl.training.session import Session, seeded
 from jcl.training.shapes import shapes_of
 from jcl.training.technique import with_technique
@@ -113,7 +113,7 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         "recipe": with_block(with_context(store.preparation, context), config.block),
         "class_names": list(store.class_names),
         **shapes_of(store, split.train),
-        **seen_spacing(store, split.train),
+        **seen_scans(store, split.train),
     }
     count = "1 patient" if len(split.train) == 1 else f"{len(split.train)} patients"
     title = f"{count}, {fed.words}, {start_info['report']}"

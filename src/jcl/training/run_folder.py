@@ -259,7 +259,14 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             return [each["digest"] for each in old or ()] == [each["digest"] for each in new or ()]
         case "init.run" | "init.report" | "settings.init":
             return before.get("init.digest") == after.get("init.digest") is not None
-        case "one_piece" | "without_holes" | "seen_mm.pixels" | "seen_mm.slices":
+        case (
+            "one_piece"
+            | "without_holes"
+            | "seen_mm.pixels"
+            | "seen_mm.slices"
+            | "seen_plane.direction"
+            | "seen_plane.within"
+        ):
             return True  # by the labels of the store; earlier versions recorded none
         case "init.digest":
             return old is None  # of an earlier version, whose paths are compared

@@ -41,6 +41,7 @@ class NiftiPlace:
         direction: unit vectors of the axes, a column each.
         header: the file's first 352 bytes.
         other: matrix of the form that was not taken, where it leads elsewhere.
+        stated: whether the header has a form; without one the axes are taken for the patient's.
     """
 
     spacing: tuple[float, float, float]
@@ -48,6 +49,7 @@ class NiftiPlace:
     direction: Float[np.ndarray, "3 3"]
     header: bytes
     other: Matrix | None = None
+    stated: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def nifti_place(path: Path, header: bytes) -> NiftiPlace:
     scale = UNITS.get(header[123] & 7, 1.0)
     if taken is None:  # as ITK has it
         spacing = tuple(scale * value for value in said.pixdim)
-        return NiftiPlace((spacing[0], spacing[1], spacing[2]), (0.0, 0.0, 0.0), np.eye(3), header)
+        return NiftiPlace((spacing[0], spacing[1], spacing[2]), (0.0, 0.0, 0.0), np.eye(3), header, stated=False)
     check_square(path, taken[:3, :3], said.size)
     spacing = [scale * value for value in _spacing(path, said, taken)]
     taken = LPS @ taken
