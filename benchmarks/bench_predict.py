@@ -33,7 +33,8 @@ from torch import nn
 from jcl.backbones.unet import UNet
 from jcl.config import EvaluateConfig, PredictConfig
 from jcl.data import phantom
-from jcl.data.datasets import CaseSource, DatasetSpec
+from jcl.data.cases import CaseSource
+from jcl.data.datasets import DatasetSpec
 from jcl.data.preparation import Job, make_preparation, prepare_case
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from jcl.data.datasets import CaseSource, DatasetSpec, find_cases, load_spec, resolve
+from jcl.data.cases import CaseSource, find_cases
+from jcl.data.datasets import DatasetSpec, load_spec, resolve
 from jcl.data.sources import suffix_of
 from jcl.data.splits import Split, draw_split, few_patients, labelled_part
 from jcl.data.store import Store

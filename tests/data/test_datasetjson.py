@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jcl.data.datasets import find_cases, load_spec, resolve
+from jcl.data.cases import find_cases
+from jcl.data.datasets import load_spec, resolve
 from jcl.data.leftout import LeftOut
 from jcl.errors import DataError
 

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
-from jcl.data.datasets import find_cases, load_spec
+from jcl.data.cases import find_cases
+from jcl.data.datasets import load_spec
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.stages.prepare import prepare

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from jcl.data.datasets import find_cases, load_spec
+from jcl.data.cases import find_cases
+from jcl.data.datasets import load_spec
 from jcl.data.leftout import LeftOut
 from jcl.errors import DataError
-
-
-def lay_out(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    return folder
+from support.setfolders import lay_out
 
 
 def pairs(source: Path, left_out: LeftOut | None = None) -> dict[str, str | None]:

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
-from jcl.data.datasets import CaseSource
+from jcl.data.cases import CaseSource
 from jcl.data.manifest import write_sealed
 from jcl.data.preparation import Job
 from jcl.data.resampling import normalise, resample_image

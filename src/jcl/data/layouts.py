@@ -1,27 +1,27 @@
 """Where the images and labels of a data set lie: three layouts, each a function from a folder to its files."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from jcl.data.datasetjson import NUMBER, file_ending, grouped, listed_cases, read_dataset_json
 from jcl.data.dicom.file import may_be_dicom
-from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk, without_roles
+from jcl.data.folders import IMAGE, LABEL, folded, role_of, walk
 from jcl.data.imagefile import has_named_segments
 from jcl.data.leftout import LeftOut
 from jcl.data.pairing import Placed, case_name, labels_beside, mask_folders, pair
 from jcl.data.series_choice import choose_series
+from jcl.data.series_files import case_of_series, common_folder, dicom_series, holds_structures, search
 from jcl.data.sources import LabelSource, SliceFiles, Source, Structures, stem, suffix_of
 from jcl.errors import DataError
 
 if TYPE_CHECKING:
-    from jcl.data.dicom.series import DicomSeries, SeriesSearch
+    from jcl.data.dicom.series import DicomSeries
 
-__all__ = ["Found", "dicom_series", "find_by_pattern", "find_in_folder", "find_msd"]
+__all__ = ["Found", "find_by_pattern", "find_in_folder", "find_msd"]
 
 Value = TypeVar("Value")
 
@@ -62,7 +62,7 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
         if not placed.is_label and has_image_folder and not _of_training_images(placed):
             left_out.count("files outside of the folders of training images")
         elif not suffix_of(placed.path) and placed.is_label:
-            if _holds_structures(placed.path):
+            if holds_structures(placed.path):
                 unknown.append(placed.path)
             else:
                 _not_read(placed.path, left_out)
@@ -72,13 +72,13 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
             labels.append(placed)
         else:
             _add(images, case_name(placed), placed.path, placed)
-    searched = _search(source, unknown, left_out)
+    searched = search(source, unknown, left_out)
     taken = choose_series(source, searched.series if searched else (), series, left_out)
-    in_folder = Counter(_folder(each.files) for each in taken)
+    in_folder = Counter(common_folder(each.files) for each in taken)
     series_of: dict[str, DicomSeries] = {}
     for each in taken:
-        folder = _folder(each.files)
-        case = _case_of(folder.relative_to(source).parts, each.name, alone=in_folder[folder] == 1)
+        folder = common_folder(each.files)
+        case = case_of_series(folder.relative_to(source).parts, each.name, alone=in_folder[folder] == 1)
         _add(images, case, folder, Placed.below(source, folder))
         series_of[case] = each
     pairs, alone = pair(images, labels)
@@ -111,18 +111,9 @@ def _by_name(label: LabelSource) -> LabelSource:
     return label
 
 
-def _holds_structures(path: Path) -> bool:
-    if not may_be_dicom(path):
-        return False
-    from jcl.data.dicom.header import read_header  # see `_search`
-    from jcl.data.dicom.series import STRUCTURES
-
-    return read_header(path).kind in STRUCTURES
-
-
 def _add_structures(found: Found, path: Path, kind: str, series: Mapping[str, str], left_out: LeftOut) -> None:
     """Make a file of structures the label of the case whose series it names."""
-    from jcl.data.dicom.structures import referenced_series  # see `_search`
+    from jcl.data.dicom.structures import referenced_series  # not above: loading pydicom takes long
 
     try:
         uid = referenced_series(path)
@@ -252,46 +243,11 @@ def _match_labels(found: Found) -> None:
         found.labels[names[folded(case)]] = found.labels.pop(case)
 
 
-def dicom_series(
-    source: Path, paths: Iterable[Path], left_out: LeftOut, wanted: str | None = None
-) -> "Sequence[DicomSeries]":
-    """The DICOM series below `source` among some files; all others of them are noted in `left_out`.
-
-    Raises:
-        DataError: none is one of those wanted (see `jcl.data.series_choice`).
-    """
-    searched = _search(source, paths, left_out)
-    for kind, number in Counter(kind for _, kind in (searched.structures if searched else ())).items():
-        left_out.count(f"DICOM files ({kind})", number)
-    return choose_series(source, searched.series if searched else (), wanted, left_out)
-
-
-def _search(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "SeriesSearch | None":
-    """The DICOM series and structures among some files, if there is a DICOM file; others are noted in `left_out`."""
-    candidates: list[Path] = []
-    for path in paths:
-        if may_be_dicom(path):
-            candidates.append(path)
-        else:
-            left_out.unused(path)
-    if not candidates:
-        return None
-    from jcl.data.dicom import series  # only here: loading pydicom takes a third of a second
-
-    files = [path for path in candidates if series.is_dicom(path)]
-    for path in sorted(set(candidates).difference(files)):
-        left_out.unused(path)
-    searched = series.search_series(source, files)
-    for kind, number in searched.left_out.items():
-        left_out.count(f"DICOM files ({kind})", number)
-    return searched
-
-
 def _one_image(found: Found, case: str, paths: list[Path]) -> Source:
     """The image of one channel: a file, or the one series that DICOM files make."""
     if suffix_of(paths[0]):
         return _only(case, paths)
-    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    folder = common_folder(paths)
     series = dicom_series(folder, paths, LeftOut())
     if len(series) != 1:
         what = f"{len(series)} series" if series else "no image"
@@ -316,17 +272,6 @@ def _only(case: str, paths: list[Path]) -> Path:
     if len(paths) > 1:
         raise DataError(f"{paths[1]}: the case name {case} occurs twice; rename one of the files")
     return paths[0]
-
-
-def _folder(files: Sequence[Path]) -> Path:
-    return Path(os.path.commonpath([path.parent for path in files]))
-
-
-def _case_of(folders: Sequence[str], series: str, *, alone: bool) -> str:
-    """A series that is alone in its folder is named by it, as a file would be; of several, each has its own name."""
-    if alone and (kept := without_roles(folders)):
-        return "_".join(kept)
-    return "_".join(part for part in series.split("_") if part not in folders or without_roles([part]))
 
 
 def _add(into: dict[str, Value], case: str, path: Path, value: Value) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from jcl.data import mask_folder, slicer
-from jcl.data.datasets import CaseSource, DatasetSpec
+from jcl.data.cases import CaseSource
+from jcl.data.datasets import DatasetSpec
 from jcl.data.imagefile import voxel_file
 from jcl.data.labelmaps import refuse_label_map
 from jcl.data.manifest import IGNORE

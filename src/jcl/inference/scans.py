@@ -8,9 +8,10 @@ from typing import Any
 
 from jcl.data.datasets import load_spec, spec_names
 from jcl.data.folders import refuse_label_folder, walk, without_roles
-from jcl.data.layouts import Found, dicom_series, find_by_pattern
+from jcl.data.layouts import Found, find_by_pattern
 from jcl.data.leftout import LeftOut, unreadable
 from jcl.data.pairing import Placed, labels_beside
+from jcl.data.series_files import dicom_series
 from jcl.data.sources import SUFFIXES, SliceFiles, Source, files_of, result_suffix, stem, suffix_of
 from jcl.errors import DataError
 from jcl.files import check_regular, real_path

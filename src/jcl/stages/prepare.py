@@ -14,7 +14,8 @@ import SimpleITK as sitk
 
 from jcl.checks.store_summary import summary
 from jcl.config import PrepareConfig
-from jcl.data.datasets import MAX_CLASSES, CaseSource, DatasetSpec, find_cases, load_spec, resolve
+from jcl.data.cases import CaseSource, find_cases
+from jcl.data.datasets import MAX_CLASSES, DatasetSpec, load_spec, resolve
 from jcl.data.folders import folded_words
 from jcl.data.imagefile.budget import scan_memory
 from jcl.data.leftout import LeftOut
