@@ -15,7 +15,7 @@ MARKS := not gpu$(if $(JCL_REALDATA),, and not realdata)$(if $(JCL_LONG),, and n
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(DEMO)/.installed ## the whole path on generated volumes: about five minutes on two cores
+demo: $(DEMO)/.installed ## the whole path on generated volumes: four to six minutes on two cores
 	$(DEMO)/bin/jcl demo --out jcl-demo
 
 test: lint chromium ## lint, type check and all tests (slow ones too; real volumes where $JCL_REALDATA names them; JCL_LONG=1: more)
