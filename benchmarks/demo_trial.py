@@ -2,7 +2,7 @@
 
     python benchmarks/demo_trial.py OUT [--seeds 11 12 13 14] [--pretrain-steps 1500] [--learning-rates 5e-4 7e-4 1e-3]
 
-The demo shows seed 0, so its settings are chosen by others. Each is the whole demo, five minutes on two cores; what is
+The demo shows seed 0, so its settings are chosen by others. Each is the whole demo, some minutes on two cores; what is
 finished is not run again. Prints, and writes to OUT/demo_trial.md, the mean Dice in percent from random weights and
 from JCL, and the gain of each draw of labelled patients.
 """

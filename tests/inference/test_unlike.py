@@ -9,7 +9,8 @@ import pytest
 
 from jcl.data.geometry import Geometry
 from jcl.data.notes import DataNote
-from jcl.inference.unlike import FACTOR, MORE, TURNED, note_unlike
+from jcl.data.slice_direction import TURNED
+from jcl.inference.unlike import FACTOR, MORE, note_unlike
 
 SEEN = {"pixels": [1.0, 1.5], "slices": [5.0, 8.0]}
 

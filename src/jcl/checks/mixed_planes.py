@@ -8,12 +8,9 @@ import numpy as np
 
 from jcl.checks.findings import name_some
 from jcl.data.manifest import CaseRecord
-from jcl.data.slice_direction import angle, middle, plane
+from jcl.data.slice_direction import TURNED, angle, middle, plane
 
 __all__ = ["on_mixed_planes"]
-
-TURNED = 45.0
-"""Degrees from the direction of most from which on slices show another plane; short axes of hearts differ by less."""
 
 
 def on_mixed_planes(cases: Sequence[CaseRecord]) -> tuple[str, tuple[str, ...]] | None:

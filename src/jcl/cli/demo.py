@@ -74,7 +74,7 @@ class Plan:
     """How different the patients are: see `jcl.data.phantom.draw_patient`."""
     width: int = 16
     pretrain_steps: int = 2000
-    """Of 1500 less is left of the gain where the fine-tuning is as good (benchmarks/demo_trial.py; docs/results.md)."""
+    """1500 gained about as much on the trial seeds, its least gains a little less (docs/results.md, "The demo")."""
     finetune_steps: int = 400
     recipe: str = "paper"
     """As the paper compares; by the strong one generated hearts are learned as well from random weights."""

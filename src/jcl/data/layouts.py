@@ -14,7 +14,7 @@ from jcl.data.imagefile import has_named_segments
 from jcl.data.leftout import LeftOut
 from jcl.data.pairing import Placed, case_name, labels_beside, mask_folders, pair
 from jcl.data.series_choice import choose_series
-from jcl.data.series_files import case_of_series, common_folder, dicom_series, holds_structures, search
+from jcl.data.series_files import case_of_series, common_folder, dicom_series, holds_structures, search_folder
 from jcl.data.sources import LabelSource, SliceFiles, Source, Structures, stem, suffix_of
 from jcl.errors import DataError
 
@@ -72,7 +72,7 @@ def find_in_folder(source: Path, left_out: LeftOut, series: str | None = None) -
             labels.append(placed)
         else:
             _add(images, case_name(placed), placed.path, placed)
-    searched = search(source, unknown, left_out)
+    searched = search_folder(source, unknown, left_out)
     taken = choose_series(source, searched.series if searched else (), series, left_out)
     in_folder = Counter(common_folder(each.files) for each in taken)
     series_of: dict[str, DicomSeries] = {}

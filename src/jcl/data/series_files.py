@@ -14,7 +14,7 @@ from jcl.data.series_choice import choose_series
 if TYPE_CHECKING:
     from jcl.data.dicom.series import DicomSeries, SeriesSearch
 
-__all__ = ["case_of_series", "common_folder", "dicom_series", "holds_structures", "search"]
+__all__ = ["case_of_series", "common_folder", "dicom_series", "holds_structures", "search_folder"]
 
 
 def dicom_series(
@@ -25,13 +25,13 @@ def dicom_series(
     Raises:
         DataError: none is one of those wanted (see `jcl.data.series_choice`).
     """
-    searched = search(source, paths, left_out)
+    searched = search_folder(source, paths, left_out)
     for kind, number in Counter(kind for _, kind in (searched.structures if searched else ())).items():
         left_out.count(f"DICOM files ({kind})", number)
     return choose_series(source, searched.series if searched else (), wanted, left_out)
 
 
-def search(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "SeriesSearch | None":
+def search_folder(source: Path, paths: Iterable[Path], left_out: LeftOut) -> "SeriesSearch | None":
     """The DICOM series and structures among some files, if there is a DICOM file; others are noted in `left_out`."""
     candidates: list[Path] = []
     for path in paths:

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Direction", "angle", "middle", "plane"]
+__all__ = ["TURNED", "Direction", "angle", "middle", "plane"]
 
 Direction = Sequence[float]
 
 NAMED = 0.8
 """A plane has the name of the body's axis that its direction has so large a part along (within 37 degrees)."""
+
+TURNED = 45.0
+"""Degrees between two directions from which on slices show another plane: half of what lies between one axis of the
+body and the next. Short axes of hearts differ by less from their middle."""
 
 PLANES = ("sagittal", "coronal", "axial")
 """By the axes of LPS."""

@@ -8,18 +8,17 @@ from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
 from jcl.data.geometry import Geometry
 from jcl.data.notes import note
-from jcl.data.slice_direction import angle, plane
+from jcl.data.slice_direction import TURNED, angle, plane
 from jcl.data.sources import Source
 from jcl.training.seen_scans import SEEN_MM, SEEN_PLANE
 
-__all__ = ["FACTOR", "MORE", "TURNED", "note_unlike"]
+__all__ = ["FACTOR", "MORE", "note_unlike"]
 
 FACTOR = 1.5
 """Times as large, or as small, as any that was trained on: augmentation shows a network 1.4 at most."""
 
-TURNED, MORE = 45.0, 20.0
-"""Degrees from the middle of the slices trained on, and degrees more than any of them, from which on a scan shows
-another plane: half of what lies between one axis of the body and the next, and what hearts of patients differ by."""
+MORE = 20.0
+"""Degrees that a scan has to be turned by, too, beyond all slices trained on: what hearts of patients differ by."""
 
 
 def note_unlike(source: Source, geometry: Geometry, infos: Sequence[Mapping[str, Any]]) -> None:
