@@ -55,6 +55,11 @@ class PrepareConfig:
     )
     fit: bool = option("scale each slice so that its longer side is --size (pictures without a spacing)", False)
     channels: int | None = option("values per voxel: 3 for colour (else the data set's, or 1)", None)
+    window: tuple[float, float] | None = option(
+        "clip intensities to these two values, as -160 240 of a CT's soft tissue (else to percentiles of each scan)",
+        None,
+        metavar=("LOW", "HIGH"),
+    )
     labels: str | None = option(
         "names of the label values of a plain folder, as 1=liver,2=spleen (else as found)",
         None,

@@ -161,6 +161,8 @@ def test_monai_segments_as_predict_does(tmp_path):
     recipes = {
         "spacing": {"spacing": 1.5},
         "zscore": {"normalisation": "zscore"},
+        "window": {"window": (100.0, 600.0)},
+        "window and zscore": {"window": (100.0, 600.0), "normalisation": "zscore"},
         "fit": {"fit": True, "size": 30},
         "context": {"context": 1, "spacing": 1.5},
     }

@@ -96,6 +96,7 @@ def test_a_network_that_is_not_that_of_its_weights(tmp_path: Path, changes: dict
         ({"padded": [10**6, 10**6]}, "slices of 1000000 x 1000000 pixels need"),
         ({"padded": [16]}, "recipe: padded: [16] is not a list of 2 ints"),
         ({"padded": [16, 0]}, "recipe: padded is (16, 0), at least 1 pixel a side"),
+        ({"window": [1.0, 0.0]}, "recipe: window is (1.0, 0.0), two values, the lower one first"),
         ({"clip": [99.0, 1.0]}, "recipe: clip is (99.0, 1.0), two percentiles, the lower one first"),
         ({"normalisation": "none"}, "recipe: normalisation: 'none' is not one of minmax, zscore"),
         ({"channels": 2}, "in_channels of its network is 1, by its recipe 2"),

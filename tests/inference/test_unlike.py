@@ -1,16 +1,21 @@
-"""Scans whose pixels, slices or plane are unlike those that a network learned from."""
+"""Scans whose pixels, slices, plane, modality or unit are unlike those that a network learned from."""
 
 import math
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jcl.data.geometry import Geometry
 from jcl.data.notes import DataNote
 from jcl.data.slice_direction import TURNED
+from jcl.data.sources import SliceFiles, Source
+from jcl.data.volumes import Volume
+from jcl.errors import DataError
 from jcl.inference.unlike import FACTOR, MORE, note_unlike
+from support.dicomfiles import write_series
 
 SEEN = {"pixels": [1.0, 1.5], "slices": [5.0, 8.0]}
 
@@ -18,10 +23,13 @@ SEEN = {"pixels": [1.0, 1.5], "slices": [5.0, 8.0]}
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
 
 
-def noted(geometry: Geometry, *infos: dict[str, Any]) -> list[str]:
+def noted(
+    geometry: Geometry, *infos: dict[str, Any], source: Source = Path("a.nii.gz"), values: tuple[float, ...] = (0, 1)
+) -> list[str]:
+    array = np.array(values, np.float32).reshape(1, 1, 1, -1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DataNote)
-        note_unlike(Path("a.nii.gz"), geometry, infos)
+        note_unlike(source, Volume(array, geometry.turned_spacing, geometry), infos)
     return [str(each.message) for each in caught]
 
 
@@ -93,3 +101,43 @@ def test_any_run_that_saw_another_plane_is_told_once() -> None:
 )
 def test_records_that_say_nothing_of_planes_are_let_pass(seen: object) -> None:
     assert noted(tilted(90.0), {"recipe": {}, "seen_plane": seen}) == []
+
+
+def test_another_modality(tmp_path: Path) -> None:
+    source = SliceFiles(tmp_path, tuple(write_series(tmp_path, Modality="MR")))
+    for seen in (["CT"], ["CT", "US"]):
+        (line,) = noted(tilted(0.0), {"recipe": {}, "seen_modalities": seen}, source=source)
+        assert line.startswith(f"{tmp_path}: it is MR, those trained on {' and '.join(seen)}: ")
+    for seen in (["MR"], ["CT", "MR"], [], None, "CT", [1]):
+        assert noted(tilted(0.0), {"recipe": {}, "seen_modalities": seen}, source=source) == []
+    assert noted(tilted(0.0), {"recipe": {}, "seen_modalities": ["CT"]}) == []
+
+
+def windowed(seen: object) -> dict[str, Any]:
+    return {"recipe": {"window": [-160.0, 240.0]}, "seen_outside": seen}
+
+
+AIR_AND_BONE = {"below": 0.3, "above": 0.02}
+
+
+def test_another_unit() -> None:
+    assert noted(tilted(0.0), windowed(AIR_AND_BONE), values=(-1000, 0, 100, 900)) == []
+    (line,) = noted(tilted(0.0), windowed(AIR_AND_BONE), values=(24, 100, 1064, 1900))
+    assert line.startswith(
+        "a.nii.gz: hardly a value lies below the window -160 to 240, where each scan trained on has "
+    )
+    (line,) = noted(tilted(0.0), windowed(AIR_AND_BONE), values=(0, 100))
+    assert "hardly a value lies below or above the window" in line
+    assert noted(tilted(0.0), windowed({"below": 0.0, "above": 0}), values=(0, 100)) == []
+
+
+@pytest.mark.parametrize("seen", [None, [], "1", {"below": "1", "above": 1}, {"below": 1}])
+def test_records_that_say_nothing_of_a_window_are_let_pass(seen: object) -> None:
+    assert noted(tilted(0.0), windowed(seen), values=(0, 100)) == []
+
+
+def test_what_lies_outside_of_a_window_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"a\.nii\.gz: its values, 3000 to 4000, all lie outside of the window -160 to 240"
+    ):
+        noted(tilted(0.0), {"recipe": {}}, windowed(None), values=(3000, 4000))

@@ -17,9 +17,10 @@ import SimpleITK as sitk
 
 from jcl.config import PrepareConfig
 from jcl.data.cases import CaseSource
+from jcl.data.intensities import normalise
 from jcl.data.manifest import write_sealed
 from jcl.data.preparation import Job
-from jcl.data.resampling import normalise, resample_image
+from jcl.data.resampling import resample_image
 from jcl.data.store import Store
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
@@ -111,6 +112,26 @@ def test_spacing_size_and_patients(tmp_path: Path) -> None:
     rows, columns = store.content(0)
     np.testing.assert_allclose(store.image(0, 2)[:, rows, columns], expected[:, 2], atol=1.3e-4)
     assert set(np.unique(store.label(0, 2))) == {0, 1, 2}
+
+
+def test_a_window_in_the_place_of_percentiles(tmp_path: Path) -> None:
+    source = make_scans(tmp_path / "scans", count=2)
+    raw = [sitk.GetArrayFromImage(sitk.ReadImage(str(source / "images" / f"scan{n}.nii.gz"))) for n in range(2)]
+    low, high = float(np.percentile(raw[0], 20)), float(np.percentile(raw[0], 70))
+    store = run(source, tmp_path / "store", window=(low, high))
+    assert store.preparation["window"] == [low, high]
+    for number, array in enumerate(raw):
+        rows, columns = store.content(number)
+        expected = ((array - low) / (high - low)).clip(0, 1)
+        np.testing.assert_allclose(store.image(number, 2)[0, rows, columns], expected[2], atol=1.3e-4)
+        shares = pytest.approx([(array < low).mean(), (array > high).mean()], abs=1e-4)
+        assert list(store.cases[number].outside) == shares
+    with pytest.raises(UsageError, match=r"made with other options \(window: "):
+        run(source, tmp_path / "store")
+    save(source / "images" / "scan1.nii.gz", (raw[1] + 5000).astype(np.int16))
+    (skipped,) = run(source, tmp_path / "far", window=(low, high)).skipped
+    assert skipped.reason.startswith("images/scan1.nii.gz: its values, ")
+    assert f"all lie outside of the window {low:g} to {high:g}; " in skipped.reason
 
 
 def test_the_recipe_has_what_prediction_needs(tmp_path: Path) -> None:

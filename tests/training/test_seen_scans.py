@@ -1,5 +1,6 @@
-"""The spacings and the plane of the scans that a network is trained on."""
+"""The spacings, plane, modalities and unit of the scans that a network is trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -74,3 +75,27 @@ def test_where_a_header_states_no_place_no_plane_is_recorded(scans: Path, tmp_pa
     assert [bool(record.direction) for record in store.cases] == [record.case != "a" for record in store.cases]
     assert "seen_plane" not in seen_scans(store, {"a", "b"})
     assert "seen_plane" in seen_scans(store, {"b"})
+
+
+def test_of_a_window_the_least_shares_outside_of_it(scans: Path, tmp_path: Path) -> None:
+    image = sitk.ReadImage(scans / "images" / "b.nii.gz")
+    sitk.WriteImage(image - 10, scans / "images" / "b.nii.gz")
+    prepare(PrepareConfig(source=scans, out=tmp_path / "store", window=(80.0, 120.0), workers=1))
+    store = Store.open(tmp_path / "store")
+    values = {name: sitk.GetArrayFromImage(sitk.ReadImage(scans / "images" / f"{name}.nii.gz")) for name in "ab"}
+    seen = seen_scans(store, {"a", "b", "bare"})["seen_outside"]
+    assert seen == {
+        "below": pytest.approx(float((values["a"] < 80).mean()), abs=1e-4),
+        "above": pytest.approx(float((values["b"] > 120).mean()), abs=1e-4),
+    }
+    prepare(PrepareConfig(source=scans, out=tmp_path / "other", workers=1))
+    assert {"seen_outside", "seen_modalities"}.isdisjoint(seen_scans(Store.open(tmp_path / "other"), {"a", "b"}))
+
+
+def test_modalities_where_all_state_one(scans: Path, tmp_path: Path) -> None:
+    prepare(PrepareConfig(source=scans, out=tmp_path / "store", workers=1))
+    store = Store.open(tmp_path / "store")
+    known = {"a": "MR", "b": "CT"}
+    store.cases = tuple(replace(record, modality=known.get(record.case, "")) for record in store.cases)
+    assert seen_scans(store, {"a", "b", "bare"})["seen_modalities"] == ["CT", "MR"]
+    assert "seen_modalities" not in seen_scans(store, {"a", "b", "far"})

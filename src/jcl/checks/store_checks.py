@@ -16,6 +16,7 @@ from jcl.checks.census import CaseCensus, looks_sparse
 from jcl.checks.duplicates import connected, similar_pairs
 from jcl.checks.findings import ERROR, NOTE, Finding, name_some
 from jcl.checks.lone_classes import on_lone_classes
+from jcl.checks.mixed_intensities import on_mixed_modalities, on_mixed_units
 from jcl.checks.mixed_planes import on_mixed_planes
 from jcl.data.dicom.file import may_be_dicom
 from jcl.data.folders import walk
@@ -58,7 +59,7 @@ def inspect_manifest(store: Store) -> list[Finding]:
         *(finding for record in store.cases for finding in _check_record(store, record)),
         *_check_outliers(store),
         *_check_names(store),
-        *_check_planes(store),
+        *_check_mixed(store),
         *(Finding(NOTE, "read", line, (record.case,)) for record in store.cases for line in record.notes),
         *(Finding(NOTE, "refused", f"skipped when prepared: {r.reason}", (r.case,)) for r in store.skipped),
     ]
@@ -202,9 +203,10 @@ def _check_names(store: Store) -> list[Finding]:
     return [] if line is None else [Finding(NOTE, "patients", f"{store.path}: {line}")]
 
 
-def _check_planes(store: Store) -> list[Finding]:
-    mixed = on_mixed_planes(store.cases)
-    return [] if mixed is None else [Finding(NOTE, "geometry", f"{store.path}: {mixed[0]}", mixed[1])]
+def _check_mixed(store: Store) -> list[Finding]:
+    looks = {on_mixed_planes: "geometry", on_mixed_modalities: "intensity", on_mixed_units: "intensity"}
+    found = [(kind, mixed) for look, kind in looks.items() if (mixed := look(store.cases)) is not None]
+    return [Finding(NOTE, kind, f"{store.path}: {line}", cases) for kind, (line, cases) in found]
 
 
 def _outliers(

@@ -4,9 +4,10 @@ from jcl.checks.alike_names import on_alike_names
 from jcl.checks.census import count_labels, looks_sparse
 from jcl.checks.findings import name_some
 from jcl.checks.lone_classes import on_lone_classes
+from jcl.checks.mixed_intensities import on_mixed_modalities, on_mixed_units
 from jcl.checks.mixed_planes import on_mixed_planes
 from jcl.data.store import Store
-from jcl.data.suited import one_spacing, suited
+from jcl.data.suited import ct_window, one_spacing, suited
 
 __all__ = ["summary"]
 
@@ -27,13 +28,14 @@ def summary(store: Store) -> list[str]:
     if asked is not None and asked < max(store.size):
         lines.append(f"the data set's size of {asked} was too small for some slices, and grew: nothing is cut off")
     lines.append(str(suited(store.cases)))
-    if (line := one_spacing(store.preparation, store.cases)) is not None:
-        lines.append(line)
+    looks = (one_spacing, ct_window)
+    lines += [line for look in looks if (line := look(store.preparation, store.cases)) is not None]
     lines += _on_sparse_labels(store)
     if (line := on_alike_names(store.preparation, store.cases)) is not None:
         lines.append(f"note: {line}")
-    if (planes := on_mixed_planes(store.cases)) is not None:
-        lines.append(f"note: {planes[0]}")
+    for look in (on_mixed_planes, on_mixed_modalities, on_mixed_units):
+        if (mixed := look(store.cases)) is not None:
+            lines.append(f"note: {mixed[0]}")
     lines += [f"note: {line}" for line in on_lone_classes(store.cases, store.class_names).values()]
     lines += [f"note: {line}" for record in store.cases for line in record.notes]
     if store.skipped:

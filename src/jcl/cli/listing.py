@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jcl import backbones, methods, models, semi
 from jcl.benchmark.reading import built_in
-from jcl.data.datasets import load_spec, spec_names
+from jcl.data.datasets import DatasetSpec, load_spec, spec_names
 from jcl.data.splits import official_splits, read_official_split
 from jcl.errors import UsageError
 
@@ -106,9 +106,14 @@ def show_datasets(name: str | None = None) -> None:
         "in-plane spacing": "as it is" if spec.spacing is None else f"{spec.spacing:g} mm",
         "size": f"{size}, each slice scaled to it" if spec.fit else size,
         "channels": str(spec.channels),
-        "intensities": f"clipped to percentiles {spec.clip[0]:g} and {spec.clip[1]:g}, then {spec.normalisation}",
+        "intensities": f"clipped to {_range(spec)}, then {spec.normalisation}",
     }
     _print(("data set", spec.name), [(key, value) for key, value in rows.items() if value])
+
+
+def _range(spec: DatasetSpec) -> str:
+    low, high = spec.window or spec.clip
+    return f"{'percentiles ' if spec.window is None else ''}{low:g} and {high:g}"
 
 
 def show_splits(name: str | None = None) -> None:

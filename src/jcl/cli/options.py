@@ -150,9 +150,10 @@ def _flag(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata.get("flag", "--" + field.name.replace("_", "-")))
 
 
-def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
+def _metavar(field: dataclasses.Field[Any], hint: Any) -> Any:
+    """One name for a value, or a tuple with one for each of several."""
     if "metavar" in field.metadata:
-        return str(field.metadata["metavar"])
+        return field.metadata["metavar"]
     if choices := field.metadata.get("choices"):
         return "{" + ",".join(choices) + "}"
     if "positional" in field.metadata:

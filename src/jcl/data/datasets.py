@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from jcl import schema
 from jcl.data.datasetjson import channels_of, labels_of, read_dataset_json
+from jcl.data.intensities import Window, check_window
 from jcl.data.label_values import HIGHEST
 from jcl.errors import DataError, UsageError
 
@@ -38,6 +39,7 @@ class DatasetSpec:
         size: side in pixels that slices are padded to; None is the largest slice.
         normalisation: after clipping, `minmax` to [0, 1] or `zscore`.
         clip: lower and upper percentile of each volume that intensities are clipped to.
+        window: two values that they are clipped to in the place of percentiles (Hounsfield units of a CT).
         layout: `folder`, `msd`, `files` (by the patterns below) or `auto` (msd or folder).
         images: with layout `files`, one regular expression a channel; each has to match a file's
             whole path below the source (with `/`), and its group `case` names the case.
@@ -72,6 +74,7 @@ class DatasetSpec:
     fit: bool = False
     spacing_through: float | None = None
     series: str | None = None
+    window: Window | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -116,6 +119,10 @@ def _check(spec: DatasetSpec) -> None:
         raise ValueError(f"size = {spec.size}; it has to be at least 1 (pixel)")
     if len(spec.clip) != 2 or not 0 <= spec.clip[0] < spec.clip[1] <= 100:
         raise ValueError(f"clip = {list(spec.clip)}; two rising percentiles are needed")
+    if spec.window is not None:
+        check_window(spec.window)
+    if spec.window is not None and spec.channels != 1:
+        raise ValueError(f"window: it is for one channel, and there are {spec.channels}, each of a unit of its own")
     if 0 in spec.labels:
         raise ValueError("labels: 0 is the background and cannot be named")
     if wrong := [value for value in spec.labels if not 0 < value <= HIGHEST]:
@@ -175,6 +182,7 @@ def resolve(
     sparse: bool = False,
     spacing_through: float | None = None,
     series: str | None = None,
+    window: Window | None = None,
 ) -> DatasetSpec:
     """The spec with what the user gave put in, `auto` decided and, for msd, dataset.json read.
 
@@ -195,6 +203,7 @@ def resolve(
     given: dict[str, Any] = {
         "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None,
         "ignore": ignore, "sparse": sparse or None, "spacing_through": spacing_through, "series": series,
+        "window": window,
     }  # fmt: skip
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     try:

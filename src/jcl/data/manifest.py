@@ -27,10 +27,14 @@ FORMAT = 1
 IGNORE = 255
 """Label of voxels that nobody has decided on, in a store whose preparation has `ignore` or `sparse`."""
 
-SELDOM = ("notes", "taken", "direction")
+SELDOM = ("notes", "taken", "direction", "modality", "outside")
 """What a record has only where there is something to say."""
 
 REPAIR_HINT = "run the same `jcl prepare` command again: it repairs what is damaged"
+
+
+TUPLES = ("shape", "spacing", "scale", "offset", "voxels", "notes", "taken", "direction", "outside")
+"""What JSON has as lists."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class CaseRecord:
             this key only there.
         direction: unit vector in LPS at right angles to its slices, to a thousandth; the file has this key only where
             its source states one.
+        modality: as DICOM calls it (`CT`, `MR`); the file has this key only where its source states one.
+        outside: the shares of its values below and above the window that they were clipped to; the file has this key
+            only where there is a window.
         notes: how its files were read where they can be read in more than one way; the file has this key only if
             there are some.
     """
@@ -68,6 +75,8 @@ class CaseRecord:
     notes: tuple[str, ...] = ()
     taken: tuple[int, float] | tuple[()] = ()
     direction: tuple[float, float, float] | tuple[()] = ()
+    modality: str = ""
+    outside: tuple[float, float] | tuple[()] = ()
 
     @property
     def own(self) -> tuple[int, float]:
@@ -91,10 +100,9 @@ def as_record(entry: Mapping[str, Any]) -> CaseRecord:
     Raises:
         DataError: its case or one of its files is named by a path, which could lead out of the store.
     """
-    tuples = ("shape", "spacing", "scale", "offset", "voxels", *SELDOM)
-    seldom = dict.fromkeys(SELDOM, ())
+    seldom = {field.name: field.default for field in fields(CaseRecord) if field.name in SELDOM}
     values: dict[str, Any] = {field.name: {**seldom, **entry}[field.name] for field in fields(CaseRecord)}
-    values.update({key: tuple(values[key]) for key in tuples})
+    values.update({key: tuple(values[key]) for key in TUPLES})
     for name in (values["case"], *values["digests"]):
         if not name or Path(name).name != name or name.startswith("."):
             raise DataError(f"{name!r:.80}: no name of a case or of its files in a store; do not use this store")

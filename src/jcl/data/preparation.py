@@ -14,8 +14,10 @@ from jcl.data import mask_folder, slicer
 from jcl.data.cases import CaseSource
 from jcl.data.datasets import DatasetSpec
 from jcl.data.imagefile import voxel_file
+from jcl.data.intensities import outside, window_of
 from jcl.data.labelmaps import refuse_label_map
 from jcl.data.manifest import IGNORE
+from jcl.data.modality import modality_of
 from jcl.data.notes import noted
 from jcl.data.resampling import check_room, fit_of, prepare_volume, resample_label
 from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
@@ -45,9 +47,10 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
     Keys: `dataset`, `title`, `modality`, `licence`; `channels`; `spacing` (mm, or None: as it is);
     `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
     each slice is brought to that size; `spacing_through` (mm), where volumes are resampled through their plane;
-    `normalisation`, `clip`; `labels` (value in the files -> name), `other_labels`, and where voxels may be ignored
-    `ignore` (the value of such ones) or `sparse`; `classes`, the names in the order of the store, and `class_values`,
-    the value of each in the files; `patient`; `series`, where some DICOM series were chosen.
+    `normalisation`, `clip`, and `window` where two values take the place of percentiles; `labels` (value in the files
+    -> name), `other_labels`, and where voxels may be ignored `ignore` (the value of such ones) or `sparse`; `classes`,
+    the names in the order of the store, and `class_values`, the value of each in the files; `patient`; `series`, where
+    some DICOM series were chosen.
     A finished store has `padded` too, its (H, W).
     """
     classes = list(dict.fromkeys(labels.values()))
@@ -70,6 +73,7 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
         "patient": spec.patient,
         **({"fit": True} if spec.fit else {}),
         **({"spacing_through": spec.spacing_through} if spec.spacing_through is not None else {}),
+        **({"window": list(spec.window)} if spec.window is not None else {}),
         **({"series": spec.series} if spec.series is not None else {}),
         **({"ignore": spec.ignore} if spec.ignore is not None else {}),
         **({"sparse": True} if spec.sparse else {}),
@@ -141,6 +145,8 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
         volume = read_image(files.images, channels=preparation["channels"])
         try:
             check_room(volume, preparation, None)
+            window = window_of(preparation)
+            beyond = None if window is None else outside(volume.array, window)
         except DataError as error:
             raise DataError(f"{files.images[0]}: {error}") from error
         labels = _read_labels(files.label, volume, preparation) if files.label is not None else None
@@ -161,7 +167,7 @@ def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
         job.out, image, labels, case=files.case, patient=files.patient,
         spacing=spacing, source=source, classes=len(preparation["classes"]),
         notes=[_below(line, job.source) for line in notes], taken=taken, taken_labels=own,
-        direction=volume.geometry.slice_direction,
+        direction=volume.geometry.slice_direction, modality=modality_of(files.images[0]), outside=beyond,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from jcl import schema
 from jcl.data.block_plan import check_block
 from jcl.data.context import span_of
 from jcl.data.imagefile.budget import scan_memory
+from jcl.data.intensities import Window, check_window
 from jcl.errors import DataError, UsageError
 from jcl.limits import STAGES
 from jcl.parallel.machine import size
@@ -35,6 +36,7 @@ class _Values:
     spacing_through: float | None = None
     context: int = 0
     block: tuple[int, int, int] | None = None
+    window: Window | None = None
 
 
 def check_preparation(recorded: object, backbone: object, file: Path) -> None:
@@ -81,6 +83,14 @@ def _is_block(block: tuple[int, int, int]) -> bool:
         return False
 
 
+def _is_window(window: Window | None) -> bool:
+    try:
+        check_window(window or (0.0, 1.0))
+    except ValueError:
+        return False
+    return True
+
+
 _KEYS = frozenset(field.name for field in fields(_Values))
 
 
@@ -97,6 +107,7 @@ def _wrong(values: _Values) -> str | None:
         ),
         "size": (values.size, (values.size or 1) >= 1 and not (values.fit and values.size is None), "at least 1"),
         "clip": (values.clip, 0 <= low < high <= 100, "two percentiles, the lower one first"),
+        "window": (values.window, _is_window(values.window), "two values, the lower one first"),
         "context": (values.context, STAGES["context"].allows(values.context), str(STAGES["context"])),
         "block": (values.block, values.block is None or _is_block(values.block), "as --block takes it"),
         "padded": (values.padded, min(values.padded) >= 1, "at least 1 pixel a side"),

@@ -1,4 +1,4 @@
-"""Intensities and grids: volumes are clipped and scaled, and resampled in their plane, and if asked through it."""
+"""Grids: volumes, scaled, are resampled in their plane, and if asked through it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,44 +9,14 @@ from jaxtyping import Float32, UInt8
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of, span_of, stack_neighbours
 from jcl.data.imagefile.budget import scan_memory
+from jcl.data.intensities import scale_as
 from jcl.data.interpolation import interpolate, interpolate_classes, make_taps
-from jcl.data.percentiles import percentiles
 from jcl.data.through_plane import resample_through, slices_through, through_of
 from jcl.data.volumes import Volume
 from jcl.errors import DataError
 from jcl.parallel.machine import size
 
-__all__ = ["check_room", "fit_of", "normalise", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
-
-
-def normalise(
-    array: Float32[np.ndarray, "c d h w"],
-    method: str = "minmax",
-    clip: tuple[float, float] = (1.0, 99.0),
-    *,
-    in_place: bool = False,
-) -> Float32[np.ndarray, "c d h w"]:
-    """Clip each channel to two percentiles of the volume (paper: 1 and 99), then scale it.
-
-    `minmax` gives [0, 1], `zscore` mean 0 and standard deviation 1. Where both percentiles are the
-    same value (a small structure in front of nothing), the volume's own range takes their place.
-    With `in_place` the array itself is changed and returned.
-    """
-    scaled = array if in_place else np.empty(array.shape, np.float32)
-    for channel, out in zip(array, scaled, strict=True):
-        low, high = percentiles(channel, clip)
-        if not low < high:
-            low, high = channel.min(), channel.max()
-        np.clip(channel, low, high, out=out)
-        if method == "zscore":
-            mean, deviation = float(out.mean(dtype=np.float64)), float(out.std(dtype=np.float64))
-        else:
-            mean, deviation = float(low), float(high) - float(low)
-        out -= np.float32(mean)
-        out /= np.float32(deviation)
-        if method != "zscore":
-            np.clip(out, 0, 1, out=out)
-    return scaled
+__all__ = ["check_room", "fit_of", "prepare_parts", "prepare_volume", "resample_image", "resample_label"]
 
 
 def resample_image(
@@ -146,8 +116,7 @@ def prepare_volume(
 
     Also returns the spacing reached (through-plane, row, column; mm).
     """
-    low, high = preparation["clip"]
-    scaled = normalise(volume.array, preparation["normalisation"], (low, high))
+    scaled = scale_as(volume.array, preparation)
     scaled, spacing = resample_through(scaled, volume.spacing, through_of(preparation))
     return resample_image(scaled, spacing, preparation["spacing"], fit_of(preparation))
 
@@ -165,8 +134,7 @@ def prepare_parts(
     """
     together = None if block_of(preparation) else slices
     check_room(volume, preparation, together)
-    low, high = preparation["clip"]
-    scaled = normalise(volume.array, preparation["normalisation"], (low, high), in_place=True)
+    scaled = scale_as(volume.array, preparation, in_place=True)
     scaled, spacing = resample_through(scaled, volume.spacing, through_of(preparation))
     limits = _limits(scaled)
     context, count = context_of(preparation), scaled.shape[1]

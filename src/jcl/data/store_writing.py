@@ -43,10 +43,12 @@ def write_case(
     taken: tuple[int, float] | None = None,
     taken_labels: UInt8[np.ndarray, "s h w"] | None = None,
     direction: tuple[float, float, float] | None = None,
+    modality: str = "",
+    outside: tuple[float, float] | None = None,
 ) -> CaseRecord:
     """Write a case: to a temporary folder first, which gets its name when all of it is written.
 
-    With `taken` (see `CaseRecord`, also for `direction`) `taken_labels` are those of the slices of the source.
+    With `taken` (see `CaseRecord`, also for what follows) `taken_labels` are those of the slices of the source.
 
     It is not yet synced to the disk: `write_manifest` does so for all cases, before the store counts as complete. After
     a power cut before that, `read_case` finds what was lost.
@@ -70,7 +72,7 @@ def write_case(
             case=case, patient=patient, slices=image.shape[1], shape=(image.shape[2], image.shape[3]), spacing=spacing,
             labelled=labels is not None, status="ready", source=source, digests=digests,
             scale=scale, offset=offset, voxels=tuple(counts), notes=tuple(notes), taken=taken or (),
-            direction=direction or (),
+            direction=direction or (), modality=modality, outside=outside or (),
         )  # fmt: skip
         write_sealed(temporary / RECORD, as_entry(record), sync=False)
         shutil.rmtree(final, ignore_errors=True)

@@ -10,7 +10,7 @@ from jcl.data.block_plan import LEAST, Block, median_spacing
 from jcl.data.manifest import CaseRecord
 from jcl.data.resampling import fit_of
 
-__all__ = ["Suited", "one_spacing", "suited"]
+__all__ = ["Suited", "ct_window", "one_spacing", "suited"]
 
 THICK = 3.0
 """Slices thicker than so many of their pixels are seen one by one: nnU-Net's limit of what is not isotropic."""
@@ -87,6 +87,17 @@ def one_spacing(preparation: Mapping[str, Any], cases: Sequence[CaseRecord]) -> 
     return (
         f"suggested: --spacing {median:.2g}, the median: pixels are {low:.3g} to {high:.3g} mm apart,"
         " and what is not resampled is so much larger in one scan than in another"
+    )
+
+
+def ct_window(preparation: Mapping[str, Any], cases: Sequence[CaseRecord]) -> str | None:
+    """A line on a set of CT, whose values have a unit, that is clipped to percentiles of each scan; else None."""
+    stated = {record.modality for record in cases}
+    if "window" in preparation or not (stated == {"CT"} or preparation["modality"].upper() == "CT"):
+        return None
+    return (
+        "CT, clipped to percentiles of each scan: --window LOW HIGH clips to Hounsfield units in their place, as "
+        "-160 240 for soft tissue, so that a value looks alike in every scan"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jcl
 from jcl.data.context import channel_names, context_of
 from jcl.errors import UsageError
-from jcl.training.seen_scans import SEEN_MM, SEEN_PLANE
+from jcl.training.seen_scans import SEEN
 from jcl.training.shapes import SHAPES
 
 __all__ = ["classes_of", "contents", "need", "tidy"]
@@ -32,15 +32,16 @@ def contents(info: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys: `jcl` (the version that exports), `backbone`, `recipe` (the preparation's settings) and `class_names`
     (fine-tuned runs only), `labels` (see `classes_of`), `channels` (what is in each channel of an image, where slices
-    are seen with neighbours), the names of `jcl.training.shapes`, `seen_mm` and `seen_plane` (spacings and plane of the
-    scans trained on), `versions` (of the training) and `training` (its settings and the digests of its data).
+    are seen with neighbours), the names of `jcl.training.shapes` and of `jcl.training.seen_scans` (spacings, plane,
+    modalities and unit of the scans trained on), `versions` (of the training) and `training` (its settings and the
+    digests of its data).
     """
     found: dict[str, Any] = {"jcl": jcl.__version__, "backbone": info["backbone"]}
     if "recipe" in info:
         found |= {"recipe": info["recipe"], "class_names": list(info["class_names"]), "labels": classes_of(info)}
         if context := context_of(info["recipe"]):
             found["channels"] = channel_names(info["recipe"]["channels"], context)
-        found |= {key: info[key] for key in (*SHAPES, SEEN_MM, SEEN_PLANE) if key in info}
+        found |= {key: info[key] for key in (*SHAPES, *SEEN) if key in info}
     return {**found, "versions": info["versions"], "training": info.get("training") or _training(info)}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from jcl.backbones import Backbone
 from jcl.data.context import context_of
+from jcl.data.intensities import window_of
 from jcl.data.label_values import HIGHEST, label_type
 from jcl.errors import DataError
 from jcl.export.anysize import AnySize, check_same, fixed_size, sizes_to_check
@@ -209,15 +210,7 @@ def _inference(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _preparation(preparation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The preparation in MONAI's transforms, on (channels, rows, columns, slices)."""
-    low, high = preparation["clip"]
-    clip = {"keys": "image", "lower": low, "upper": high, "channel_wise": True}
-    if preparation["normalisation"] == "zscore":
-        scaling = [
-            {"_target_": "ClipIntensityPercentilesd", **clip},
-            {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True},
-        ]
-    else:
-        scaling = [{"_target_": "ScaleIntensityRangePercentilesd", **clip, "b_min": 0.0, "b_max": 1.0, "clip": True}]
+    scaling = _scaling(preparation)
     fit = preparation["size"] if preparation.get("fit") else None
     context = context_of(preparation)
     return [
@@ -228,6 +221,25 @@ def _preparation(preparation: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [*preparation["padded"], -1]},
         *([{"_target_": "scripts.slices.AddNeighboursd", "keys": "image", "context": context}] if context else []),
     ]
+
+
+def _scaling(preparation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Clipping, to percentiles or to a window, and what follows it."""
+    window, zscore = window_of(preparation), preparation["normalisation"] == "zscore"
+    if window is None:
+        low, high = preparation["clip"]
+        clip = {"keys": "image", "lower": low, "upper": high, "channel_wise": True}
+        if zscore:
+            clipped = {"_target_": "ClipIntensityPercentilesd", **clip}
+        else:
+            clipped = {"_target_": "ScaleIntensityRangePercentilesd", **clip, "b_min": 0.0, "b_max": 1.0, "clip": True}
+    else:
+        low, high = window
+        bounds = {"b_min": low, "b_max": high} if zscore else {"b_min": 0.0, "b_max": 1.0}
+        clipped = {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": low, "a_max": high, **bounds}
+        clipped["clip"] = True
+    normal = {"_target_": "NormalizeIntensityd", "keys": "image", "channel_wise": True}
+    return [clipped, normal] if zscore else [clipped]
 
 
 def _readme(values: Mapping[str, Any], scores: Mapping[str, Any] | None, sizes: str) -> str:

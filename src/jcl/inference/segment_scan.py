@@ -100,7 +100,7 @@ def segment_scan(
     if scan.guessed and len(scan.images) == 1:
         refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry
-    note_unlike(scan.images[0], geometry, work.infos)
+    note_unlike(scan.images[0], volume, work.infos)
     image = volume.array[0].copy() if config.overview else None
     parts = parts_of(work.groups, volume, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end

@@ -99,13 +99,13 @@ class Segmenter:
 
         Warns:
             DataNote: the scan's header makes two statements that differ, of which the message says which was taken; or
-                its spacing is far from those that the network learned from.
+                it is unlike those that the network learned from (spacing, plane, modality, unit).
         """
         device = next(self.network.parameters()).device
         sources = _sources(scan)
         volume = read_image(sources, channels=self.preparation["channels"])
         geometry = volume.geometry
-        note_unlike(sources[0], geometry, [self.info])
+        note_unlike(sources[0], volume, [self.info])
         parts = prepare_parts(volume, self.preparation, max(1, batch_size))
         del volume  # from here on only `parts` has it, and drops it at its end
         classes = segment_parts(

@@ -6,11 +6,14 @@ from typing import Any
 
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
-from jcl.data.geometry import Geometry
+from jcl.data.intensities import bare_sides, outside, window_of
+from jcl.data.modality import modality_of
 from jcl.data.notes import note
 from jcl.data.slice_direction import TURNED, angle, plane
 from jcl.data.sources import Source
-from jcl.training.seen_scans import SEEN_MM, SEEN_PLANE
+from jcl.data.volumes import Volume
+from jcl.errors import DataError
+from jcl.training.seen_scans import SEEN_MM, SEEN_MODALITIES, SEEN_OUTSIDE, SEEN_PLANE
 
 __all__ = ["FACTOR", "MORE", "note_unlike"]
 
@@ -21,25 +24,28 @@ MORE = 20.0
 """Degrees that a scan has to be turned by, too, beyond all slices trained on: what hearts of patients differ by."""
 
 
-def note_unlike(source: Source, geometry: Geometry, infos: Sequence[Mapping[str, Any]]) -> None:
+def note_unlike(source: Source, volume: Volume, infos: Sequence[Mapping[str, Any]]) -> None:
     """Note that a scan's pixels, or slices where several are seen at a time, are far from those of the training.
 
-    So is a scan whose slices lie in another plane.
+    So is a scan whose slices lie in another plane, which is of another modality, or whose values have another unit.
 
     Args:
         source: what the notes name.
-        geometry: of the scan.
-        infos: what is recorded of each run that segments it; of spacing and of plane the first that has seen nothing
-            alike speaks. Versions before 0.2 recorded neither, so that nothing is noted.
+        volume: the scan, its intensities as they are in its files.
+        infos: what is recorded of each run that segments it; of each point the first that has seen nothing alike
+            speaks. Of what earlier versions did not record nothing is noted.
+
+    Raises:
+        DataError: nothing of it lies in the window of a run.
     """
-    for says in (_on_spacing, _on_plane):
-        lines = (line for info in infos if (line := says(geometry, info)) is not None)
+    for says in (_on_spacing, _on_plane, _on_modality, _on_window):
+        lines = (line for info in infos if (line := says(source, volume, info)) is not None)
         if (line := next(lines, None)) is not None:
             note(f"{source}: {line}")
 
 
-def _on_spacing(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
-    through, row, column = geometry.turned_spacing
+def _on_spacing(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
+    through, row, column = volume.geometry.turned_spacing
     several = bool(context_of(info["recipe"])) or block_of(info["recipe"]) is not None
     looks = [
         ("pixels", math.sqrt(row * column), "--spacing"),
@@ -56,8 +62,8 @@ def _on_spacing(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _on_plane(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
-    own, seen = geometry.slice_direction, _seen_plane(info)
+def _on_plane(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
+    own, seen = volume.geometry.slice_direction, _seen_plane(info)
     if own is None or seen is None:
         return None
     usual, within = seen
@@ -70,6 +76,39 @@ def _on_plane(geometry: Geometry, info: Mapping[str, Any]) -> str | None:
         f"its slices are {both} ({apart:.0f} degrees apart), and another plane shows structures in another form; "
         "take the scan of that plane, or train on some of this one"
     )
+
+
+def _on_modality(source: Source, _: Volume, info: Mapping[str, Any]) -> str | None:
+    match info.get(SEEN_MODALITIES):
+        case [str(), *_] as seen if (own := modality_of(source)) and own not in seen:
+            theirs = " and ".join(map(str, seen))
+            return (
+                f"it is {own}, those trained on {theirs}: the same structure has other intensities there; "
+                "take a scan of that kind, or train on some of this one"
+            )
+        case _:
+            return None
+
+
+def _on_window(source: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
+    window = window_of(info["recipe"])
+    if window is None:
+        return None
+    try:
+        own = outside(volume.array, window)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    match info.get(SEEN_OUTSIDE):
+        case {"below": int() | float() as below, "above": int() | float() as above} if sides := bare_sides(
+            own, (below, above)
+        ):
+            return (
+                f"hardly a value lies {' or '.join(sides)} the window {window[0]:g} to {window[1]:g}, where each scan "
+                f"trained on has at least {100 * below:.0f} % below and {100 * above:.0f} % above: look at the unit of "
+                "its values"
+            )
+        case _:
+            return None
 
 
 def _seen(info: Mapping[str, Any], what: str) -> tuple[float, float] | None:

@@ -259,21 +259,15 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             return [each["digest"] for each in old or ()] == [each["digest"] for each in new or ()]
         case "init.run" | "init.report" | "settings.init":
             return before.get("init.digest") == after.get("init.digest") is not None
-        case (
-            "one_piece"
-            | "without_holes"
-            | "seen_mm.pixels"
-            | "seen_mm.slices"
-            | "seen_plane.direction"
-            | "seen_plane.within"
-        ):
+        case "one_piece" | "without_holes":
             return True  # by the labels of the store; earlier versions recorded none
         case "init.digest":
             return old is None  # of an earlier version, whose paths are compared
         case "settings.split":
             return old is not None and new is not None and Path(old).name == Path(new).name
         case _:
-            return name.startswith("left_out.")  # by the paths of the stores; it follows from stores and split
+            # the first by the scans of the store, see above; the second by the paths of the stores
+            return name.startswith(("seen_", "left_out."))
 
 
 def _apart_from_places(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
