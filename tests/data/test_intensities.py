@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jcl.data.intensities import bare_sides, check_window, normalise, outside, scale_as, window_of
+from jcl.data.intensities import as_seen, bare_sides, check_window, normalise, outside, scale_as, window_of
 from jcl.errors import DataError
 
 
@@ -61,6 +61,14 @@ def test_zscore_follows_the_window() -> None:
     scaled = normalise(array, "zscore", window=(-160.0, 240.0))
     np.testing.assert_allclose(scaled, (clipped - clipped.mean()) / clipped.std(), rtol=1e-6)
     assert np.array_equal(normalise(array, "zscore", window=(3000.0, 4000.0)), np.zeros_like(array))
+
+
+def test_what_is_looked_at_is_clipped_to_the_window() -> None:
+    image = np.array([-1000, 0, 500], np.float32).reshape(1, 1, 3)
+    assert as_seen(image, {"window": [-160, 240]}).ravel().tolist() == [-160, 0, 240]
+    copy = as_seen(image, {})
+    assert np.array_equal(copy, image)
+    assert not np.shares_memory(copy, image)
 
 
 def test_shares_outside_of_a_window() -> None:

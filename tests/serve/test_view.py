@@ -30,3 +30,8 @@ def test_axes_are_those_of_the_turned_scan(tmp_path: Path) -> None:
     assert view.shape == SHAPE
     assert view.spacing == pytest.approx((4.0, 1.1, 0.9))
     assert axis_letters(np.diag([-1.0, 1, -1, 1])) == ("R", "P", "I")
+
+
+def test_the_window_of_the_preparation_is_shown_at_first(tmp_path: Path) -> None:
+    volume = read_image([save_scan(tmp_path / "a.nii.gz")])
+    assert write_view(tmp_path / "image", volume.array[0], volume.geometry, (-160.0, 240.0)).window == (-160.0, 240.0)

@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from jcl.data.percentiles import percentiles
 from jcl.errors import DataError
 
-__all__ = ["Window", "bare_sides", "check_window", "normalise", "outside", "scale_as", "window_of"]
+__all__ = ["Window", "as_seen", "bare_sides", "check_window", "normalise", "outside", "scale_as", "window_of"]
 
 Window = tuple[float, float]
 """The lowest and the highest value that are told from others, in the unit of the files: Hounsfield units of a CT."""
@@ -67,6 +67,12 @@ def window_of(preparation: Mapping[str, Any]) -> Window | None:
     """The window of a preparation that has one; the others clip to percentiles."""
     found = preparation.get("window")
     return None if found is None else (float(found[0]), float(found[1]))
+
+
+def as_seen(image: Float32[np.ndarray, "d h w"], preparation: Mapping[str, Any]) -> Float32[np.ndarray, "d h w"]:
+    """A copy of a channel to look at: in its own values, of which those outside of the window are clipped."""
+    window = window_of(preparation)
+    return image.copy() if window is None else image.clip(*window)
 
 
 def outside(array: Float32[np.ndarray, "c d h w"], window: Window) -> tuple[float, float]:

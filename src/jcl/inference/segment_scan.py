@@ -12,6 +12,7 @@ from jaxtyping import Float32, Integer, UInt8
 
 from jcl.config import PredictConfig
 from jcl.data.geometry import Geometry
+from jcl.data.intensities import as_seen
 from jcl.data.labelmaps import refuse_label_map
 from jcl.data.sources import SliceFiles
 from jcl.data.volumes import read_image, write_label, write_map
@@ -101,7 +102,7 @@ def segment_scan(
         refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry
     note_unlike(scan.images[0], volume, work.infos)
-    image = volume.array[0].copy() if config.overview else None
+    image = as_seen(volume.array[0], preparation) if config.overview else None
     parts = parts_of(work.groups, volume, config.batch_size)
     del volume  # from here on only `parts` has it, and drops it at its end
     how: dict[str, Any] = {"batch_size": config.batch_size, "device": work.device, "precision": work.precision}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jcl.config import PredictConfig
 from jcl.data.geometry import Geometry
+from jcl.data.intensities import window_of
 from jcl.data.leftout import LeftOut
 from jcl.data.notes import noted
 from jcl.data.sources import SliceFiles, Source, files_of
@@ -148,7 +149,7 @@ def segment(task: Task) -> Segmented:
             classes, geometry = segment_scan(scan, here, within)
         volume = read_image(scan.images, channels=work.preparation["channels"]) if task.view else None
     task.classes.write_bytes(classes.tobytes())
-    view = write_view(task.image, volume.array[0], geometry) if volume else None
+    view = write_view(task.image, volume.array[0], geometry, window_of(work.preparation)) if volume else None
     return Segmented(scan.target(task.folder), scan.images, geometry, tuple(notes), view)
 
 

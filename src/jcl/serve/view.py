@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from jcl.data.geometry import Geometry
+from jcl.data.intensities import Window
 
 __all__ = ["View", "axis_letters", "write_view"]
 
@@ -25,7 +26,7 @@ class View:
         shape: slices, rows, columns.
         spacing: of these, in mm.
         axes: towards what each of these runs: L, R, P, A, S or I.
-        window: the 1st and 99th percentile, in values.
+        window: from black to white, in values: that of the preparation, else the 1st and 99th percentile.
     """
 
     shape: tuple[int, int, int]
@@ -36,17 +37,23 @@ class View:
     window: tuple[float, float]
 
 
-def write_view(path: Path, array: Float32[np.ndarray, "d h w"], geometry: Geometry) -> View:
-    """Write the voxels as unsigned numbers of 16 bits (little endian), slice by slice; returns what they mean."""
+def write_view(
+    path: Path, array: Float32[np.ndarray, "d h w"], geometry: Geometry, window: Window | None = None
+) -> View:
+    """Write the voxels as unsigned numbers of 16 bits (little endian), slice by slice; returns what they mean.
+
+    With `window` it is the one shown at first.
+    """
     low, high = float(array.min()), float(array.max())
     whole = high - low <= LEVELS and all(bool((plane == np.rint(plane)).all()) for plane in array)
     scale = 1.0 if whole else (high - low) / LEVELS
     with path.open("wb") as file:
         for plane in array:
             file.write(np.rint((plane.astype(np.float64) - low) / scale).astype("<u2").tobytes())
-    step = max(1, array.size // 1_000_000)
-    first, last = np.percentile(array.reshape(-1)[::step], (1, 99))
-    window = (float(first), float(last)) if last > first else (low, high)
+    if window is None:
+        step = max(1, array.size // 1_000_000)
+        first, last = np.percentile(array.reshape(-1)[::step], (1, 99))
+        window = (float(first), float(last)) if last > first else (low, high)
     spacing = geometry.turned_spacing
     axes = axis_letters(geometry.matrices()[0])
     return View(geometry.shape, (spacing[0], spacing[1], spacing[2]), axes, low, scale, window)
