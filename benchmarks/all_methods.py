@@ -1,4 +1,4 @@
-"""Every pre-training method on real volumes: the same budget, then M labelled patients, several seeds.
+"""Every pre-training method on real volumes: the same budget, then the paper's recipe on M labelled patients.
 
     python benchmarks/all_methods.py DATA OUT [--sets la2018 mscmr] [--methods jcl simclr …] [--labelled 4]
 
@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 from few_labels import SETS, jcl, prepare
 
 METHODS = (
-    "jcl", "pcl", "gcl", "simclr", "moco", "byol", "swav", "simsiam", "simtriplet", "desd", "dira",
+    "jcl", "pcl", "gcl", "simclr", "moco", "byol", "swav", "simsiam", "simtriplet", "desd", "dira", "mae",
 )  # fmt: skip
 PRETRAIN_STEPS = 1000
 FINETUNE_STEPS = 600
@@ -48,6 +48,7 @@ def score(out: Path, name: str, method: str, count: int, seed: int, width: int) 
         return
     init = ("--init", "none", "--width", width) if method == "none" else ("--init", out / name / method)
     few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS, "--semi", "none")
+    few = (*few, "--recipe", "paper")
     jcl("finetune", out / name / "store", *init, "--out", run, *few, "--resume")
     jcl("evaluate", run, "--out", results)
 
@@ -75,7 +76,8 @@ def table(out: Path, name: str, methods: Sequence[str], count: int, seeds: Seque
         dice = dice_of(out, name, method, count, seeds)
         gains = [after - before for after, before in zip(dice, none, strict=True)]
         first, last = (log_of(out, name, method)[place] for place in (0, -1))
-        ended = " | ".join(f"{entry:.2f}" for entry in (first["loss"], *(last[k] for k in MONITORED)))
+        ended = " | ".join(f"{entry:.2f}" for entry in (first["loss"], *(last[k] for k in MONITORED if k in last)))
+        ended += " |" * sum(key not in last for key in MONITORED)  # MAE has no pairs
         cell = f"{statistics.mean(dice):.1f} ± {statistics.stdev(dice):.1f}"
         each = ", ".join(f"{gain:+.1f}" for gain in gains)
         lines.append(f"| {method} | {cell} | **{statistics.mean(gains):+.1f}** | {each} | {ended} |")
@@ -91,7 +93,7 @@ def draw(out: Path, sets: Sequence[str], methods: Sequence[str]) -> None:
     for column, method in enumerate(methods):
         for name in sets:
             log = log_of(out, name, method)
-            for row, key in enumerate(MONITORED):
+            for row, key in enumerate(key for key in MONITORED if key in log[0]):
                 axes[row, column].plot([e["step"] for e in log], [e[key] for e in log], label=name, linewidth=0.7)
         axes[0, column].set_title(method, fontsize=9)
         for row in (1, 2):

@@ -5,7 +5,8 @@
 Five settings each: the method's own, its rate times and by three, and its temperature times and by two; where it has
 none, its rate times and by ten. Patients, store and scores are those of `recipe_trial.py`: only training patients of
 fold 0 take part, some of whom are scored, so that what is chosen here is not chosen on test patients. Fine-tuned by the
-paper's recipe, as the tables of methods are. What is finished is not run again, and what was interrupted goes on.
+paper's recipe, as the tables of methods are; so are random weights. What is finished is not run again, and what was
+interrupted goes on.
 Writes OUT/rate_sweep.md and OUT/rate_sweep.json.
 """
 
@@ -42,7 +43,7 @@ def settings_of(method: str) -> dict[str, dict[str, Any]]:
 
 
 def table(rows: dict[tuple[str, str], list[float]]) -> str:
-    """Mean of the draws and each, the best setting of each method in bold."""
+    """Mean of the draws and each, the best setting of each method in bold; random weights come first."""
     best = {
         method: max((key for key in rows if key[0] == method), key=lambda key: statistics.mean(rows[key]))
         for method, _ in rows
@@ -80,16 +81,16 @@ def main() -> None:
         out = given.out / given.set
         out.mkdir(parents=True, exist_ok=True)
         rows: dict[tuple[str, str], list[float]] = {}
-        for method in given.methods:
-            for setting, settings in settings_of(method).items():
-                init = f"{method} {setting}".replace("/", "by")
-                INITS[init] = settings
-                with contextlib.redirect_stderr(io.StringIO()):
-                    begin(given.data / given.set, out, given.set, [init], given.pretrain_steps)
-                    dice = [score(out, init, "paper", seed, given.steps, {"recipe": "paper"}) for seed in given.seeds]
-                rows[method, setting] = dice
-                print(f"{init}: {', '.join(f'{one:.1f}' for one in dice)}", flush=True)
-                (given.out / "rate_sweep.md").write_text(table(rows))
+        settings = {(method, name): each for method in given.methods for name, each in settings_of(method).items()}
+        for (method, setting), each in {("none", ""): {}, **settings}.items():
+            init = f"{method} {setting}".strip().replace("/", "by")
+            INITS[init] = each
+            with contextlib.redirect_stderr(io.StringIO()):
+                begin(given.data / given.set, out, given.set, [init], given.pretrain_steps)
+                dice = [score(out, init, "paper", seed, given.steps, {"recipe": "paper"}) for seed in given.seeds]
+            rows[method, setting] = dice
+            print(f"{init}: {', '.join(f'{one:.1f}' for one in dice)}", flush=True)
+            (given.out / "rate_sweep.md").write_text(table(rows))
         found = [{"method": method, "setting": setting, "dice": dice} for (method, setting), dice in rows.items()]
         (given.out / "rate_sweep.json").write_text(json.dumps(found, indent=1) + "\n")
         print(table(rows))

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.data import get_testdata_file
 
 from jcl.config import PrepareConfig
 from jcl.data.cases import CaseSource
@@ -132,6 +134,19 @@ def test_a_window_in_the_place_of_percentiles(tmp_path: Path) -> None:
     (skipped,) = run(source, tmp_path / "far", window=(low, high)).skipped
     assert skipped.reason.startswith("images/scan1.nii.gz: its values, ")
     assert f"all lie outside of the window {low:g} to {high:g}; " in skipped.reason
+
+
+def test_hounsfield_units_of_a_real_ct(tmp_path: Path) -> None:
+    """A slice that comes with pydicom: stored from 128 to 2191, with an intercept of -1024."""
+    file = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+    (tmp_path / "scans" / "patient").mkdir(parents=True)
+    shutil.copy(file, tmp_path / "scans" / "patient" / "a.dcm")
+    store = run(tmp_path / "scans", tmp_path / "store", window=(-160.0, 240.0))
+    (record,) = store.cases
+    units = pydicom.dcmread(file).pixel_array.astype(float) - 1024
+    np.testing.assert_allclose(store.image(0, 0)[0], ((units + 160) / 400).clip(0, 1), atol=1.3e-4)
+    assert record.outside == pytest.approx(((units < -160).mean(), (units > 240).mean()), abs=1e-4)
+    assert record.modality == "CT"
 
 
 def test_the_recipe_has_what_prediction_needs(tmp_path: Path) -> None:
