@@ -202,6 +202,40 @@ def test_other_classes_are_refused(run, copied, tmp_path):
         evaluate(settings(run, tmp_path / "r.json", store=copied))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ({"spacing": 2.0}, "spacing 2.0, not none"),
+        ({"normalisation": "zscore"}, "normalisation zscore, not minmax"),
+        ({"clip": [0.5, 99.5]}, "clip 0.5 99.5, not 1 99"),
+        ({"window": [-160.0, 240.0]}, "window -160 240, not none"),
+        ({"fit": True, "size": 32}, r"size of the longer side \(fit\) 32, not none"),
+    ],
+)
+def test_a_store_that_is_prepared_otherwise_is_refused(run, copied, tmp_path, recipe, said):
+    """Its slices show structures in another size or brightness: the scores would say nothing of the run."""
+    reseal(copied, lambda content: content["recipe"].update(recipe))
+    with pytest.raises(DataError, match=f"is prepared with {said} as .*run was trained; prepare it likewise"):
+        evaluate(settings(run, tmp_path / "r.json", store=copied))
+
+
+def test_a_store_of_scans_unlike_those_trained_on_is_scored_and_noted(store, copied, tmp_path, capsys):
+    spacing = store.cases[3].spacing
+    seen = {"pixels": [4 * spacing[1], 4 * spacing[1]], "slices": [spacing[0], spacing[0]]}
+    network = threshold_network(THRESHOLD)
+    run = write_run(
+        tmp_path / "run", network, store.preparation, store=str(store.path), digest=store.digest, split=SPLIT,
+        seen_mm=seen,
+    )  # fmt: skip
+    assert len(evaluate(settings(run, tmp_path / "r.json", store=copied))["cases"]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(said) == 1
+    assert said[0].startswith(f"note: {copied}: p3: its pixels are {spacing[1]:.3g} mm apart, those trained on ")
+    assert said[0].endswith("(2 of 2 cases are unlike those trained on)")
+    evaluate(settings(run, tmp_path / "r.json"))  # on the store of the training the test patients are of its kind
+    assert "note: " not in capsys.readouterr().err
+
+
 def test_other_patients_altogether_are_all_scored(run, tmp_path):
     """An external set: none of its patients is in the split, so none can have been trained on."""
     write_volumes(tmp_path / "scans", patients=3)

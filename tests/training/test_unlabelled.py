@@ -9,6 +9,7 @@ import pytest
 from jcl.config import FinetuneConfig, PrepareConfig
 from jcl.data.splits import Split
 from jcl.data.store import Store
+from jcl.errors import DataError
 from jcl.stages.prepare import prepare
 from jcl.training.unlabelled import feed_without_labels, unlabelled_record
 from support.scans import write_volumes
@@ -65,3 +66,15 @@ def test_another_patient_of_the_same_name_is_someone_else(store: Store, path: Pa
     other.digest = "another"
     other.cases = tuple(replace(record, source={}) for record in other.cases)
     assert feed_without_labels(config(), store, SPLIT, [other])[1] == [{"p0", "p1", "p2", "p3"}]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [({"spacing": 2.0}, "spacing 2.0, not none"), ({"window": [0.0, 9.0]}, "window 0 9, not none")],
+)
+def test_a_store_that_is_prepared_otherwise_is_refused(store: Store, path: Path, recipe, said):
+    """A teacher would guess at structures of another size or brightness than it has learned."""
+    other = Store.open(path)
+    other.digest, other.preparation = "another", {**other.preparation, **recipe}
+    with pytest.raises(DataError, match=f"is prepared with {said} as .* is; prepare it likewise"):
+        feed_without_labels(config(), store, SPLIT, [other])

@@ -7,22 +7,24 @@ from pathlib import Path
 
 from jcl.checks.findings import name_some
 from jcl.config import EvaluateConfig
+from jcl.data.alike import difference
 from jcl.data.population import check_to_score
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.inference.ensemble import Member
+from jcl.inference.unlike import look_at_case, unlike
 from jcl.text import printable
 from jcl.training.initial_run import images_of, patients_seen
 
-__all__ = ["cases_to_score", "open_store", "say_who_was_seen"]
+__all__ = ["cases_to_score", "open_store", "say_what_is_unlike", "say_who_was_seen"]
 
 
 def open_store(config: EvaluateConfig, members: Sequence[Member]) -> Store:
     """The store that is named, or else the one that the runs were trained on.
 
     Raises:
-        DataError: it is not there, has changed, or has other classes or channels than a run.
+        DataError: it is not there, has changed, has other classes or channels than a run, or is prepared otherwise.
     """
     run, info = members[0].run, members[0].info
     path = config.store or Path(info["store"])
@@ -40,6 +42,8 @@ def _check_store(store: Store, member: Member, *, named: bool) -> None:
         raise DataError(f"{store.path} has the classes {list(store.class_names)}, {run} {info['class_names']}")
     if store.channels != info["recipe"]["channels"]:
         raise DataError(f"{store.path} has {store.channels} channels, {run} {info['recipe']['channels']}")
+    if apart := difference(store.preparation, info["recipe"]):
+        raise DataError(f"{store.path} is prepared with {apart} as {run} was trained; prepare it likewise")
     if not named and store.digest != info["store_digest"]:
         raise DataError(
             f"{store.path} has changed since {run} was trained on it, or it was trained on another;"
@@ -98,6 +102,19 @@ def _tested(store: Store, split: Split, config: EvaluateConfig, run: Path) -> se
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise DataError(f"{store.path}: lacks {len(missing)} of the {len(tested)} test patients of this run ({names})")
     return tested
+
+
+def say_what_is_unlike(store: Store, chosen: Sequence[int], members: Sequence[Member]) -> None:
+    """Another store may have scans unlike those that the runs learned from: the first is said, and how many there are.
+
+    Their scores say how the runs do on such scans, which is not always what was asked.
+    """
+    infos = [member.info for member in members]
+    looks = {number: unlike(look_at_case(store.cases[number]), infos) for number in chosen}
+    if found := [(number, lines) for number, lines in looks.items() if lines]:
+        number, (line, *_) = found[0]
+        many = f" ({len(found)} of {len(chosen)} cases are unlike those trained on)" if len(found) > 1 else ""
+        print(printable(f"note: {store.path}: {store.cases[number].case}: {line}{many}"), file=sys.stderr)
 
 
 def say_who_was_seen(run: Path, store: Store, chosen: Sequence[int]) -> None:

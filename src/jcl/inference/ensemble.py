@@ -12,11 +12,10 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from jcl.backbones import dimensions_of
+from jcl.data.alike import meaning_of
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
-from jcl.data.intensities import window_of
-from jcl.data.resampling import fit_of, prepare_parts
-from jcl.data.through_plane import through_of
+from jcl.data.resampling import prepare_parts
 from jcl.data.volumes import Volume
 from jcl.errors import DataError, UsageError
 from jcl.inference.predictor import ready_to_segment, stream_scores
@@ -198,10 +197,8 @@ def make_groups(
 
 def _slices(preparation: Mapping[str, Any]) -> tuple[Any, ...]:
     """All that decides which slices a network sees of a scan."""
-    spacing = preparation["spacing"], through_of(preparation)
-    settings = (*spacing, fit_of(preparation), preparation["normalisation"], context_of(preparation))
-    intensities = *preparation["clip"], window_of(preparation)
-    return (*settings, *intensities, *preparation["padded"], block_of(preparation))
+    meaning = tuple(meaning_of(preparation).items())
+    return (*meaning, context_of(preparation), *preparation["padded"], block_of(preparation))
 
 
 def parts_of(groups: Sequence[Group], volume: Volume, slices: int) -> list[Iterator[Float32[np.ndarray, "k s H W"]]]:

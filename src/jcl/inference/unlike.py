@@ -1,12 +1,14 @@
 """Scans unlike those that a network learned from, which nobody would see by the segmentation alone."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
-from jcl.data.intensities import bare_sides, outside, window_of
+from jcl.data.intensities import Window, bare_sides, outside, window_of
+from jcl.data.manifest import CaseRecord
 from jcl.data.modality import modality_of
 from jcl.data.notes import note
 from jcl.data.slice_direction import TURNED, angle, plane
@@ -15,7 +17,7 @@ from jcl.data.volumes import Volume
 from jcl.errors import DataError
 from jcl.training.seen_scans import SEEN_MM, SEEN_MODALITIES, SEEN_OUTSIDE, SEEN_PLANE
 
-__all__ = ["FACTOR", "MORE", "note_unlike"]
+__all__ = ["FACTOR", "MORE", "look_at_case", "note_unlike", "unlike"]
 
 FACTOR = 1.5
 """Times as large, or as small, as any that was trained on: augmentation shows a network 1.4 at most."""
@@ -24,28 +26,71 @@ MORE = 20.0
 """Degrees that a scan has to be turned by, too, beyond all slices trained on: what hearts of patients differ by."""
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is told of a scan.
+
+    Attributes:
+        spacing: through-plane, row and column spacing in mm.
+        direction: at right angles to its slices, in LPS; empty where nothing states one.
+        modality: as DICOM calls it, or empty.
+        outside: the shares of its values below and above a window.
+    """
+
+    spacing: Sequence[float]
+    direction: Sequence[float]
+    modality: str
+    outside: Callable[[Window], Sequence[float]]
+
+
+def look_at(source: Source, volume: Volume) -> Look:
+    """Of a scan that was read, its intensities as they are in its files."""
+
+    def shares(window: Window) -> Sequence[float]:
+        try:
+            return outside(volume.array, window)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from error
+
+    geometry = volume.geometry
+    return Look(geometry.turned_spacing, geometry.slice_direction or (), modality_of(source), shares)
+
+
+def look_at_case(record: CaseRecord) -> Look:
+    """Of a case of a store that is prepared as the runs' was."""
+    return Look(record.spacing, record.direction, record.modality, lambda _: record.outside or (1.0, 1.0))
+
+
 def note_unlike(source: Source, volume: Volume, infos: Sequence[Mapping[str, Any]]) -> None:
-    """Note that a scan's pixels, or slices where several are seen at a time, are far from those of the training.
-
-    So is a scan whose slices lie in another plane, which is of another modality, or whose values have another unit.
-
-    Args:
-        source: what the notes name.
-        volume: the scan, its intensities as they are in its files.
-        infos: what is recorded of each run that segments it; of each point the first that has seen nothing alike
-            speaks. Of what earlier versions did not record nothing is noted.
+    """Note in what a scan is unlike those that the runs of `infos` learned from; `source` is what the notes name.
 
     Raises:
         DataError: nothing of it lies in the window of a run.
     """
+    for line in unlike(look_at(source, volume), infos):
+        note(f"{source}: {line}")
+
+
+def unlike(look: Look, infos: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines that say that a scan's pixels, or slices where several are seen at a time, are far from those trained on.
+
+    Or that its slices lie in another plane, that it is of another modality, or that its values have another unit.
+
+    Args:
+        look: at the scan.
+        infos: what is recorded of each run that segments it; of each point the first that has seen nothing alike
+            speaks. Of what earlier versions did not record nothing is said.
+    """
+    found: list[str] = []
     for says in (_on_spacing, _on_plane, _on_modality, _on_window):
-        lines = (line for info in infos if (line := says(source, volume, info)) is not None)
+        lines = (line for info in infos if (line := says(look, info)) is not None)
         if (line := next(lines, None)) is not None:
-            note(f"{source}: {line}")
+            found.append(line)
+    return found
 
 
-def _on_spacing(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
-    through, row, column = volume.geometry.turned_spacing
+def _on_spacing(look: Look, info: Mapping[str, Any]) -> str | None:
+    through, row, column = look.spacing
     several = bool(context_of(info["recipe"])) or block_of(info["recipe"]) is not None
     looks = [
         ("pixels", math.sqrt(row * column), "--spacing"),
@@ -62,9 +107,9 @@ def _on_spacing(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | Non
     return None
 
 
-def _on_plane(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
-    own, seen = volume.geometry.slice_direction, _seen_plane(info)
-    if own is None or seen is None:
+def _on_plane(look: Look, info: Mapping[str, Any]) -> str | None:
+    own, seen = look.direction, _seen_plane(info)
+    if not own or seen is None:
         return None
     usual, within = seen
     apart = angle(own, usual)
@@ -78,26 +123,23 @@ def _on_plane(_: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
     )
 
 
-def _on_modality(source: Source, _: Volume, info: Mapping[str, Any]) -> str | None:
+def _on_modality(look: Look, info: Mapping[str, Any]) -> str | None:
     match info.get(SEEN_MODALITIES):
-        case [str(), *_] as seen if (own := modality_of(source)) and own not in seen:
+        case [str(), *_] as seen if look.modality and look.modality not in seen:
             theirs = " and ".join(map(str, seen))
             return (
-                f"it is {own}, those trained on {theirs}: the same structure has other intensities there; "
+                f"it is {look.modality}, those trained on {theirs}: the same structure has other intensities there; "
                 "take a scan of that kind, or train on some of this one"
             )
         case _:
             return None
 
 
-def _on_window(source: Source, volume: Volume, info: Mapping[str, Any]) -> str | None:
+def _on_window(look: Look, info: Mapping[str, Any]) -> str | None:
     window = window_of(info["recipe"])
     if window is None:
         return None
-    try:
-        own = outside(volume.array, window)
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from error
+    own = look.outside(window)
     match info.get(SEEN_OUTSIDE):
         case {"below": int() | float() as below, "above": int() | float() as above} if sides := bare_sides(
             own, (below, above)

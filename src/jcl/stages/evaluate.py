@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from jcl.checks.tested import cases_to_score, open_store, say_who_was_seen
+from jcl.checks.tested import cases_to_score, open_store, say_what_is_unlike, say_who_was_seen
 from jcl.config import EvaluateConfig, FinetuneConfig
 from jcl.data.block_plan import Block, block_of
 from jcl.data.context import context_of
@@ -80,6 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         splits = [read_split(run / "split.json") for run in config.runs]
         chosen = cases_to_score(store, splits, config)
         if config.store is not None:
+            say_what_is_unlike(store, chosen, members)
             for run in config.runs:
                 say_who_was_seen(run, store, chosen)
         work = _make_network(config, members)

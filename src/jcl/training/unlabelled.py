@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jcl.config import FinetuneConfig
+from jcl.data.alike import difference
 from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import DataError
@@ -29,7 +30,7 @@ def feed_without_labels(
         stores: where slices or blocks are taken from; the store itself may be one of them.
 
     Raises:
-        DataError: a store has slices of another size or number of channels, or nobody who may be taken.
+        DataError: a store has slices of another size, number of channels or preparation, or nobody who may be taken.
     """
     held_back = {*split.test, *split.validation}
     images = images_of(record for record in store.cases if record.patient in held_back)
@@ -54,6 +55,8 @@ def _of(other: Store, store: Store, held_back: set[str], images: dict[str, froze
     if (other.channels, other.size) != (store.channels, store.size):
         theirs, own = map(_shape, (other, store))
         raise DataError(f"{other.path}: its slices have {theirs}, those of {store.path} {own}; prepare it likewise")
+    if apart := difference(other.preparation, store.preparation):
+        raise DataError(f"{other.path}: is prepared with {apart} as {store.path} is; prepare it likewise")
     patients = {record.patient for record in other.cases} - held_back
     same = same_images({p: found for p, found in images_of(other.cases).items() if p in patients}, images)
     if same:
