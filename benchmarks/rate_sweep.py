@@ -1,12 +1,12 @@
-"""Every method with other rates and temperatures than its defaults: one sweep of equal size for all, on real volumes.
+"""Every method with other rates and temperatures than it had untuned: one sweep of equal size for all, on real volumes.
 
     python benchmarks/rate_sweep.py DATA OUT [--methods jcl simclr …] [--set la2018] [--seeds 0 1]
 
-Five settings each: the method's own, its rate times and by three, and its temperature times and by two; where it has
-none, its rate times and by ten. Patients, store and scores are those of `recipe_trial.py`: only training patients of
-fold 0 take part, some of whom are scored, so that what is chosen here is not chosen on test patients. Fine-tuned by the
-paper's recipe, as the tables of methods are; so are random weights. What is finished is not run again, and what was
-interrupted goes on.
+Five settings each: the method's own (of before this sweep, which set the defaults of today), its rate times and by
+three, and its temperature times and by two; where it has none, its rate times and by ten. Patients, store and scores
+are those of `recipe_trial.py`: only training patients of fold 0 take part, some of whom are scored, so that what is
+chosen here is not chosen on test patients. Fine-tuned by the paper's recipe, as the tables of methods are; so are
+random weights. What is finished is not run again, and what was interrupted goes on.
 Writes OUT/rate_sweep.md and OUT/rate_sweep.json.
 """
 
@@ -24,6 +24,7 @@ from recipe_trial import INITS, SETS, begin, score
 
 from jcl import methods
 from jcl.data import phantom
+from jcl.training.earlier_defaults import earlier_method
 
 OWN = "own"
 RATES, FAR_RATES = {"rate / 3": 1 / 3, "rate x 3": 3.0}, {"rate / 10": 0.1, "rate x 10": 10.0}
@@ -31,14 +32,17 @@ TEMPERATURES = {"temperature / 2": 0.5, "temperature x 2": 2.0}
 
 
 def settings_of(method: str) -> dict[str, dict[str, Any]]:
-    """The settings of each pre-training of a method, by what is other than its own."""
-    kind = methods.load(method)
-    temperature = inspect.signature(kind).parameters.get("temperature")
-    found: dict[str, dict[str, Any]] = {OWN: {"method": method}}
-    for name, factor in {**RATES, **({} if temperature else FAR_RATES)}.items():
-        found[name] = {"method": method, "learning_rate": factor * kind.learning_rate}
-    for name, factor in TEMPERATURES.items() if temperature else ():
-        found[name] = {"method": method, "method_settings": {"temperature": factor * temperature.default}}
+    """The settings of each pre-training of a method, by what is other than it was before this sweep."""
+    before = earlier_method({"method": method})
+    rate = before["learning_rate"]
+    own = inspect.signature(methods.load(method)).parameters.get("temperature")
+    temperature = None if own is None else before.get("temperature", own.default)
+    kept = {} if temperature is None else {"method_settings": {"temperature": temperature}}
+    found: dict[str, dict[str, Any]] = {OWN: {"method": method, "learning_rate": rate, **kept}}
+    for name, factor in {**RATES, **(FAR_RATES if temperature is None else {})}.items():
+        found[name] = {**found[OWN], "learning_rate": factor * rate}
+    for name, factor in TEMPERATURES.items() if temperature is not None else ():
+        found[name] = {**found[OWN], "method_settings": {"temperature": factor * temperature}}
     return found
 
 

@@ -16,7 +16,7 @@ from jcl.config import PretrainConfig
 from jcl.data.splits import Split, write_split
 from jcl.data.store import Store
 from jcl.errors import DataError, Interrupted, JclError, UsageError
-from jcl.files import read_json
+from jcl.files import read_json, write_json
 from jcl.methods.simtriplet import SimTriplet
 from jcl.stages import pretrain as stage
 from jcl.stages.pretrain import pretrain
@@ -186,6 +186,28 @@ def test_an_existing_run_is_not_overwritten(unbroken, store_path):
 def test_resuming_with_other_settings_shows_the_difference(unbroken, store_path):
     with pytest.raises(UsageError, match=r"settings\.seed: 0 -> 3"):
         pretrain(config(store_path, unbroken, resume=True, seed=3))
+
+
+def test_a_run_of_before_its_method_was_tuned_keeps_the_rate_that_it_had(store_path, tmp_path):
+    """Of versions that did not record it: going on with the rate of today would end in weights of neither."""
+    simclr = {"method": "simclr", "method_settings": {"projection": 8}, "steps": 3}
+    run = pretrain(config(store_path, tmp_path / "run", learning_rate=0.01, **simclr))
+    info = read_json(run / "run.json")
+    assert info["method"]["learning_rate"] == 0.01
+    assert info["method"]["projection"] == 8
+    del info["method"]
+    info["settings"]["learning_rate"] = None
+    write_json(run / "run.json", info, seal=True)
+    with pytest.raises(UsageError, match=r"method\.learning_rate: 0\.01 -> 0\.0033"):
+        pretrain(config(store_path, run, resume=True, **simclr))
+    assert pretrain(config(store_path, run, resume=True, learning_rate=0.01, **simclr)) == run
+
+
+def test_a_default_that_is_given_is_no_other_setting(unbroken, store_path):
+    given = {"projection": 8, "blocks": 1, "temperature": 0.1}
+    pretrain(config(store_path, unbroken, resume=True, learning_rate=0.01, method_settings=given))
+    with pytest.raises(UsageError, match=r"method\.temperature: 0\.1 -> 0\.2"):
+        pretrain(config(store_path, unbroken, resume=True, method_settings={**given, "temperature": 0.2}))
 
 
 def test_several_batches_a_step_go_on_where_they_stopped(store_path, tmp_path, monkeypatch):

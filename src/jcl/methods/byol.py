@@ -34,7 +34,7 @@ class BYOL(Method):
     """
 
     learning_rate = 0.01
-    """The paper's 0.2 n / 256 (LARS) is 0.0125 for 16 slices."""
+    """By the sweep of rates in docs/methods.md; the paper's 0.2 n / 256 (LARS) is 0.0125 for 16 slices."""
 
     dimensions = (2, 3)
 

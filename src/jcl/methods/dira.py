@@ -48,8 +48,8 @@ class DiRA(Method):
     authors' program has otherwise are settings (docs/methods.md).
     """
 
-    learning_rate = 0.01
-    """JCL's, whose contrastive loss is of this kind; not tuned. The paper has Adam."""
+    learning_rate = 0.01 / 3
+    """By the sweep of rates in docs/methods.md. The paper has Adam."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class MoCo(Method):
     """
 
     learning_rate = 0.01
-    """The paper's 0.03 for 256 images is 0.002 for 16 slices, but for a million steps."""
+    """By the sweep of rates in docs/methods.md; the paper's 0.03 for 256 images is 0.002 for 16 slices."""
 
     dimensions = (2, 3)
 

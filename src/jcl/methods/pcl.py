@@ -37,7 +37,7 @@ class PCL(Method):
     """
 
     learning_rate = 0.01
-    """JCL's, whose L_g this is; the authors' 0.1 is for 32 slices, and collapses JCL on small collections."""
+    """By the sweep of rates in docs/methods.md; the authors' 0.1 is for 32 slices, and collapses JCL on small sets."""
 
     dimensions = (2, 3)
 

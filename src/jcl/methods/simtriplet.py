@@ -38,8 +38,8 @@ class SimTriplet(Method):
     more than SimSiam.
     """
 
-    learning_rate = 0.01
-    """JCL's; not tuned. SimSiam's rule 0.05 n / 256 would give 0.003 for 16 slices, in runs far longer than ours."""
+    learning_rate = 0.001
+    """By the sweep of rates in docs/methods.md; SimSiam's rule 0.05 n / 256 would give 0.003 for 16 slices."""
 
     def __init__(
         self,

@@ -35,6 +35,9 @@ from jcl.training.watching import check_watch, watched_volumes
 LEAST_STEPS = 6000
 """Default floor of the number of steps; docs/results.md shows what shorter runs give."""
 
+PLAIN = (bool, int, float, str)
+"""What a setting of a method is; one of a user's own may have others, which are not recorded."""
+
 COLLAPSED = 0.05
 """Feature spread below which all slices have nearly the same projection (see docs/results.md for healthy runs)."""
 
@@ -95,6 +98,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         "kind": "pretrain",
         "backbone": {"name": config.backbone, **network},
         "transfers": list(method.pretrained_modules),
+        "method": {"learning_rate": _peak(config, method), **_settings_of(config)},
         "stores": [{"path": str(s.path), "digest": s.digest} for s in stores],
         **({"left_out": left_out} if left_out else {}),
     }
@@ -104,11 +108,21 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
     return config.out
 
 
+def _peak(config: PretrainConfig, method: methods.Method) -> float:
+    return method.learning_rate if config.learning_rate is None else config.learning_rate
+
+
+def _settings_of(config: PretrainConfig) -> dict[str, Any]:
+    """All settings of the method, so that a run is not gone on with by a version whose defaults are others."""
+    defaults = {each.name: each.default for each in methods.settings(methods.load(config.method))}
+    return {name: value for name, value in {**defaults, **config.method_settings}.items() if isinstance(value, PLAIN)}
+
+
 def _train(
     config: PretrainConfig, method: methods.Method, session: Session[methods.Method], watched: SliceBatch | None
 ) -> None:
     steps, device = session.steps, session.device
-    peak = method.learning_rate if config.learning_rate is None else config.learning_rate
+    peak = _peak(config, method)
     optimizer = sgd(method.parameters(), weight_decay=config.weight_decay, decays_all=method.decays_all)
     phase = math.ceil(steps / method.phases)
     monitor = _Monitor(steps)

@@ -33,6 +33,7 @@ from jcl.files import read_json, write_json
 from jcl.locks import is_lock, locked
 from jcl.signals import StopRequest, interrupted
 from jcl.training.checkpoint import Checkpointer, read_weights, write_weights
+from jcl.training.earlier_defaults import earlier_method
 
 FORMAT = 1
 """Version of the layout above; raised when an older program could misread it."""
@@ -120,6 +121,7 @@ def start_run(
         )
     if recorded is not None:
         unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False, "kernels": False})
+        unsaid |= _flat({"method": earlier_method(recorded["settings"])} if "method" in info else {})
         _check_same(out, {**unsaid, **_flat(recorded)}, _flat({"format": FORMAT, **info}))
         where = _with_places(recorded, info)
         if where != recorded and is_main_process():
@@ -263,8 +265,15 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             return True  # by the labels of the store; earlier versions recorded none
         case "init.digest":
             return old is None  # of an earlier version, whose paths are compared
+        case "settings.learning_rate":  # none is given where it is the method's
+            return before.get("method.learning_rate") == after.get("method.learning_rate") is not None
         case "settings.split":
             return old is not None and new is not None and Path(old).name == Path(new).name
+        case _ if name.startswith("settings.method_settings."):
+            resolved = name.removeprefix("settings.method_settings.")
+            return before.get(f"method.{resolved}") == after.get(f"method.{resolved}") is not None
+        case _ if name.startswith("method."):
+            return name not in before  # earlier versions did not record it, nor changed it
         case _:
             # the first by the scans of the store, see above; the second by the paths of the stores
             return name.startswith(("seen_", "left_out."))
