@@ -12,7 +12,6 @@ Writes OUT/rate_sweep.md and OUT/rate_sweep.json.
 
 import argparse
 import contextlib
-import inspect
 import io
 import json
 import statistics
@@ -24,19 +23,17 @@ from recipe_trial import INITS, SETS, begin, score
 
 from jcl import methods
 from jcl.data import phantom
-from jcl.training.earlier_defaults import earlier_method
 
-OWN = "own"
+NONE, OWN = "none", "own"
 RATES, FAR_RATES = {"rate / 3": 1 / 3, "rate x 3": 3.0}, {"rate / 10": 0.1, "rate x 10": 10.0}
 TEMPERATURES = {"temperature / 2": 0.5, "temperature x 2": 2.0}
 
 
 def settings_of(method: str) -> dict[str, dict[str, Any]]:
     """The settings of each pre-training of a method, by what is other than it was before this sweep."""
-    before = earlier_method({"method": method})
+    before = _before(method)
     rate = before["learning_rate"]
-    own = inspect.signature(methods.load(method)).parameters.get("temperature")
-    temperature = None if own is None else before.get("temperature", own.default)
+    temperature = before.get("temperature")
     kept = {} if temperature is None else {"method_settings": {"temperature": temperature}}
     found: dict[str, dict[str, Any]] = {OWN: {"method": method, "learning_rate": rate, **kept}}
     for name, factor in {**RATES, **(FAR_RATES if temperature is None else {})}.items():
@@ -46,19 +43,28 @@ def settings_of(method: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _before(method: str) -> dict[str, Any]:
+    """Rate and settings from before the sweep."""
+    return methods.earlier(methods.load(method), {"method": method})
+
+
 def table(rows: dict[tuple[str, str], list[float]]) -> str:
-    """Mean of the draws and each, the best setting of each method in bold; random weights come first."""
-    best = {
-        method: max((key for key in rows if key[0] == method), key=lambda key: statistics.mean(rows[key]))
-        for method, _ in rows
-    }
-    lines = ["| method | setting | Dice % | of each draw |", "|---|---|---|---|"]
-    for (method, setting), dice in rows.items():
-        mean, each = f"{statistics.mean(dice):.1f}", ", ".join(f"{one:.1f}" for one in dice)
-        lines.append(
-            f"| {method} | {setting} | {f'**{mean}**' if best[method] == (method, setting) else mean} | {each} |"
-        )
+    """A row for each method: mean of the draws and each of them, the best setting in bold; random weights come last."""
+    last = ("temperature / 2 or rate / 10", "temperature x 2 or rate x 10")
+    head = ("method", "rate", "as it was", "rate / 3", "rate x 3", *last)
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for method in dict.fromkeys(method for method, _ in rows if method != NONE):
+        found = [dice for (name, _), dice in rows.items() if name == method]
+        best = max(found, key=statistics.mean)
+        cells = [_cell(dice, bold=dice is best) for dice in found]
+        lines.append(f"| {method} | {_before(method)['learning_rate']:g} | {' | '.join(cells)} |")
+    lines.append(f"| random weights | | {_cell(rows[NONE, ''])} | | | | |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(dice: list[float], *, bold: bool = False) -> str:
+    mean = f"{statistics.mean(dice):.1f}"
+    return f"{f'**{mean}**' if bold else mean} ({', '.join(f'{one:.1f}' for one in dice)})"
 
 
 def main() -> None:
@@ -86,7 +92,7 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         rows: dict[tuple[str, str], list[float]] = {}
         settings = {(method, name): each for method in given.methods for name, each in settings_of(method).items()}
-        for (method, setting), each in {("none", ""): {}, **settings}.items():
+        for (method, setting), each in {(NONE, ""): {}, **settings}.items():
             init = f"{method} {setting}".strip().replace("/", "by")
             INITS[init] = each
             with contextlib.redirect_stderr(io.StringIO()):

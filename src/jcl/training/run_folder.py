@@ -33,7 +33,6 @@ from jcl.files import read_json, write_json
 from jcl.locks import is_lock, locked
 from jcl.signals import StopRequest, interrupted
 from jcl.training.checkpoint import Checkpointer, read_weights, write_weights
-from jcl.training.earlier_defaults import earlier_method
 
 FORMAT = 1
 """Version of the layout above; raised when an older program could misread it."""
@@ -99,7 +98,7 @@ def start_run(
     out: Path,
     info: Mapping[str, Any],
     recorded: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] = MappingProxyType({}),
+    unsaid: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Make the run folder with its `run.json`, or check that an interrupted run is the same one.
 
@@ -109,7 +108,7 @@ def start_run(
         out: the run folder.
         info: what determines the run's result.
         recorded: see `recorded_run`.
-        defaults: settings that held where an earlier version recorded none, since it did not have them.
+        unsaid: what held where an earlier version recorded nothing: `settings` that it did not have, and `method`.
 
     Raises:
         UsageError: the run that goes on has other settings or data, or one of several processes has.
@@ -120,9 +119,8 @@ def start_run(
             "and is given the same command"
         )
     if recorded is not None:
-        unsaid = _flat({"settings": defaults, "processes": 1, "compiled": False, "kernels": False})
-        unsaid |= _flat({"method": earlier_method(recorded["settings"])} if "method" in info else {})
-        _check_same(out, {**unsaid, **_flat(recorded)}, _flat({"format": FORMAT, **info}))
+        before = _flat({"processes": 1, "compiled": False, "kernels": False, **unsaid}) | _flat(recorded)
+        _check_same(out, before, _flat({"format": FORMAT, **info}))
         where = _with_places(recorded, info)
         if where != recorded and is_main_process():
             write_json(out / "run.json", where, seal=True)
@@ -273,7 +271,7 @@ def _is_place(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             resolved = name.removeprefix("settings.method_settings.")
             return before.get(f"method.{resolved}") == after.get(f"method.{resolved}") is not None
         case _ if name.startswith("method."):
-            return name not in before  # earlier versions did not record it, nor changed it
+            return name not in before  # of a method of the user's own, which earlier versions did not record
         case _:
             # the first by the scans of the store, see above; the second by the paths of the stores
             return name.startswith(("seen_", "left_out."))

@@ -137,6 +137,7 @@ class Session(Generic[Model]):
         title: str,
         *,
         before: Mapping[str, Any] | None = None,
+        method: Mapping[str, Any] | None = None,
     ) -> bool:
         """Choose how the steps are computed, write `run.json` and the split, and say what is begun.
 
@@ -148,6 +149,7 @@ class Session(Generic[Model]):
             split: patients used and held back.
             title: what is trained and on what.
             before: settings that held where the run that goes on recorded none (else today's defaults).
+            method: the same for the settings of the method, see `jcl.methods.earlier`.
 
         Raises:
             UsageError: execution as asked for cannot be had here, or the run that goes on has other settings or data.
@@ -165,7 +167,8 @@ class Session(Generic[Model]):
         )
         computed = {**self.execution.record(), **surroundings(deterministic=config.deterministic)}
         info = {"settings": as_mapping(config), **info, "steps": self.steps, **computed}
-        start_run(config.out, info, self.recorded, defaults(type(config)) if before is None else before)
+        unsaid = {"settings": defaults(type(config)) if before is None else before, "method": dict(method or {})}
+        start_run(config.out, info, self.recorded, unsaid)
         if self.finished:
             log_rank0(f"{config.out}: finished already")
             return False

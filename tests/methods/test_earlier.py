@@ -3,7 +3,6 @@
 import pytest
 
 from jcl import methods
-from jcl.training.earlier_defaults import earlier_method
 
 
 @pytest.mark.parametrize(
@@ -14,14 +13,20 @@ from jcl.training.earlier_defaults import earlier_method
         ({"method": "mae", "learning_rate": 0.3}, {"learning_rate": 0.3}),
         ({"method": "swav"}, {"learning_rate": 0.01, "temperature": 0.1}),
         ({"method": "swav", "method_settings": {"temperature": 0.2}}, {"learning_rate": 0.01, "temperature": 0.2}),
-        ({"method": "mine:Method"}, {}),
     ],
 )
 def test_what_a_run_had(settings, had):
-    assert earlier_method(settings) == had
+    found = methods.earlier(methods.load(settings["method"]), settings)
+    assert {key: found[key] for key in had} == had
 
 
 @pytest.mark.parametrize("name", ["jcl", "pcl", "moco", "byol", "mae"])
 def test_methods_that_were_not_changed(name):
     """Runs of these go on as they are."""
-    assert earlier_method({"method": name}) == {"learning_rate": methods.load(name).learning_rate}
+    kind = methods.load(name)
+    today = {each.name: each.default for each in methods.settings(kind)}
+    assert methods.earlier(kind, {"method": name}) == {"learning_rate": kind.learning_rate, **today}
+
+
+def test_nothing_is_known_of_a_method_of_ones_own():
+    assert methods.earlier(methods.load("pcl"), {"method": "mine:Method"}) == {}
