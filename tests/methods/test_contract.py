@@ -40,7 +40,7 @@ PUBLISHED = {
     "dira": {"queue": 24, "adversary": "least-squares", "discriminator": "program"},
     "desd": {"final_rate": 0.2133, "decay": "weights", "clip": 3.0},
     **{name: {"augment": "own"} for name in ("simclr", "moco", "byol", "simsiam")},
-    "swav": {"augment": "own", "small_crops": 2},
+    "swav": {"augment": "own", "small_crops": 2, "temperature": 0.1},
     "simtriplet": {"neighbours": "store", "batch_statistics": "view"},
 }
 """Settings that make a method what its authors publish, or what others publish of it, besides its sizes."""

@@ -16,7 +16,7 @@ from oracles.answers import CONTENT, PRECISIONS, Features, check, check_finite, 
 
 
 def on_features(prototypes: torch.Tensor, *, queue: int = 0, **settings) -> SwAV:
-    method = SwAV(Features(), projection=8, prototypes=len(prototypes), queue=queue, **settings)
+    method = SwAV(Features(), projection=8, prototypes=len(prototypes), queue=queue, **{"temperature": 0.1, **settings})
     method.projector = nn.Identity()
     del method.prototypes
     method.prototypes = prototypes  # no parameter, but a leaf of the test's own
