@@ -103,7 +103,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         **({"left_out": left_out} if left_out else {}),
     }
     watched = watched_volumes(config, stores, patients, config.context)
-    had = methods.earlier(type(method), session.recorded["settings"]) if session.recorded else {}
+    had = methods.earlier(type(method), session.recorded.get("settings", {})) if session.recorded else {}
     if session.begin(_trial, info, split, _title(config, fed.words), method=had):
         _train(config, method, session, watched)
     return config.out
