@@ -97,6 +97,7 @@ def draw(out: Path, sets: Sequence[str], methods: Sequence[str]) -> None:
                 axes[row, column].plot([e["step"] for e in log], [e[key] for e in log], label=name, linewidth=0.7)
         axes[0, column].set_title(method, fontsize=9)
         for row in (1, 2):
+            axes[row, column].set_visible(axes[row, column].has_data())
             axes[row, column].set_ylim(-0.1, 1.1)
             axes[row, column].tick_params(labelleft=column == 0)
     for row, key in enumerate(MONITORED):
