@@ -23,6 +23,7 @@ from recipe_trial import INITS, SETS, begin, score
 
 from jcl import methods
 from jcl.data import phantom
+from jcl.methods._earlier import earlier
 
 NONE, OWN = "none", "own"
 RATES, FAR_RATES = {"rate / 3": 1 / 3, "rate x 3": 3.0}, {"rate / 10": 0.1, "rate x 10": 10.0}
@@ -45,7 +46,7 @@ def settings_of(method: str) -> dict[str, dict[str, Any]]:
 
 def _before(method: str) -> dict[str, Any]:
     """Rate and settings from before the sweep."""
-    return methods.earlier(methods.load(method), {"method": method})
+    return earlier(methods.load(method), {"method": method})
 
 
 def table(rows: dict[tuple[str, str], list[float]]) -> str:

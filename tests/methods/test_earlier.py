@@ -3,6 +3,7 @@
 import pytest
 
 from jcl import methods
+from jcl.methods._earlier import earlier
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from jcl import methods
     ],
 )
 def test_what_a_run_had(settings, had):
-    found = methods.earlier(methods.load(settings["method"]), settings)
+    found = earlier(methods.load(settings["method"]), settings)
     assert {key: found[key] for key in had} == had
 
 
@@ -25,8 +26,8 @@ def test_methods_that_were_not_changed(name):
     """Runs of these go on as they are."""
     kind = methods.load(name)
     today = {each.name: each.default for each in methods.settings(kind)}
-    assert methods.earlier(kind, {"method": name}) == {"learning_rate": kind.learning_rate, **today}
+    assert earlier(kind, {"method": name}) == {"learning_rate": kind.learning_rate, **today}
 
 
 def test_nothing_is_known_of_a_method_of_ones_own():
-    assert methods.earlier(methods.load("pcl"), {"method": "mine:Method"}) == {}
+    assert earlier(methods.load("pcl"), {"method": "mine:Method"}) == {}

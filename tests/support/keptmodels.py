@@ -39,6 +39,7 @@ def write_store(path: Path, patients: int = PATIENTS) -> Store:
         names = {"case": f"c{number}", "patient": f"p{number}", "source": {"images": [], "label": []}}
         records.append(write_case(path, image, labels, spacing=(5.0, 1.0, 1.5), classes=2, **names))
     recipe = {"channels": 1, "padded": [32, 32], "classes": list(CLASSES), "modality": "MRI"}
+    recipe |= {"spacing": None, "size": None, "normalisation": "minmax", "clip": [0.0, 100.0]}
     write_manifest(path, recipe, records, [])
     return Store.open(path)
 

@@ -17,11 +17,10 @@ from jcl.backbones._by_name import import_callable
 from jcl.errors import UsageError
 from jcl.limits import METHODS
 from jcl.methods._base import Method, ViewRanges
-from jcl.methods._earlier import earlier
 from jcl.methods._settings import Setting, settings
 from jcl.schema import did_you_mean
 
-__all__ = ["Method", "Setting", "ViewRanges", "available", "build", "earlier", "load", "settings"]
+__all__ = ["Method", "Setting", "ViewRanges", "available", "build", "load", "settings"]
 
 
 def available() -> list[str]:

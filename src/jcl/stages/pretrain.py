@@ -22,6 +22,7 @@ from jcl.distributed.device import autocast
 from jcl.distributed.launch import launch
 from jcl.errors import DataError, UsageError
 from jcl.limits import check_numbers
+from jcl.methods._earlier import earlier
 from jcl.training.blocks import block_taken, check_offered, strides_for
 from jcl.training.feed import unlabelled_feed
 from jcl.training.optim import clip_each, cosine, set_learning_rate, sgd
@@ -103,7 +104,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         **({"left_out": left_out} if left_out else {}),
     }
     watched = watched_volumes(config, stores, patients, config.context)
-    had = methods.earlier(type(method), session.recorded.get("settings", {})) if session.recorded else {}
+    had = earlier(type(method), session.recorded.get("settings", {})) if session.recorded else {}
     if session.begin(_trial, info, split, _title(config, fed.words), method=had):
         _train(config, method, session, watched)
     return config.out

@@ -149,7 +149,7 @@ class Session(Generic[Model]):
             split: patients used and held back.
             title: what is trained and on what.
             before: settings that held where the run that goes on recorded none (else today's defaults).
-            method: the same for the settings of the method, see `jcl.methods.earlier`.
+            method: the same for the settings of the method, see `jcl.methods._earlier`.
 
         Raises:
             UsageError: execution as asked for cannot be had here, or the run that goes on has other settings or data.
