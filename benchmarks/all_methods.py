@@ -47,9 +47,8 @@ def score(out: Path, name: str, method: str, count: int, seed: int, width: int) 
     if results.exists():
         return
     init = ("--init", "none", "--width", width) if method == "none" else ("--init", out / name / method)
-    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS, "--semi", "none")
-    few = (*few, "--recipe", "paper")
-    jcl("finetune", out / name / "store", *init, "--out", run, *few, "--resume")
+    few = ("--patients", count, "--fold", 0, "--seed", seed, "--steps", FINETUNE_STEPS)
+    jcl("finetune", out / name / "store", *init, "--out", run, *few, "--recipe", "paper", "--semi", "none", "--resume")
     jcl("evaluate", run, "--out", results)
 
 

@@ -58,7 +58,8 @@ def look_at(source: Source, volume: Volume) -> Look:
 
 def look_at_case(record: CaseRecord) -> Look:
     """Of a case of a store that is prepared as the runs' was."""
-    return Look(record.spacing, record.direction, record.modality, lambda _: record.outside or (1.0, 1.0))
+    shares = record.outside or (1.0, 1.0)  # of a case without a window nothing is missed on either side
+    return Look(record.spacing, record.direction, record.modality, lambda _: shares)
 
 
 def note_unlike(source: Source, volume: Volume, infos: Sequence[Mapping[str, Any]]) -> None:

@@ -99,7 +99,7 @@ def _pretrain(config: PretrainConfig, stores: Sequence[Store], device: torch.dev
         "kind": "pretrain",
         "backbone": {"name": config.backbone, **network},
         "transfers": list(method.pretrained_modules),
-        "method": {"learning_rate": _peak(config, method), **_settings_of(config)},
+        "method": {"learning_rate": _peak(config, method), **_settings_of(type(method), config)},
         "stores": [{"path": str(s.path), "digest": s.digest} for s in stores],
         **({"left_out": left_out} if left_out else {}),
     }
@@ -114,9 +114,9 @@ def _peak(config: PretrainConfig, method: methods.Method) -> float:
     return method.learning_rate if config.learning_rate is None else config.learning_rate
 
 
-def _settings_of(config: PretrainConfig) -> dict[str, Any]:
+def _settings_of(method: type[methods.Method], config: PretrainConfig) -> dict[str, Any]:
     """All settings of the method, so that a run is not gone on with by a version whose defaults are others."""
-    defaults = {each.name: each.default for each in methods.settings(methods.load(config.method))}
+    defaults = {each.name: each.default for each in methods.settings(method)}
     return {name: value for name, value in {**defaults, **config.method_settings}.items() if isinstance(value, PLAIN)}
 
 
