@@ -79,6 +79,19 @@ def test_files(bundle):
     )
 
 
+@pytest.mark.parametrize(("normalisation", "bounds"), [("minmax", (0.0, 1.0)), ("zscore", (-160.0, 240.0))])
+def test_a_window_is_monais_range_of_values(tmp_path, normalisation, bounds):
+    run = write_random_run(tmp_path / "run", window=(-160.0, 240.0), normalisation=normalisation)
+    folder = export(ExportConfig(run=run, to="monai", out=tmp_path / "bundle"))
+    steps = read_json(folder / "configs" / "inference.json")["preprocessing"]["transforms"]
+    (clipped,) = [step for step in steps if "ScaleIntensityRange" in step["_target_"]]
+    assert clipped == {
+        "_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -160.0, "a_max": 240.0,
+        "b_min": bounds[0], "b_max": bounds[1], "clip": True,
+    }  # fmt: skip
+    assert ("NormalizeIntensityd" in [step["_target_"] for step in steps]) == (normalisation == "zscore")
+
+
 def test_metadata_is_valid(bundle, run):
     metadata = read_json(bundle / "configs" / "metadata.json")
     schema = json.loads(SCHEMA.read_text())

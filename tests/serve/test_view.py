@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jcl.config import PredictConfig
 from jcl.data.volumes import read_image
+from jcl.serve import segmenting
 from jcl.serve.view import axis_letters, write_view
 from support.serving import SHAPE, save_scan, scan
+from support.thresholds import make_recipe_of, threshold_network, write_run
 
 
 @pytest.mark.parametrize("step", [1, 7, 0.37])
@@ -35,3 +38,17 @@ def test_axes_are_those_of_the_turned_scan(tmp_path: Path) -> None:
 def test_the_window_of_the_preparation_is_shown_at_first(tmp_path: Path) -> None:
     volume = read_image([save_scan(tmp_path / "a.nii.gz")])
     assert write_view(tmp_path / "image", volume.array[0], volume.geometry, (-160.0, 240.0)).window == (-160.0, 240.0)
+
+
+def test_a_page_shows_a_scan_in_the_window_of_the_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", threshold_network(0.5), make_recipe_of({1: "liver"}, window=(20.0, 60.0)))
+    before = segmenting._settings, segmenting._work
+    try:
+        segmenting.setup(PredictConfig(run=run, source=tmp_path, out=tmp_path, precision="float32"))
+        (tmp_path / "out").mkdir()
+        source = save_scan(tmp_path / "in" / "a.nii.gz")
+        view = segmenting.segment(segmenting.Task(source=source.parent, folder=tmp_path / "out", view=True)).view
+    finally:
+        segmenting._settings, segmenting._work = before
+    assert view is not None
+    assert view.window == (20.0, 60.0)

@@ -54,6 +54,8 @@ def test_run_folder_tells_all(unbroken, pretrained):
     assert info["init"]["run"] == str(pretrained)
     assert "tensors loaded" in info["init"]["report"]
     assert info["recipe"]["normalisation"] == "minmax"
+    assert set(info["seen_mm"]) == {"pixels", "slices"}
+    assert set(info["seen_plane"]) == {"direction", "within"}
     split = read_json(unbroken / "split.json")
     assert len(split["train"]) == 2
     assert len(split["test"]) == 2

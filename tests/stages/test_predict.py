@@ -18,6 +18,7 @@ from jcl.data.notes import DataNote
 from jcl.data.sources import SliceFiles
 from jcl.data.volumes import read_image
 from jcl.errors import DataError, UsageError
+from jcl.inference import overview
 from jcl.stages.predict import predict
 from support.dicomfiles import write_series
 from support.niftifiles import save_placed
@@ -98,6 +99,25 @@ def test_a_scan_of_another_plane_is_segmented_and_noted(tmp_path, capsys):
     assert f"{coronal}: its slices are coronal, those trained on axial (90 degrees apart)" in notes[0]
     with pytest.warns(DataNote, match="90 degrees apart"):
         jcl.load(run).segment(coronal)
+
+
+def test_a_window_decides_what_is_segmented_and_what_an_overview_shows(tmp_path, monkeypatch):
+    """Half of the window from 20 to 60 is 40; by percentiles of the scan it would be 50."""
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(overview, "draw_overview", lambda image, *rest: shown.append(image) or b"")
+    source = save(tmp_path / "scans" / "ct.nii.gz", scan(5, 6, 7))
+    recipe = make_recipe_of(LABELS, window=(20.0, 60.0))
+    run = write_run(tmp_path / "run", threshold_network(THRESHOLD), recipe)
+    (written,) = predict(settings(run, tmp_path / "scans", tmp_path / "out", overview=True))
+    values = sitk.GetArrayFromImage(sitk.ReadImage(str(source)))
+    wanted = np.where(values > 20 + 40 * THRESHOLD, 205, 0)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(written))), wanted)
+    assert (shown[0].min(), shown[0].max()) == (20, 60)
+    found = jcl.load(run).segment(source, precision="float32")
+    assert np.array_equal(found, wanted)
+    save(tmp_path / "far" / "far.nii.gz", scan(5, 6, 7) + 1000)
+    with pytest.raises(DataError, match="1 of 1 scans could not be segmented"):
+        predict(settings(run, tmp_path / "far", tmp_path / "none"))
 
 
 AXES = [
