@@ -13,7 +13,7 @@ from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import DataError
 from jcl.inference.ensemble import Member
-from jcl.inference.unlike import look_at_case, unlike
+from jcl.inference.unlike import traits_of_case, unlike
 from jcl.text import printable
 from jcl.training.initial_run import images_of, patients_seen
 
@@ -110,11 +110,11 @@ def say_what_is_unlike(store: Store, chosen: Sequence[int], members: Sequence[Me
     Their scores say how the runs do on such scans, which is not always what was asked.
     """
     infos = [member.info for member in members]
-    looks = {number: unlike(look_at_case(store.cases[number]), infos) for number in chosen}
-    if found := [(number, lines) for number, lines in looks.items() if lines]:
-        number, (line, *_) = found[0]
+    lines = {number: unlike(traits_of_case(store.cases[number]), infos) for number in chosen}
+    if found := [number for number in chosen if lines[number]]:
+        case, line = store.cases[found[0]].case, lines[found[0]][0]
         many = f" ({len(found)} of {len(chosen)} cases are unlike those trained on)" if len(found) > 1 else ""
-        print(printable(f"note: {store.path}: {store.cases[number].case}: {line}{many}"), file=sys.stderr)
+        print(printable(f"note: {store.path}: {case}: {line}{many}"), file=sys.stderr)
 
 
 def say_who_was_seen(run: Path, store: Store, chosen: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from jcl.data.volumes import Volume
 from jcl.errors import DataError
 from jcl.training.seen_scans import SEEN_MM, SEEN_MODALITIES, SEEN_OUTSIDE, SEEN_PLANE
 
-__all__ = ["FACTOR", "MORE", "look_at_case", "note_unlike", "unlike"]
+__all__ = ["FACTOR", "MORE", "note_unlike", "traits_of_case", "unlike"]
 
 FACTOR = 1.5
 """Times as large, or as small, as any that was trained on: augmentation shows a network 1.4 at most."""
@@ -27,7 +27,7 @@ MORE = 20.0
 
 
 @dataclass(frozen=True)
-class Look:
+class Traits:
     """What is told of a scan.
 
     Attributes:
@@ -43,7 +43,7 @@ class Look:
     outside: Callable[[Window], Sequence[float]]
 
 
-def look_at(source: Source, volume: Volume) -> Look:
+def traits_of(source: Source, volume: Volume) -> Traits:
     """Of a scan that was read, its intensities as they are in its files."""
 
     def shares(window: Window) -> Sequence[float]:
@@ -53,13 +53,13 @@ def look_at(source: Source, volume: Volume) -> Look:
             raise DataError(f"{source}: {error}") from error
 
     geometry = volume.geometry
-    return Look(geometry.turned_spacing, geometry.slice_direction or (), modality_of(source), shares)
+    return Traits(geometry.turned_spacing, geometry.slice_direction or (), modality_of(source), shares)
 
 
-def look_at_case(record: CaseRecord) -> Look:
+def traits_of_case(record: CaseRecord) -> Traits:
     """Of a case of a store that is prepared as the runs' was."""
     shares = record.outside or (1.0, 1.0)  # of a case without a window nothing is missed on either side
-    return Look(record.spacing, record.direction, record.modality, lambda _: shares)
+    return Traits(record.spacing, record.direction, record.modality, lambda _: shares)
 
 
 def note_unlike(source: Source, volume: Volume, infos: Sequence[Mapping[str, Any]]) -> None:
@@ -68,30 +68,30 @@ def note_unlike(source: Source, volume: Volume, infos: Sequence[Mapping[str, Any
     Raises:
         DataError: nothing of it lies in the window of a run.
     """
-    for line in unlike(look_at(source, volume), infos):
+    for line in unlike(traits_of(source, volume), infos):
         note(f"{source}: {line}")
 
 
-def unlike(look: Look, infos: Sequence[Mapping[str, Any]]) -> list[str]:
+def unlike(traits: Traits, infos: Sequence[Mapping[str, Any]]) -> list[str]:
     """Lines that say that a scan's pixels, or slices where several are seen at a time, are far from those trained on.
 
     Or that its slices lie in another plane, that it is of another modality, or that its values have another unit.
 
     Args:
-        look: at the scan.
+        traits: of the scan.
         infos: what is recorded of each run that segments it; of each point the first that has seen nothing alike
             speaks. Of what earlier versions did not record nothing is said.
     """
     found: list[str] = []
     for says in (_on_spacing, _on_plane, _on_modality, _on_window):
-        lines = (line for info in infos if (line := says(look, info)) is not None)
+        lines = (line for info in infos if (line := says(traits, info)) is not None)
         if (line := next(lines, None)) is not None:
             found.append(line)
     return found
 
 
-def _on_spacing(look: Look, info: Mapping[str, Any]) -> str | None:
-    through, row, column = look.spacing
+def _on_spacing(traits: Traits, info: Mapping[str, Any]) -> str | None:
+    through, row, column = traits.spacing
     several = bool(context_of(info["recipe"])) or block_of(info["recipe"]) is not None
     looks = [
         ("pixels", math.sqrt(row * column), "--spacing"),
@@ -108,8 +108,8 @@ def _on_spacing(look: Look, info: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _on_plane(look: Look, info: Mapping[str, Any]) -> str | None:
-    own, seen = look.direction, _seen_plane(info)
+def _on_plane(traits: Traits, info: Mapping[str, Any]) -> str | None:
+    own, seen = traits.direction, _seen_plane(info)
     if not own or seen is None:
         return None
     usual, within = seen
@@ -124,23 +124,23 @@ def _on_plane(look: Look, info: Mapping[str, Any]) -> str | None:
     )
 
 
-def _on_modality(look: Look, info: Mapping[str, Any]) -> str | None:
+def _on_modality(traits: Traits, info: Mapping[str, Any]) -> str | None:
     match info.get(SEEN_MODALITIES):
-        case [str(), *_] as seen if look.modality and look.modality not in seen:
+        case [str(), *_] as seen if traits.modality and traits.modality not in seen:
             theirs = " and ".join(map(str, seen))
             return (
-                f"it is {look.modality}, those trained on {theirs}: the same structure has other intensities there; "
+                f"it is {traits.modality}, those trained on {theirs}: the same structure has other intensities there; "
                 "take a scan of that kind, or train on some of this one"
             )
         case _:
             return None
 
 
-def _on_window(look: Look, info: Mapping[str, Any]) -> str | None:
+def _on_window(traits: Traits, info: Mapping[str, Any]) -> str | None:
     window = window_of(info["recipe"])
     if window is None:
         return None
-    own = look.outside(window)
+    own = traits.outside(window)
     match info.get(SEEN_OUTSIDE):
         case {"below": int() | float() as below, "above": int() | float() as above} if sides := bare_sides(
             own, (below, above)
