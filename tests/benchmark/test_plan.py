@@ -107,6 +107,20 @@ def test_every_task_has_a_key_of_its_own_and_a_seed_is_part_of_it(tmp_path: Path
     assert all(keys.count(key) == 1 for key in pretrainings)
 
 
+def test_every_seed_may_have_pretrainings_of_its_own(tmp_path: Path):
+    """That of seed 0 is the one that all seeds share otherwise, so what is done stays done."""
+    seeds = ("run_folds = [0, 1]", "run_folds = [0, 1]\nseeds = [0, 1]")
+    shared = plan_of(tmp_path, seeds)
+    each = plan_of(tmp_path, (seeds[0], f'{seeds[1]}\npretrain_seed = "each"'))
+    labels = [task.label for task in each.tasks if task.kind == "pretrain"]
+    assert labels == ["ball-jcl-s0", "ball-moco-s0", "ball-jcl-s1", "ball-moco-s1"]
+    tasks = {task.id: task for task in each.tasks}
+    for task in (task for task in each.tasks if task.needs):
+        assert tasks[task.needs or ""].settings["seed"] == task.settings["seed"]
+    of_seed_0 = [t.key for t in each.tasks if t.settings["seed"] == 0]
+    assert of_seed_0 == [t.key for t in shared.tasks if t.kind == "pretrain" or t.settings["seed"] == 0]
+
+
 def test_other_data_make_new_tasks(tmp_path: Path):
     changed = {"ball": planning.StoreInfo(name="ball", path="stores/ball", digest="1" * 64, class_names=("ball",))}
     before, after = plan_of(tmp_path), make_plan(tiny(tmp_path), changed)

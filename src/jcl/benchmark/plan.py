@@ -172,14 +172,16 @@ def _pretraining(recipe: Recipe, place: _Place, stores: Mapping[str, StoreInfo])
         "method": method.method,
         "method_settings": dict(method.method_settings),
         "stores": list(table.pretrain_on),
-        "seed": recipe.pretrain_seed,
+        "seed": recipe.seed_of_pretraining(place.seed),
     }
     if recipe.unlabelled == "training":
         settings |= _split(recipe, place)
         settings.pop("patients", None)
+    fold = f"f{place.fold}" if settings["fold"] is not None else None
+    seed = f"s{place.seed}" if recipe.pretrain_seed == "each" else None
     return _task(
         "pretrain",
-        _label("+".join(table.pretrain_on), method.name, f"f{place.fold}" if settings["fold"] is not None else None),
+        _label("+".join(table.pretrain_on), method.name, fold, seed),
         settings,
         data=[stores[name].digest for name in table.pretrain_on],
         modules=(

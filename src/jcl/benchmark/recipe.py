@@ -3,7 +3,7 @@
 title, notes          what it is, and what was cut
 folds, run_folds      number of folds by patient, or `authors` (the JCL authors' five), and which are run (else all)
 seeds                 seeds of the fine-tunings
-pretrain_seed         seed of the pre-trainings
+pretrain_seed         seed of the pre-trainings, or `each`: every seed of `seeds` has pre-trainings of its own
 unlabelled            `all`: pre-training sees the images of all patients, as the paper has it; `training`: only those
                       of the training part, one pre-training a fold
 unit                  `case` or `slice`: what is scored; `pooled`: all slices together, as the JCL authors do
@@ -192,7 +192,7 @@ class Recipe:
     folds: Folds = 5
     run_folds: Ints = ()
     seeds: Ints = (0,)
-    pretrain_seed: int = 0
+    pretrain_seed: int | Literal["each"] = 0
     unlabelled: Literal["all", "training"] = "all"
     unit: Literal["case", "slice", "pooled"] = "case"
     stores: Annotated[Mapping[str, StoreSource], _stores]
@@ -201,3 +201,7 @@ class Recipe:
     methods: Annotated[Mapping[str, Method], _methods]
     tables: Annotated[tuple[TablePlan, ...], _tables]
     text: str
+
+    def seed_of_pretraining(self, seed: int) -> int:
+        """The seed of the pre-training that a fine-tuning of that seed starts from."""
+        return seed if self.pretrain_seed == "each" else int(self.pretrain_seed)

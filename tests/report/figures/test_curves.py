@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jcl.metrics import bootstrap_interval
 from jcl.report.figures.chart import INK
 from jcl.report.figures.curves import cost_against_dice, label_efficiency, loss_curves
+from jcl.report.stats.resampling import resampled_interval
 from jcl.report.stats.results import Cell, Grid, Pretraining
+from jcl.report.stats.scores import run_scores
 from jcl.report.stats.summary import summarise_grid
 from support import grids
 
@@ -91,9 +92,9 @@ def test_marks_and_intervals_lie_where_the_scores_are():
     expected, places, lows, highs = [], [], [], []
     for title, (x, y, _) in found.items():
         row, column = re.match(r"(.+), (M=\d+):", title).groups()
-        values, patients = case_means(grid.cells[row, column])
+        values, _ = case_means(grid.cells[row, column])
         expected.append(np.mean(values))  # folds are of equal size
-        low, high = bootstrap_interval(np.array(values), patients)
+        low, high = resampled_interval(run_scores(grid.cells[row, column], "dice"))
         places.append(y)
         lows.append(scale(lines[x][0] - y) - (low - expected[-1]))
         highs.append(scale(lines[x][1] - y) - (high - expected[-1]))

@@ -23,9 +23,18 @@ def test_difference_p_value_patients_and_folds_by_hand() -> None:
     shown = one_column({"JCL": runs(0.8, 0.6), "Random": runs(0.5, 0.5)})
     only = cells_of(shown, "Random")["JCL"][0]
     # four differences of 0.3 and four of 0.1; all eight on one side: p = 2 / 2**8
-    assert (only.text, only.sub, only.tone, only.best) == ("+0.200", "p = 0.008, n = 8, 2/2 folds", "up", True)
+    assert (only.text, only.sub, only.tone, only.best) == (
+        "+0.200",
+        "mean +0.200 (+0.100 to +0.300), p = 0.008, n = 8, 2/2 folds",
+        "up",
+        True,
+    )
     other = cells_of(shown, "JCL")["Random"][0]
-    assert (other.text, other.sub, other.tone) == ("−0.200", "p = 0.008, n = 8, 0/2 folds", "down")
+    assert (other.text, other.sub, other.tone) == (
+        "−0.200",
+        "mean −0.200 (−0.300 to −0.100), p = 0.008, n = 8, 0/2 folds",
+        "down",
+    )
     distance = cells_of(shown, "Random", "hd95")["JCL"][0]
     assert (distance.text, distance.tone, distance.sub[-9:]) == ("+0.20", "down", "0/2 folds")
 
@@ -36,7 +45,7 @@ def test_bold_is_what_is_small_after_holm() -> None:
     three_tests = one_column({**rows, "PCL": rows["Random"]})  # 0.03125 and 0.03125 become 0.09375
     only = cells_of(three_tests, "Random")["JCL"][0]
     assert (only.sub, only.best, only.tip) == (
-        "p = 0.094, n = 6, 1/1 folds",
+        "mean +0.300 (+0.300 to +0.300), p = 0.094, n = 6, 1/1 folds",
         False,
         "p = 0.031 before Holm's correction",
     )
@@ -45,7 +54,11 @@ def test_bold_is_what_is_small_after_holm() -> None:
 def test_too_few_patients_are_not_tested() -> None:
     shown = one_column({"JCL": runs(0.8, patients=5), "Random": runs(0.5, patients=5)})
     only = cells_of(shown, "Random")["JCL"][0]
-    assert (only.text, only.sub, only.best) == ("+0.300", "no test, n = 5, 1/1 folds", False)
+    assert (only.text, only.sub, only.best) == (
+        "+0.300",
+        "mean +0.300 (+0.300 to +0.300), no test, n = 5, 1/1 folds",
+        False,
+    )
 
 
 def test_rows_that_are_not_complete_are_compared_over_what_both_have_and_say_so() -> None:

@@ -29,7 +29,7 @@ def test_means_deviations_ranks_and_the_papers_figures() -> None:
     # JCL at M=1: folds with cases of classes (0.8, 0.4) and (0.6, 0.3), so folds of 0.6 and 0.45
     assert (jcl.text, jcl.deviation, jcl.paper, jcl.best) == ("0.5250", "0.106", PaperCell(0.562, 0.05), True)
     assert jcl.value == pytest.approx(0.525)
-    assert "2 of 2 folds; 8 test patients; 95 % interval over patients" in jcl.tip
+    assert "2 of 2 folds; 8 test patients; 95 % interval" in jcl.tip
     assert jcl.tip.endswith("the paper: 0.5620 ± 0.05")
     # Random: cases of (0.2, 0.1) and of (0.4, 0.2), so folds of 0.15 and 0.3
     assert (random.text, random.deviation, random.paper, random.best) == ("0.2250", "0.106", None, False)

@@ -2,12 +2,14 @@
 
 import statistics
 from dataclasses import replace
-from itertools import chain, product
 
 import numpy as np
 import pytest
 
 from jcl.metrics import METRICS
+from jcl.report.stats.resampling import resampled_interval
+from jcl.report.stats.results import Cell
+from jcl.report.stats.scores import run_scores
 from jcl.report.stats.summary import Summary, summarise_grid
 from support.grids import case, cell, grid, one_column
 
@@ -113,21 +115,26 @@ def test_unknown_metric():
         summarise_grid(one_column({"JCL": [cell(0)]}), metric="iou")
 
 
-def test_interval_draws_patients_with_all_their_cases_over_all_folds():
-    cells = [
-        cell(0, [case("a", 0.9, name="a1"), case("a", 0.7, name="a2"), case("b", 0.2)], seed=0),
-        cell(0, [case("a", 0.7, name="a1"), case("a", 0.7, name="a2"), case("b", 0.4)], seed=1),
-        cell(1, [case("c", 0.5), case("d", None)], seed=0),
-        cell(1, [case("c", 0.5), case("e", 0.1)], seed=1),
-    ]
-    found = summarise_grid(one_column({"JCL": cells})).cells["JCL", "M=2"]
-    patients = [[0.8, 0.7], [0.3], [0.5], [0.1]]  # seeds averaged
-    draws = sorted(statistics.fmean(chain(*drawn)) for drawn in product(patients, repeat=4))  # all 256, equally likely
-    assert found.interval is not None
-    for bound, share in zip(found.interval, (0.025, 0.975), strict=True):
-        # 10,000 draws find the place of a quantile to 0.0016 (standard error): three of these to either side
-        low, high = np.quantile(draws, [share - 0.005, share + 0.005], method="inverted_cdf")
-        assert low - 1e-9 <= bound <= high + 1e-9
+def test_intervals_draw_patients_folds_and_seeds():
+    """Of a cell, and of the differences of two, run by run and case by case."""
+
+    def run(fold: int, seed: int, *values: float) -> Cell:
+        return cell(fold, [case(f"p{fold}{k}", value) for k, value in enumerate(values)], seed=seed)
+
+    ours = [run(0, 0, 0.9, 0.7, 0.8), run(0, 1, 0.7, 0.7, 0.9), run(1, 0, 0.5, 0.4, 0.6), run(1, 1, 0.6, 0.5, 0.8)]
+    theirs = [run(0, 0, 0.5, 0.6, 0.7), run(0, 1, 0.8, 0.6, 0.7), run(1, 0, 0.5, 0.1, 0.2), run(1, 1, 0.4, 0.6, 0.1)]
+    summary = summarise_grid(one_column({"JCL": ours, "MoCo": theirs}))
+    scores = {name: run_scores(cells, "dice") for name, cells in (("JCL", ours), ("MoCo", theirs))}
+    for name, found in scores.items():
+        assert summary.cells[name, "M=2"].interval == resampled_interval(found)
+    found = only(summary, "MoCo", "JCL")
+    differences = {
+        run: {entry: value - scores["JCL"][run][entry] for entry, value in values.items()}
+        for run, values in scores["MoCo"].items()
+    }
+    assert found.interval == resampled_interval(differences)
+    assert found.mean == pytest.approx(statistics.fmean(v for each in differences.values() for v in each.values()))
+    assert found.mean != pytest.approx(found.difference)
 
 
 def test_seeds_and_cases_of_a_patient_are_one_pair():

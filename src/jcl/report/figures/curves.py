@@ -70,7 +70,8 @@ def label_efficiency(grid: Grid, summary: Summary) -> str:
     axes.set_xlabel(unit, color=INK, fontsize=10)
     axes.set_ylabel(NAMES[summary.metric] + ", lower is better" * summary.lower_is_better, color=INK, fontsize=10)
     label_ends(axes, ends)
-    _write_notes(figure, ["Bars: 95 % bootstrap interval of the mean, patients drawn.", _gaps(grid, summary)])
+    bars = "Bars: 95 % bootstrap interval of the mean; patients, folds and seeds drawn."
+    _write_notes(figure, [bars, _gaps(grid, summary)])
     return to_svg(figure, label, titles)
 
 

@@ -91,9 +91,12 @@ def _cell_rows(
 
 
 def _against(reference: str, each: Comparison | None) -> Row:
-    values: Row = dict.fromkeys(("difference", "pairs", "p", "p_holm", "folds_better", "folds_compared", "complete"))
+    means = ("mean_difference", "interval_low", "interval_high")
+    counts = ("folds_better", "folds_compared", "complete")
+    values: Row = dict.fromkeys(("difference", *means, "pairs", "p", "p_holm", *counts))
     if each is not None:
-        values["difference"], values["pairs"] = each.difference, each.pairs
+        values["difference"], values["mean_difference"], values["pairs"] = each.difference, each.mean, each.pairs
+        values["interval_low"], values["interval_high"] = each.interval or (None, None)
         values["p"], values["p_holm"] = each.p_value, each.p_holm
         values["folds_better"], values["folds_compared"] = each.folds_better, each.folds
         values["complete"] = "yes" if each.complete else "no"

@@ -14,7 +14,7 @@ UNFINISHED = "°"
 
 
 def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
-    """Median difference of each row to the reference, with p-value and folds."""
+    """Median difference of each row to the reference; the mean with its interval, p-value and folds."""
     found = {(each.row, each.column): each for each in summary.comparisons if each.reference == reference}
     caption = f"{TITLES[summary.metric]} less that of {reference}, median over patients; bold where p < {LEVEL}."
     if not all(each.complete for each in found.values()):
@@ -32,12 +32,12 @@ def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
 
 
 def _cell(comparison: Comparison, summary: Summary) -> Cell:
-    """As "−0.021", below it "p = 0.012, n = 30, 1/5 folds"."""
+    """As "−0.021", below it "mean −0.018 (−0.051 to +0.012), p = 0.012, n = 30, 1/5 folds"."""
     if comparison.difference is None:
         return Cell(text="–", tip="no patient of whom both have scores", state=True)
     p_value = comparison.p_holm
     text = difference_text(summary.metric, comparison.difference)
-    sub = "no test" if p_value is None else f"p {p_text(p_value)}"
+    sub = _mean(comparison, summary) + ("no test" if p_value is None else f"p {p_text(p_value)}")
     sub += f", n = {comparison.pairs}, {comparison.folds_better}/{comparison.folds} folds"
     tip = "" if comparison.p_value is None else f"p {p_text(comparison.p_value)} before Holm's correction"
     return Cell(
@@ -48,3 +48,11 @@ def _cell(comparison: Comparison, summary: Summary) -> Cell:
         tip=tip,
         tone={True: "up", False: "down", None: ""}[comparison.better] if text[0] in "+−" else "",
     )
+
+
+def _mean(comparison: Comparison, summary: Summary) -> str:
+    """Mean and interval, where patients allow one."""
+    if comparison.mean is None or comparison.interval is None:
+        return ""
+    mean, low, high = (difference_text(summary.metric, each) for each in (comparison.mean, *comparison.interval))
+    return f"mean {mean} ({low} to {high}), "

@@ -14,15 +14,18 @@ HOW_TO_READ = (
     "the table that says what the cell lacks: a mean of fewer folds does not compare with one of all.",
     "The rank of a row among the rows with scores (1 is best) is averaged over the pairs of column and fold of which "
     "all of them have scores.",
-    "Intervals are 95 % bootstrap intervals of the mean over all test cases together, whole patients being drawn; they "
-    "hold how patients differ, not how trainings do.",
+    "Intervals are 95 % bootstrap intervals of the mean over all test cases together. Drawn anew is what there are "
+    "several of: folds, in each its patients with all their cases, and seeds, which are trainings of their own (the "
+    "recipe says whether pre-trainings, too). Of two or three folds or seeds an interval is a rough one.",
     "Differences are row minus reference, the median over the n patients of whom both have scores (seeds and cases of "
-    "a patient are paired each with its like, and averaged). p is of Wilcoxon's signed-rank test, two-sided, with "
+    "a patient are paired each with its like, and averaged); below it stands the mean over their cases, with its "
+    "interval, drawn likewise. p is of Wilcoxon's signed-rank test, two-sided, with "
     "Holm's correction over all comparisons of a column and metric, against all references together; there is no test "
     f"of fewer than {FEWEST_PAIRS} patients. Last stands in how many folds the row's mean is the better one.",
     "What such a p can say is limited: the patients of a fold are segmented by the same network, from the same few "
     "labelled patients, so they are not independent of each other. A small p says that these networks differ on "
     "patients like these; not that another draw of labelled patients, or another pre-training, would give the same. "
-    "The folds say more of that; a test over five folds could not go below p = 0.06.",
+    "The folds say more of that, as does the interval, which draws folds and seeds besides; a test over five folds "
+    "could not go below p = 0.06.",
 )
 """Paragraphs without markup."""

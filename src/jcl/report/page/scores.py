@@ -60,7 +60,7 @@ def class_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
 
 
 def fold_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
-    """A table a column of the grid: the mean of each fold, and the interval over patients."""
+    """A table a column of the grid: the mean of each fold, and the interval of the mean over all cases."""
     tables: list[Table] = []
     for column in grid.columns:
         folds = sorted({run.fold for row in grid.rows for run in grid.cells[row, column.name]})
@@ -68,7 +68,7 @@ def fold_tables(grid: Grid, summary: Summary) -> tuple[Table, ...]:
         heads = (Head("Method"), *(Head(name, first_order(summary)) for name in names), Head("Patients", "descending"))
         cells = {row: summary.cells[row, column.name] for row in grid.rows}
         rows = tuple(Row(row, _folds(summary, cells[row], folds), row == OURS) for row in grid.rows)
-        caption = f"{_title(summary)} of each fold, and the bootstrap interval of the mean over patients"
+        caption = f"{_title(summary)} of each fold, and the bootstrap interval of the mean over all cases"
         tables.append(Table(title=column.name, caption=caption, heads=heads, rows=rows))
     return tuple(tables)
 
@@ -111,7 +111,7 @@ def _tip(cell: CellSummary, summary: Summary, paper: PaperCell | None, lack: str
     said = [f"{cell.folds_done} of {cell.folds_expected} folds", f"{cell.patients} test patients"]
     if cell.interval is not None:
         low, high = (mean_text(metric, bound) for bound in cell.interval)
-        said.append(f"95 % interval over patients {low} to {high}")
+        said.append(f"95 % interval {low} to {high}")
     if paper is not None:
         said.append(f"the paper: {paper.mean:.4f}" + ("" if paper.deviation is None else f" ± {paper.deviation:.2f}"))
     return "; ".join([*said, *([lack] if lack else [])])

@@ -2,8 +2,8 @@
 
 What a p-value here can say is limited. The pairs are patients, but the patients of a fold are segmented by the same
 network, from one draw of labelled patients; a small p-value says that the networks that were trained differ on such
-patients, not that another draw or another pre-training would give the same. In how many folds a row is better says
-more of that, so it stands beside.
+patients, not that another draw or another pre-training would give the same. In how many folds a row is better, and the
+interval of the mean difference, which draws folds and seeds besides, say more of that, so they stand beside.
 """
 
 import statistics
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jcl.report.stats.scores import RunScores
+from jcl.report.stats.resampling import resampled_interval
+from jcl.report.stats.scores import Entry, RunScores
 from jcl.report.stats.significance import holm, signed_rank_p
 
 __all__ = ["FEWEST_PAIRS", "Comparison", "compare_column"]
@@ -27,6 +28,8 @@ class Comparison:
     Attributes:
         difference: median over the pairs of row minus reference; None without a pair.
         better: whether that is in favour of the row; None where there is none, or it is zero.
+        mean: mean difference over the cases of both, and `interval` its bootstrap interval (95 %), patients, folds and
+            seeds being drawn (`resampled_interval`); None where there is none.
         pairs: how many patients both have scores of. Seeds and cases of a patient are paired each with its like, and
             their differences averaged, since they are not independent.
         p_value: two-sided, Wilcoxon's signed-rank test; None with fewer than `FEWEST_PAIRS` pairs.
@@ -40,6 +43,8 @@ class Comparison:
     reference: str
     difference: float | None
     better: bool | None
+    mean: float | None
+    interval: tuple[float, float] | None
     pairs: int
     p_value: float | None
     p_holm: float | None
@@ -80,19 +85,26 @@ def compare_column(
 
 
 def _compare(ours: RunScores, theirs: RunScores, *, lower: bool) -> dict[str, Any]:
+    differences = {
+        run: {entry: ours[run][entry] - theirs[run][entry] for entry in ours[run].keys() & theirs[run].keys()}
+        for run in sorted(ours.keys() & theirs.keys())
+    }
     by_patient: dict[str, list[float]] = {}
     by_fold: dict[int, list[float]] = {}
-    for run in sorted(ours.keys() & theirs.keys()):
-        for entry in ours[run].keys() & theirs[run].keys():
-            difference = ours[run][entry] - theirs[run][entry]
+    by_case: dict[tuple[int, Entry], list[float]] = {}
+    for run, found in differences.items():
+        for entry, difference in found.items():
             by_patient.setdefault(entry[0], []).append(difference)
             by_fold.setdefault(run[0], []).append(difference)
+            by_case.setdefault((run[0], entry), []).append(difference)
     pairs = [statistics.fmean(values) for values in by_patient.values()]
     median = statistics.median(pairs) if pairs else None
     folds = [statistics.fmean(values) for values in by_fold.values()]
     return {
         "difference": median,
         "better": (median < 0) == lower if median else None,
+        "mean": statistics.fmean(map(statistics.fmean, by_case.values())) if by_case else None,
+        "interval": resampled_interval(differences),
         "pairs": len(pairs),
         "p_value": signed_rank_p(pairs) if len(pairs) >= FEWEST_PAIRS else None,
         "p_holm": None,

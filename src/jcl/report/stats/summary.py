@@ -15,11 +15,12 @@ from typing import TypeAlias
 import numpy as np
 from scipy import stats
 
-from jcl.metrics import METRICS, bootstrap_interval
+from jcl.metrics import METRICS
 from jcl.report.stats.comparisons import Comparison, compare_column
 from jcl.report.stats.numbers import mean_text
+from jcl.report.stats.resampling import resampled_interval
 from jcl.report.stats.results import Benchmark, Cell, Grid, Status
-from jcl.report.stats.scores import LOWER_IS_BETTER, Entry, RunScores, pooled_scores, run_scores
+from jcl.report.stats.scores import LOWER_IS_BETTER, RunScores, pooled_scores, run_scores
 
 __all__ = ["CellSummary", "ClassSummary", "Comparison", "Summaries", "Summary", "summarise_benchmark", "summarise_grid"]
 
@@ -39,8 +40,8 @@ class CellSummary:
     Attributes:
         mean: mean over folds; None without scores.
         deviation: standard deviation over folds (n - 1); None for fewer than two.
-        interval: bootstrap interval (95 %) of the mean over all cases of all folds together, patients being drawn; it
-            has in it how patients differ, not how trainings do. None for one patient.
+        interval: bootstrap interval (95 %) of the mean over all cases of all folds together, patients, folds and seeds
+            being drawn (`resampled_interval`). None for one patient.
         folds: the mean of each fold that has scores.
         folds_done: how many folds have scores of all their seeds.
         runs: fold and seed of each run that has scores.
@@ -177,7 +178,7 @@ def _summarise(cells: Sequence[Cell], scores: RunScores, metric: str) -> CellSum
     return CellSummary(
         mean=mean,
         deviation=deviation,
-        interval=None if pooled else _interval(scores),
+        interval=None if pooled else resampled_interval(scores),
         folds=folds,
         folds_done=sum(there[fold] == count for fold, count in expected.items()),
         folds_expected=len(expected),
@@ -188,17 +189,6 @@ def _summarise(cells: Sequence[Cell], scores: RunScores, metric: str) -> CellSum
         classes={name: ClassSummary(*_mean_and_deviation(list(means.values()))) for name, means in classes.items()},
         pooled=pooled,
     )
-
-
-def _interval(scores: RunScores) -> tuple[float, float] | None:
-    """Over the cases of all folds, each with the mean of its seeds."""
-    by_case: dict[tuple[int, Entry], list[float]] = {}
-    for (fold, _), values in sorted(scores.items()):
-        for entry, value in values.items():
-            by_case.setdefault((fold, entry), []).append(value)
-    means = np.array([statistics.fmean(values) for values in by_case.values()], dtype=float)
-    bounds = bootstrap_interval(means, [patient for _, (patient, _, _) in by_case]) if len(means) else None
-    return (bounds[0], bounds[1]) if bounds else None
 
 
 def _best(
