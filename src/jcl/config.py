@@ -224,7 +224,12 @@ class FinetuneConfig(TrainingConfig):
     average: float | None = option(
         "decay of the average of the weights, which is kept; 0 keeps the last (else the recipe's: 0.99, paper 0)", None
     )
-    label_noise: float = option("share of the training outlines that are made wrong, to see what it does", 0.0)
+    label_noise: float = option("share of the training labels that are made wrong, to see what it does", 0.0)
+    label_noise_kind: str = option(
+        "which are wrong: boundary (moved outlines), flip (another structure's) or missing (background)",
+        "boundary",
+        choices=("boundary", "flip", "missing"),
+    )
     semi: str | None = option(
         "technique that learns of slices without labels too (`jcl methods` lists them), none, or auto: self_training "
         "where there are scans without labels (else the recipe's: auto, paper none)",

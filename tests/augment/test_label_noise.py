@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jcl.augment.label_noise import corrupt_labels
+from jcl.augment.label_noise import KINDS, corrupt_labels
 from jcl.data.batches import SliceBatch
 
 
@@ -140,3 +140,56 @@ def test_one_pixel_and_a_full_slice():
     assert sums == {0, 5}
     full = torch.ones(3, 8, 8, dtype=torch.long)
     assert torch.equal(corrupt_labels(batch_of(full), 1.0, seed=0).labels, full)
+
+
+def test_flipped_structures_are_whole_and_have_each_other_label_as_often():
+    labels = blobs(400, 20, 3, seed=5)
+    found = corrupt_labels(batch_of(labels, depth=400), 0.5, seed=2, kind="flip", classes=4).labels
+    assert found is not None
+    assert torch.equal(found == 0, labels == 0)
+    became: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for old, new in zip(labels, found, strict=True):
+        for structure in became:
+            values = new[old == structure].unique().tolist()
+            assert len(values) <= 1
+            became[structure] += values
+    for structure, values in became.items():
+        wrong = [value for value in values if value != structure]
+        assert len(wrong) / len(values) == pytest.approx(0.5, abs=0.1)  # four deviations of the binomial
+        assert set(wrong) == {1, 2, 3, 4} - {structure}
+        assert all(wrong.count(value) / len(wrong) == pytest.approx(1 / 3, abs=0.14) for value in set(wrong))
+
+
+def test_the_only_structure_is_flipped_to_the_background():
+    labels = disc(16, 4).repeat(20, 1, 1)
+    found = corrupt_labels(batch_of(labels), 1.0, seed=2, kind="flip", classes=1).labels
+    assert found is not None
+    assert not found.any()
+
+
+def test_missing_structures_are_background_and_the_others_as_they_were():
+    labels = blobs(200, 20, 3, seed=6)
+    found = corrupt_labels(batch_of(labels, depth=200), 0.3, seed=4, kind="missing").labels
+    assert found is not None
+    assert set(found[found != labels].tolist()) == {0}
+    kept = [(new[old == value] != 0).float().mean() for old, new in zip(labels, found, strict=True) for value in (1, 2)
+            if (old == value).any()]  # fmt: skip
+    assert {float(share) for share in kept} == {0.0, 1.0}
+    assert 1 - sum(kept) / len(kept) == pytest.approx(0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_leaves_ignored_pixels_and_is_nested_and_repeats(kind: str):
+    labels = blobs(60, 20, 2, seed=7)
+    labels[:, :6] = 255
+    few, many, again = (
+        corrupt_labels(batch_of(labels, depth=60), share, seed=0, kind=kind, classes=2, ignore=255).labels
+        for share in (0.3, 0.6, 0.6)
+    )
+    assert torch.equal(many, again)
+    for found in (few, many):
+        assert torch.equal(found == 255, labels == 255)
+    wrong = [{(row, value) for row in range(60) for value in (1, 2) if not torch.equal(
+        found[row] == value, labels[row] == value) and kind == "missing"} for found in (few, many)]  # fmt: skip
+    assert wrong[0] <= wrong[1]
+    assert (many != labels).sum() > (few != labels).sum() > 0

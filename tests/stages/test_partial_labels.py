@@ -229,6 +229,28 @@ def test_only_some_slices_are_labelled(tmp_path: Path, capsys) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("recipe", ["paper", "strong"])
+def test_kinds_of_wrong_labels_are_other_trainings(tmp_path: Path, recipe: str) -> None:
+    """The kind alone, without wrong labels, is none."""
+    both = block()
+    both[3:5, 2:5, 2:8] = 2
+    source = write_scans(tmp_path / "scans", [both, both, block()])
+    store = prepared(source, tmp_path / "store", labels="1=a,2=b")
+    own = {
+        "clean": {},
+        "kind alone": {"label_noise_kind": "flip"},
+        "boundary": {"label_noise": 0.9},
+        "flip": {"label_noise": 0.9, "label_noise_kind": "flip"},
+        "missing": {"label_noise": 0.9, "label_noise_kind": "missing"},
+    }
+    plain = {"precision": "float32", "kernels": "off", "compile": "off", "width": 2, "steps": 3, "recipe": recipe}
+    plain |= {"store": store.path, "init": "none", "fold": "none", "semi": "none"}
+    runs = {name: finetune(FinetuneConfig(**plain, **each, out=tmp_path / name)) for name, each in own.items()}
+    weights = {name: (run / "model.safetensors").read_bytes() for name, run in runs.items()}
+    assert weights.pop("kind alone") == weights["clean"]
+    assert len(set(weights.values())) == len(weights)
+
+
 def test_classes_that_the_training_patients_lack_are_named_before_the_first_step(tmp_path: Path, capsys) -> None:
     """What if a class is absent from a case: https://github.com/MIC-DKFZ/nnUNet/issues/2438."""
     both = block()

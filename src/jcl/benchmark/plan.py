@@ -36,6 +36,7 @@ ADDED_LATER: Mapping[str, Mapping[str, Any]] = {
     "finetune": {
         "kernels": "auto",
         "label_noise": 0.0,
+        "label_noise_kind": "boundary",
         "weight_decay": 0.0,
         "recipe": "paper",
         **{

@@ -123,13 +123,16 @@ def _finetune(config: FinetuneConfig, store: Store, others: list[Store], device:
         info["unlabelled"] = unlabelled_record(others, patients)
         technique = _technique(config, backbone, network)
         title = f"{config.semi} on {title}"
-    loss = partial(_loss_of(config), ignore=IGNORE if store.ignores else None)
+    ignore = IGNORE if store.ignores else None
+    loss = partial(_loss_of(config), ignore=ignore)
+    noise = {"share": config.label_noise, "kind": config.label_noise_kind, "classes": len(store.class_names)}
+    corrupt = partial(corrupt_labels, **noise, seed=config.seed, ignore=ignore)
     watched = watched_labels(config, store, split, context or 0)
     session = Session[nn.Module](
         config, technique or network, fed.dataset, device, least=LEAST_STEPS, redraw=fed.redraw
     )
     if session.begin(partial(_trial, config, loss), info, split, title, before=before_recipes()):
-        _train(config, network, technique, session, loss, unlabelled, watched)
+        _train(config, network, technique, session, loss, corrupt, unlabelled, watched)
     return config.out
 
 
@@ -139,13 +142,13 @@ def _train(
     technique: semi.Technique | None,
     session: Session[nn.Module],
     loss_of: _LossOf,
+    corrupt: Callable[[SliceBatch], SliceBatch],
     unlabelled: Feed | None,
     watched: SliceBatch | None,
 ) -> None:
     model, steps, device = session.model, session.steps, session.device
     ranges, peak, decay = _ranges(config), config.learning_rate or 0.0, config.average
     warmup = int((config.warmup or 0.0) * steps)
-    ignore = loss_of.keywords["ignore"]
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     optimizer = adam(trained, weight_decay=config.weight_decay)
     average = averaged_copy(network) if decay else None
@@ -155,7 +158,7 @@ def _train(
         for step in range(loop.start, steps):
             learning_rate = cosine(step, steps, peak=peak, final=peak / 100, warmup=warmup)
             set_learning_rate(optimizer, learning_rate)
-            batch = corrupt_labels(next(loop.batches), config.label_noise, config.seed, ignore=ignore).to(device)
+            batch = corrupt(next(loop.batches)).to(device)
             if technique is None:
                 images, labels = augment_batch(batch, ranges, generator=loop.generator)
                 losses = {"loss": _loss(network, images, labels, session.execution.precision, loss_of)}
