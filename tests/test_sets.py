@@ -6,11 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jcl.config import EvaluateConfig, FinetuneConfig, PrepareConfig, PretrainConfig
+import jcl
+from jcl.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, PrepareConfig, PretrainConfig
+from jcl.data.alike import difference
 from jcl.data.datasets import load_spec, spec_names
+from jcl.data.resampling import prepare_volume
 from jcl.data.store import Store
+from jcl.data.volumes import read_scan
+from jcl.errors import UsageError
 from jcl.stages.evaluate import evaluate
+from jcl.stages.export import export
 from jcl.stages.finetune import finetune
+from jcl.stages.predict import predict
 from jcl.stages.prepare import prepare
 from jcl.stages.pretrain import pretrain
 from support.sets import WRITERS, slices_of
@@ -97,6 +104,32 @@ def test_photographs_are_scaled_to_one_size_in_colour(tmp_path: Path) -> None:
         image, label = store.image(case, 0), store.label(case, 0)
         red, green, blue = (np.median(channel[label == 1]) for channel in image)
         assert (red, green, blue) == pytest.approx((1, 1, 0), abs=0.15)
+
+
+def test_photographs_in_grey_from_files_to_scores_and_results(tmp_path: Path) -> None:
+    """One value a pixel in the store, of new pictures as well; what was prepared in colour is another set."""
+    WRITERS["isic2018"](tmp_path / "source")
+    plain = {"source": tmp_path / "source", "dataset": "isic2018", "size": 64, "workers": 1}
+    store = prepare(PrepareConfig(**plain, out=tmp_path / "store", grey=True))
+    assert (store.channels, store.preparation["grey"]) == (1, True)
+    for case in range(3):
+        image, label = store.image(case, 0), store.label(case, 0)
+        assert np.median(image[0][label == 1]) == pytest.approx(1, abs=0.15)  # of yellow, the lightest there
+    assert train_and_score(store, tmp_path)["cases"]
+    run = jcl.load(tmp_path / "fine")
+    pictures = sorted((tmp_path / "source").rglob("*.jpg"))
+    for case, picture in enumerate(pictures):
+        read = read_scan([picture], run.preparation)
+        kept = store.image(case, 0)[0][store.content(case)]
+        np.testing.assert_allclose(prepare_volume(read, run.preparation)[0][0, 0], kept, atol=1e-3)
+    predict(PredictConfig(run=(tmp_path / "fine",), source=pictures[0], out=tmp_path / "results"))
+    assert len(list((tmp_path / "results").iterdir())) == 1
+    coloured = prepare(PrepareConfig(**plain, out=tmp_path / "coloured"))
+    assert difference(store.preparation, coloured.preparation) == "grey True, not False"
+    with pytest.raises(UsageError, match="pictures in colour as grey, which a MONAI bundle has no place for"):
+        export(ExportConfig(run=tmp_path / "fine", to="monai", out=tmp_path / "bundle"))
+    with pytest.raises(UsageError, match="grey: that is one channel, and channels = 3"):
+        prepare(PrepareConfig(**plain, out=tmp_path / "both", grey=True, channels=3))
 
 
 @pytest.mark.parametrize("name", list(WRITERS))

@@ -54,6 +54,7 @@ class PrepareConfig:
         "slices are padded to this many pixels a side (else the data set's, or the largest)", None
     )
     fit: bool = option("scale each slice so that its longer side is --size (pictures without a spacing)", False)
+    grey: bool = option("pictures in colour as their brightness, one value per pixel", False)
     channels: int | None = option("values per voxel: 3 for colour (else the data set's, or 1)", None)
     window: tuple[float, float] | None = option(
         "clip intensities to these two values, as -160 240 of a CT's soft tissue (else to percentiles of each scan)",

@@ -121,6 +121,22 @@ def test_every_seed_may_have_pretrainings_of_its_own(tmp_path: Path):
     assert of_seed_0 == [t.key for t in shared.tasks if t.kind == "pretrain" or t.settings["seed"] == 0]
 
 
+def test_settings_of_a_table_are_between_those_of_the_recipe_and_of_a_row(tmp_path: Path):
+    """And are other trainings than another table's."""
+    second = 'name = "two"\ntitle = "Two"\n'
+    own = f"{second}pretrain = {{ batch_size = 8, steps = 5 }}\nfinetune = {{ steps = 6 }}\n"
+    row = ('method = "jcl"', 'method = "jcl"\nfinetune = { learning_rate = 0.5 }\npretrain = { steps = 7 }')
+    plan = plan_of(tmp_path, (second, own), row)
+    tasks = {task.id: task for task in plan.tasks}
+    fine = {cell.table: tasks[cell.task] for cell in plan.cells if (cell.row, cell.column) == ("JCL", "M=2")}
+    assert {name: (t.settings["steps"], t.settings["learning_rate"]) for name, t in fine.items()} == {
+        "one": (3, 0.5),
+        "two": (6, 0.5),
+    }
+    before = {name: tasks[task.needs or ""].settings for name, task in fine.items()}
+    assert {name: (s["steps"], s["batch_size"]) for name, s in before.items()} == {"one": (7, 4), "two": (7, 8)}
+
+
 def test_other_data_make_new_tasks(tmp_path: Path):
     changed = {"ball": planning.StoreInfo(name="ball", path="stores/ball", digest="1" * 64, class_names=("ball",))}
     before, after = plan_of(tmp_path), make_plan(tiny(tmp_path), changed)

@@ -190,6 +190,21 @@ WRONG = {
     "no rows": ('["Random", "JCL"]', "[]", "table t: methods is empty; at least one is needed"),
     "store of table": ('["a", "b"]', '["a", "c"]', "table t: no [stores.c]; there are a, b"),
     "no finetune_on": ('finetune_on = "a"', "", "table t: missing: finetune_on"),
+    "network of a table": (
+        'finetune_on = "a"',
+        'finetune_on = "a"\npretrain = { backbone = "own:net" }',
+        "table t: pretrain: unknown key 'backbone'",
+    ),
+    "technique of a table": (
+        'finetune_on = "a"',
+        'finetune_on = "a"\nfinetune = { semi = "bcp" }',
+        "table t: finetune: unknown key 'semi'",
+    ),
+    "setting of a table": (
+        'finetune_on = "a"',
+        'finetune_on = "a"\nfinetune = { steps = "many" }',
+        "table t: finetune: steps: 'many' is not an int",
+    ),
     "patients and splits": ('"all"]', '"all"]\nsplits = { x = "chaos_2" }', "table t: either patients or splits are"),
     "neither": ('patients = [2, 6, "all"]', "", "table t: either patients or splits are needed"),
     "no patient": ("[2, 6,", "[0, 6,", "table t: patients has 0; numbers from 1, or \"all\", are needed"),
@@ -211,7 +226,7 @@ WRONG = {
         'paper_columns = { "M=2" = "M=6" }',
         "table t: paper_columns without paper, the name of the paper's table",
     ),
-    "key of table": ('title = "T"', 'title = "T"\nfold = 0', "table t: unknown key 'fold' (known: finetune_on, "),
+    "key of table": ('title = "T"', 'title = "T"\nfold = 0', "table t: unknown key 'fold' (known: finetune, "),
     "reference": (
         'title = "T"',
         'title = "T"\nreferences = ["JCL", "PCL"]',

@@ -128,11 +128,20 @@ def test_all_figures_of_the_papers_table_are_shown(name):
         ("table8_transfer_ablation", ("table8", "JCL (image-level)", "M=10"), 0.8903),
         ("table9_dense_loss_forms", ("table9", "PCL + BYOL", "M=6"), 0.5164),
         ("table10_few_patients", ("table10", "PCL", "M=4"), 0.8001),
-        ("journal_hippocampus", ("hippocampus", "DiRA", "25%"), 0.8360),
-        ("journal_chaos", ("chaos", "GCL", "10%"), 0.5878),
-        ("journal_cardiac", ("acdc", "Random", "10%"), 0.7999),
-        ("journal_cardiac", ("acdc", "JCL", "10%"), 0.8663),
-        ("journal_cardiac", ("mmwhs", "JCL", "10%"), 0.7928),
+        ("journal_table1", ("chaos", "GCL", "10%"), 0.5878),
+        ("journal_table1", ("acdc", "Random", "10%"), 0.7999),
+        ("journal_table1", ("acdc", "JCL", "10%"), 0.8663),
+        ("journal_table1", ("mmwhs", "JCL", "10%"), 0.7928),
+        ("journal_table1", ("hvsmr", "JCL, threshold 0.05", "10%"), 0.7877),
+        ("journal_table2", ("hippocampus", "DiRA", "25%"), 0.8360),
+        ("journal_table2", ("spleen", "Random", "10%"), 0.6663),
+        ("journal_table2", ("isic", "SimCLR", "M=519"), 0.8782),
+        ("journal_weights", ("acdc", "JCL", "10%"), 0.8663),
+        ("journal_weights", ("chaos", "JCL, 0.75, 0.5, threshold 0.05", "10%"), 0.6636),
+        ("journal_weights", ("mmwhs-lambda2", "JCL, lambda 2 of 0.7", "10%"), 0.7732),
+        ("journal_noise", ("noise", "PCL, missing", "10%"), 0.5739),
+        ("journal_imbalance", ("imbalance", "JCL, 0.3 retained", "25%"), 0.7160),
+        ("journal_backbones", ("mmwhs", "JCL, UKAN", "10%"), 0.7452),
         ("small_chaos", ("chaos", "JCL", "M=4"), 0.7988),
     ],
 )  # fmt: skip
@@ -147,8 +156,10 @@ def test_recipes_of_the_paper_share_their_pretrainings():
     assert of["table1_chd"] == of["table2_mmwhs"] == of["table4_hvsmr"]
     jcl = next(each for each in of["table10_few_patients"] if each.startswith("pretrain-chd-jcl-"))
     papers = [name for name in built_in() if name.startswith("table")]
-    assert all(jcl in of[name] for name in (*papers, "journal_weights", "journal_imbalance", "journal_cardiac"))
-    assert of["journal_hippocampus"] == of["journal_chaos"] > of["journal_noise"]
+    journals = [name for name in built_in() if name.startswith("journal_")]
+    assert all(jcl in of[name] for name in (*papers, *journals) if name != "journal_table2")
+    assert len(of["journal_table1"] & of["journal_table2"]) == 11  # those on BraTS
+    assert of["journal_noise"] == of["journal_imbalance"] < of["table1_chd"] < of["journal_table1"]
 
 
 def test_hours_are_those_that_the_journal_publishes():
@@ -165,11 +176,13 @@ def test_hours_are_those_that_the_journal_publishes():
 
 
 def test_steps_are_those_of_the_published_numbers_of_slices():
-    """CHD 17,525 and BraTS 39,064 slices, 16 a step, the last incomplete batch dropped."""
+    """CHD 17,525 and KiTS 32,332 slices, 16 a step, BraTS 39,064, 32 a step; the last incomplete batch dropped."""
     assert "109,500 steps" in recipe_of("table1_chd").text
     assert 17_525 // 16 * 100 == 109_500
-    assert "244,100 steps" in recipe_of("journal_chaos").text
-    assert 39_064 // 16 * 100 == 244_100
+    assert "122,000 steps" in recipe_of("journal_table1").text
+    assert 39_064 // 32 * 100 == 122_000
+    assert "202,000 steps" in recipe_of("journal_table2").text
+    assert 32_332 // 16 * 100 == 202_000
     assert abs(100 * 17_525 / 68 / 10 - 2_580) < 10
     assert "about 2,580 x M steps" in recipe_of("table1_chd").text
 
@@ -178,13 +191,19 @@ def test_steps_are_those_of_the_published_numbers_of_slices():
 def test_recipes_of_the_paper_have_the_authors_protocol_and_say_so(name):
     """Folds and draws, or fixed splits, of theirs; Adam with L2 of 1e-5; 5, 4 or 32 slices on each of two GPUs."""
     recipe = recipe_of(name)
-    fixed = any(table.splits for table in recipe.tables)
+    fixed = all(table.splits for table in recipe.tables)
     assert (recipe.folds, recipe.unit) == (5 if fixed else "authors", "pooled")
-    on = {table.finetune_on for table in recipe.tables}
-    batch = 2 * (4 if on == {"chaos"} else 32 if on == {"hippocampus"} else 5)
     assert (recipe.finetune["recipe"], recipe.finetune["weight_decay"]) == ("paper", 1e-5)
-    assert recipe.finetune["batch_size"] == batch
-    for said in (f"{batch} here", "best on the test cases", "weights are scored", "two GPUs", "(`unit`"):
+    for table in recipe.tables:
+        batch = {**recipe.finetune, **table.finetune}["batch_size"]
+        assert batch == 2 * {"chaos": 4, "spleen": 4, "heart": 4, "hippocampus": 32}.get(table.finetune_on, 5)
+        brats = table.pretrain_on == ("brats2018",)
+        assert {"batch_size": 16, **recipe.pretrain, **table.pretrain}["batch_size"] == (32 if brats else 16)
+        for row in table.methods:
+            method = recipe.methods[row]
+            if method.method in ("pcl", "jcl"):
+                assert method.method_settings.get("threshold", 0.1) == (0.05 if brats else 0.1)
+    for said in ("10 here", "best on the test cases", "weights are scored", "two GPUs", "(`unit`"):
         assert said in " ".join(recipe.notes.split()), said
 
 
@@ -203,7 +222,7 @@ def test_they_are_listed_and_printed(capsys, monkeypatch):
     assert lines.index(next(line for line in lines if line.startswith("table10"))) == len(lines) - 2
     show_recipes("small_chaos")
     assert capsys.readouterr().out == built_in()["small_chaos"].read_text()
-    with pytest.raises(UsageError, match="no recipe 'table11'; there are: dimensions, few_labels, journal_cardiac, "):
+    with pytest.raises(UsageError, match="no recipe 'table11'; there are: dimensions, few_labels, journal_backbones, "):
         show_recipes("table11")
 
 

@@ -127,8 +127,18 @@ def test_published_settings_are_those_of_the_peers_programs():
     assert [(view.blurred, view.solarised) for view in views.BYOL_VIEWS] == [(1, 0), (0.1, 0.2)]
 
 
-TABLES = {"ACDC": "I", "MMWHS": "I", "CHAOS": "I", "Hippocampus": "II"}
+TABLES = {
+    "ACDC": "I",
+    "MMWHS": "I",
+    "HVSMR": "I",
+    "CHAOS": "I",
+    "Spleen": "II",
+    "ISIC": "II",
+    "Heart": "II",
+    "Hippocampus": "II",
+}
 NAMES = {"Scratch": "Random", "MACL": "JCL"}
+SHORT = {"dice": "DSC", "jaccard": "JC", "hd95": "HD95", "asd": "ASD"}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -137,13 +147,43 @@ def test_figures_of_the_journal_are_those_that_we_show(name):
     assert table in paper_tables()
     for share, rows in given("journal.json")["tables"][TABLES[name]]["rows"].items():
         for method, sets in rows.items():
-            for metric, short in (("dice", "DSC"), ("jaccard", "JC"), ("hd95", "HD95"), ("asd", "ASD")):
+            for metric, short in SHORT.items():
                 cell = paper_cell(table, NAMES.get(method, method), share, metric)
                 if cell is not None:
                     factor = 100 if metric in ("dice", "jaccard") else 1
                     assert cell.mean * factor == pytest.approx(sets[name][short], abs=1e-6), (share, method, metric)
                     seen += 1
-    assert seen > 15
+    assert seen == 4 * 25  # twelve methods with a tenth and a quarter of the labels, random weights with all
+
+
+def shown(table: str, row: str, column: str) -> dict[str, float]:
+    """What we show, by the journal's names and units."""
+    cells = {short: paper_cell(table, row, column, metric) for metric, short in SHORT.items()}
+    return {
+        short: round(cell.mean * (100 if short in ("DSC", "JC") else 1), 6) for short, cell in cells.items() if cell
+    }
+
+
+def test_figures_of_the_journals_further_experiments_are_those_that_we_show():
+    """Weights (table V, figure 7), wrong labels and imbalance (table X), backbones (figure 6)."""
+    journal = given("journal.json")
+    sets = ("ACDC", "MMWHS", "HVSMR", "CHAOS")
+    for found in journal["tables"]["V"]["rows"]:
+        for name in sets:
+            assert shown("journal_weights", f"{found['lambda2']:g}, {found['lambda3']:g}", name) == found[name]
+    for name in sets[:2]:
+        curve = journal["figures"]["7"][name]
+        for place, weight in enumerate(journal["figures"]["7"]["lambda2"]):
+            expected = {"DSC": curve["DSC"][place], "HD95": curve["HD95"][place]}
+            assert shown("journal_lambda2", f"{weight:g}", name) == expected
+        for method, scores in journal["figures"]["6"][name].items():
+            for network, dice in scores["DSC"].items():
+                row = f"{NAMES.get(method, method)}, {network}"
+                assert shown("journal_backbones", row, name) == {"DSC": dice, "JC": scores["JC"][network]}
+    for kind, rows in journal["tables"]["X"]["rows"].items():
+        table = "journal_imbalance" if kind.startswith("ratio") else "journal_noise"
+        for method, scores in rows.items():
+            assert shown(table, NAMES.get(method, method), kind.removeprefix("ratio ")) == scores
 
 
 def test_parameters_of_the_journal():

@@ -16,7 +16,8 @@ unit                  `case` or `slice`: what is scored; `pooled`: all slices to
 [[tables]]            `name`, `title`, `methods` (rows), `pretrain_on` (stores), `finetune_on` (a store), `patients`
                       (columns, "all" is one too) or `splits` (column = "split"); `paper` and `paper_columns` name the
                       paper's table and, of our columns, its own (else those of the same name); `references` are the
-                      rows that the report compares all others with
+                      rows that the report compares all others with; `pretrain` and `finetune` settings of its trainings
+                      that differ from those of other tables
 """
 
 import dataclasses
@@ -44,10 +45,19 @@ GIVEN = frozenset(
 )
 """Settings of a stage that the benchmark itself gives."""
 
+OF_ROWS = frozenset(("backbone", "width", "context", "block", "semi", "semi_settings", "split_seed"))
+"""Settings that belong to a row, or to all of a recipe: tables do not have them."""
+
 
 def _settings(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
     """Settings of a stage as they were written, so that what was done with them before is found again."""
     schema.check_table(kind, value, where, without=GIVEN)
+    return value
+
+
+def _settings_of_table(kind: type[Any], value: Any, where: str) -> dict[str, Any]:
+    """Likewise, of a table: without what makes a network or a row another."""
+    schema.check_table(kind, value, where, without=GIVEN | OF_ROWS)
     return value
 
 
@@ -133,6 +143,8 @@ class TablePlan:
     paper: str | None = None
     paper_columns: Mapping[str, str] = field(default_factory=dict)
     references: Names = ()
+    pretrain: Annotated[Mapping[str, Any], partial(_settings_of_table, PretrainConfig)] = field(default_factory=dict)
+    finetune: Annotated[Mapping[str, Any], partial(_settings_of_table, FinetuneConfig)] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -143,8 +155,8 @@ class TablePlan:
     def as_mapping(self) -> dict[str, Any]:
         """The table as JSON holds it."""
         columns = {"columns": [dataclasses.asdict(column) for column in self.columns]}
-        # benchmarks that were begun before there were references know none
-        seldom = () if self.references else ("references",)
+        # benchmarks that were begun before there were these know none
+        seldom = tuple(name for name in ("references", "pretrain", "finetune") if not getattr(self, name))
         return {key: value for key, value in vars(self).items() if key not in ("patients", "splits", *seldom)} | columns
 
 

@@ -16,6 +16,7 @@ def meaning_of(preparation: Mapping[str, Any]) -> dict[str, Any]:
         "spacing": preparation["spacing"],
         "spacing_through": through_of(preparation),
         "size of the longer side (fit)": fit_of(preparation),
+        "grey": bool(preparation.get("grey")),
         "normalisation": preparation["normalisation"],
         "window": window_of(preparation),
         **({"clip": tuple(preparation["clip"])} if window_of(preparation) is None else {}),

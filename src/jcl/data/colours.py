@@ -1,12 +1,15 @@
-"""Channels of colour that say nothing: three equal ones of a grey picture, and transparency that hides nothing."""
+"""Colours: channels that say nothing are left out, and where grey is asked for brightness takes their place."""
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 
-__all__ = ["WITH_ALPHA", "plain_channels"]
+__all__ = ["COLOURS", "WITH_ALPHA", "brightness", "plain_channels"]
 
 COLOURS, WITH_ALPHA = 3, 4
 """Channels of a colour image."""
+
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601), as Pillow's and OpenCV's grey."""
 
 
 def plain_channels(array: Shaped[np.ndarray, "c d h w"], wanted: int) -> Shaped[np.ndarray, "k d h w"]:
@@ -19,6 +22,11 @@ def plain_channels(array: Shaped[np.ndarray, "c d h w"], wanted: int) -> Shaped[
     if len(array) == COLOURS and wanted == 1 and (array[0] == array[1]).all() and (array[0] == array[2]).all():
         array = array[:1]
     return array
+
+
+def brightness(array: Shaped[np.ndarray, "3 d h w"]) -> Float32[np.ndarray, "1 d h w"]:
+    """Of red, green and blue the one value that a grey picture would have, not rounded."""
+    return np.tensordot(np.array([LUMA], np.float32), array.astype(np.float32), axes=1)
 
 
 def _opaque(array: Shaped[np.ndarray, "c d h w"]) -> int:

@@ -50,6 +50,7 @@ class DatasetSpec:
         patient: regular expression whose first group, found in the case's name, is the patient.
         channels: images, 4-D components or colours that make one volume.
         series: regular expression in the descriptions of those DICOM series that are taken, whatever its capitals.
+        grey: of pictures in colour take the brightness.
         fit: shrink or enlarge each slice so that its longer side is `size`: pictures without a scale.
     """
 
@@ -72,6 +73,7 @@ class DatasetSpec:
     patient: str | None = None
     channels: int = 1
     fit: bool = False
+    grey: bool = False
     spacing_through: float | None = None
     series: str | None = None
     window: Window | None = None
@@ -123,6 +125,8 @@ def _check(spec: DatasetSpec) -> None:
         check_window(spec.window)
     if spec.window is not None and spec.channels != 1:
         raise ValueError(f"window: it is for one channel, and there are {spec.channels}, each of a unit of its own")
+    if spec.grey and spec.channels != 1:
+        raise ValueError(f"grey: that is one channel, and channels = {spec.channels}")
     if 0 in spec.labels:
         raise ValueError("labels: 0 is the background and cannot be named")
     if wrong := [value for value in spec.labels if not 0 < value <= HIGHEST]:
@@ -178,6 +182,7 @@ def resolve(
     patient: str | None = None,
     channels: int | None = None,
     fit: bool | None = None,
+    grey: bool | None = None,
     ignore: int | None = None,
     sparse: bool = False,
     spacing_through: float | None = None,
@@ -202,9 +207,12 @@ def resolve(
         spec = _with_dataset_json(spec, source)
     given: dict[str, Any] = {
         "spacing": spacing, "size": size, "patient": patient, "channels": channels, "fit": fit or None,
+        "grey": grey or None,
         "ignore": ignore, "sparse": sparse or None, "spacing_through": spacing_through, "series": series,
         "window": window,
     }  # fmt: skip
+    if grey and channels is None:
+        given["channels"] = 1
     spec = dataclasses.replace(spec, **{key: value for key, value in given.items() if value is not None})
     try:
         spec = _without_ignore(spec)

@@ -24,7 +24,7 @@ from jcl.data.sources import LabelSource, Structures, files_of, suffix_of
 from jcl.data.store import CASES, CaseRecord, SkippedCase
 from jcl.data.store_writing import read_case, write_case
 from jcl.data.through_plane import resample_label_through, through_of
-from jcl.data.volumes import Volume, label_values, map_labels, read_image, read_label
+from jcl.data.volumes import Volume, label_values, map_labels, read_label, read_scan
 from jcl.errors import DataError, UsageError
 from jcl.files import WriteError, check_regular, read_error
 
@@ -44,13 +44,13 @@ class Job:
 def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given: bool) -> dict[str, Any]:
     """All that decides what is in a store, as plain values.
 
-    Keys: `dataset`, `title`, `modality`, `licence`; `channels`; `spacing` (mm, or None: as it is);
-    `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size grows); `fit`, where
-    each slice is brought to that size; `spacing_through` (mm), where volumes are resampled through their plane;
-    `normalisation`, `clip`, and `window` where two values take the place of percentiles; `labels` (value in the files
-    -> name), `other_labels`, and where voxels may be ignored `ignore` (the value of such ones) or `sparse`; `classes`,
-    the names in the order of the store, and `class_values`, the value of each in the files; `patient`; `series`, where
-    some DICOM series were chosen.
+    Keys: `dataset`, `title`, `modality`, `licence`; `channels`, and `grey` where of colours the brightness is taken;
+    `spacing` (mm, or None: as it is); `size` (or None) and `size_fixed` (whether a larger slice is refused, or the size
+    grows); `fit`, where each slice is brought to that size; `spacing_through` (mm), where volumes are resampled through
+    their plane; `normalisation`, `clip`, and `window` where two values take the place of percentiles; `labels` (value
+    in the files -> name), `other_labels`, and where voxels may be ignored `ignore` (the value of such ones) or
+    `sparse`; `classes`, the names in the order of the store, and `class_values`, the value of each in the files;
+    `patient`; `series`, where some DICOM series were chosen.
     A finished store has `padded` too, its (H, W).
     """
     classes = list(dict.fromkeys(labels.values()))
@@ -72,6 +72,7 @@ def make_preparation(spec: DatasetSpec, labels: Mapping[int, str], *, size_given
         "class_values": [first[name] for name in classes],
         "patient": spec.patient,
         **({"fit": True} if spec.fit else {}),
+        **({"grey": True} if spec.grey else {}),
         **({"spacing_through": spec.spacing_through} if spec.spacing_through is not None else {}),
         **({"window": list(spec.window)} if spec.window is not None else {}),
         **({"series": spec.series} if spec.series is not None else {}),
@@ -142,7 +143,7 @@ def died(job: Job, reason: str) -> SkippedCase:
 def _prepare(job: Job, source: dict[str, list[list[str]]]) -> CaseRecord:
     preparation, files = job.preparation, job.files
     with noted() as notes:
-        volume = read_image(files.images, channels=preparation["channels"])
+        volume = read_scan(files.images, preparation)
         try:
             check_room(volume, preparation, None)
             window = window_of(preparation)

@@ -33,6 +33,7 @@ class _Values:
     class_values: tuple[int, ...]
     padded: tuple[int, int]
     fit: bool = False
+    grey: bool = False
     spacing_through: float | None = None
     context: int = 0
     block: tuple[int, int, int] | None = None
@@ -98,7 +99,7 @@ def _wrong(values: _Values) -> str | None:
     """The first value that cannot be meant, and what would be one."""
     low, high = values.clip
     checks = {
-        "channels": (values.channels, values.channels >= 1, "at least 1"),
+        "channels": (values.channels, values.channels >= 1 and not (values.grey and values.channels > 1), "at least 1"),
         "spacing": (values.spacing, values.spacing is None or 0 < values.spacing < math.inf, "in mm, above 0"),
         "spacing_through": (
             values.spacing_through,

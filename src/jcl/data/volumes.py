@@ -5,12 +5,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Float, Float32, Integer, UInt8
 
-from jcl.data.colours import WITH_ALPHA, plain_channels
+from jcl.data.colours import COLOURS, WITH_ALPHA, brightness, plain_channels
 from jcl.data.geometry import Geometry, check_same_grid, same_grid
 from jcl.data.grids import Grid, read_grid, reason_of
 from jcl.data.imagefile import readable, write_nifti_label, write_nifti_map
@@ -26,6 +27,7 @@ __all__ = [
     "map_labels",
     "read_image",
     "read_label",
+    "read_scan",
     "write_label",
     "write_map",
 ]
@@ -48,13 +50,19 @@ class Volume:
     geometry: Geometry
 
 
-def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
+def read_scan(sources: Sequence[Source], preparation: Mapping[str, Any]) -> Volume:
+    """`read_image` with the channels, or in grey, as a preparation has it."""
+    return read_image(sources, channels=preparation["channels"], grey=preparation.get("grey", False))
+
+
+def read_image(sources: Sequence[Source], *, channels: int = 1, grey: bool = False) -> Volume:
     """Read a volume and turn it to the common orientation; voxels are moved, never interpolated.
 
     Args:
         sources: one per channel (all on one grid), or a single one whose channels are its fourth axis or
             its colours. A DICOM series is a stack. A 2-D image is a volume of one slice.
         channels: how many channels there have to be.
+        grey: of a picture in colour take the brightness.
 
     Raises:
         DataError: a file cannot be read, has another number of channels, has voxels that are not
@@ -70,6 +78,8 @@ def read_image(sources: Sequence[Source], *, channels: int = 1) -> Volume:
         wanted = channels if len(sources) == 1 else 1
         grid = read_grid(source, wanted, copy=False)
         voxels = plain_channels(grid.array, wanted) if grid.colour else grid.array
+        if grey and grid.colour and len(voxels) == COLOURS:
+            voxels = brightness(voxels)
         found = grid.geometry(source)
         if geometry is not None:
             check_same_grid(source, found, files_of(sources[0])[0].name, geometry)
@@ -96,7 +106,7 @@ def _check_channels(
         several = f"colour ({len(array)} values per pixel{alpha})" if colour else f"4-D ({len(array)} volumes)"
         what = several if len(array) > 1 else "a single volume"
         remedy = (
-            f"give --channels {len(array)}, or take one of them"
+            f"give --channels {len(array)}{' or --grey' if colour else ''}, or take one of them"
             if channels == 1
             else "complete it, or give --channels 1"
         )

@@ -15,7 +15,7 @@ from jcl.data.geometry import Geometry
 from jcl.data.intensities import as_seen
 from jcl.data.labelmaps import refuse_label_map
 from jcl.data.sources import SliceFiles
-from jcl.data.volumes import read_image, write_label, write_map
+from jcl.data.volumes import read_scan, write_label, write_map
 from jcl.distributed.device import resolve_device, resolve_precision
 from jcl.errors import DataError
 from jcl.files import clear_left, write_atomically, write_error
@@ -97,7 +97,7 @@ def segment_scan(
     if scan.problem:
         raise DataError(scan.problem)
     config, preparation = work.config, work.preparation
-    volume = read_image(scan.images, channels=preparation["channels"])
+    volume = read_scan(scan.images, preparation)
     if scan.guessed and len(scan.images) == 1:
         refuse_label_map(scan.images[0], volume, work.source)
     geometry = volume.geometry

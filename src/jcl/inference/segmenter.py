@@ -23,7 +23,7 @@ from jcl.data.dicom.series import find_series
 from jcl.data.recorded_preparation import check_preparation
 from jcl.data.resampling import prepare_parts
 from jcl.data.sources import SliceFiles, Source
-from jcl.data.volumes import read_image, write_label
+from jcl.data.volumes import read_scan, write_label
 from jcl.distributed.device import resolve_precision
 from jcl.errors import DataError, UsageError
 from jcl.files import read_json
@@ -103,7 +103,7 @@ class Segmenter:
         """
         device = next(self.network.parameters()).device
         sources = _sources(scan)
-        volume = read_image(sources, channels=self.preparation["channels"])
+        volume = read_scan(sources, self.preparation)
         geometry = volume.geometry
         note_unlike(sources[0], volume, [self.info])
         parts = prepare_parts(volume, self.preparation, max(1, batch_size))

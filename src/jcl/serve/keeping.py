@@ -61,7 +61,7 @@ def keep_case(service: Service, job: Job, segmented: Segmented, name: str) -> Ke
             _refuse_taken(folder, name)
         new = beside / f"{name}{suffix}"
         if file is None:
-            volume = read_image(segmented.images, channels=service.classes.channels)
+            volume = read_image(segmented.images, channels=service.classes.channels, grey=service.classes.grey)
             write_map(new, volume.array if len(volume.array) > 1 else volume.array[0], volume.geometry)
         else:
             shutil.copyfile(file, new)

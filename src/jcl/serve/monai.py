@@ -211,7 +211,7 @@ async def _segmented(service: Service, job: Job) -> Segmented:
 
 def _take_label(service: Service, job: Job, segmented: Segmented, path: Path) -> None:
     """Make classes of the values of a label, which has to lie on the volume's own grid."""
-    volume = read_image(segmented.images, channels=service.classes.channels)
+    volume = read_image(segmented.images, channels=service.classes.channels, grey=service.classes.grey)
     values = read_label(path, volume)
     known = np.array([0, *service.classes.values])
     found = np.unique(values)

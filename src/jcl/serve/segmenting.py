@@ -26,11 +26,12 @@ _work: "Work | None" = None
 
 @dataclass(frozen=True)
 class Classes:
-    """What a run segments: names and label values of its structures, and how many channels its scans have."""
+    """What a run segments: names and label values of its structures; channels of its scans, and whether in grey."""
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     channels: int
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def describe() -> Classes:
         JclError: see `jcl.inference.segment_scan.begin`.
     """
     preparation = _loaded().preparation
-    return Classes(tuple(preparation["classes"]), tuple(preparation["class_values"]), int(preparation["channels"]))
+    names, values = tuple(preparation["classes"]), tuple(preparation["class_values"])
+    return Classes(names, values, int(preparation["channels"]), bool(preparation.get("grey")))
 
 
 def segment(task: Task) -> Segmented:
@@ -121,7 +123,7 @@ def segment(task: Task) -> Segmented:
     Raises:
         DataError: there is not one scan, or it cannot be segmented.
     """
-    from jcl.data.volumes import read_image
+    from jcl.data.volumes import read_scan
     from jcl.inference.scans import find_scans
     from jcl.inference.segment_scan import segment_scan
 
@@ -147,7 +149,7 @@ def segment(task: Task) -> Segmented:
                 share.flush()
 
             classes, geometry = segment_scan(scan, here, within)
-        volume = read_image(scan.images, channels=work.preparation["channels"]) if task.view else None
+        volume = read_scan(scan.images, work.preparation) if task.view else None
     task.classes.write_bytes(classes.tobytes())
     view = write_view(task.image, volume.array[0], geometry, window_of(work.preparation)) if volume else None
     return Segmented(scan.target(task.folder), scan.images, geometry, tuple(notes), view)

@@ -57,6 +57,11 @@ def _export(config: ExportConfig) -> Path:
         return _pushed(config)
     network, info = load_trained(config.run, trust_code=config.trust_code)
     refuse_blocks(info, config.run, f"export to {config.to}")
+    if config.to == "monai" and info["recipe"].get("grey"):
+        raise UsageError(
+            f"{config.run}: it sees pictures in colour as grey, which a MONAI bundle has no place for; "
+            "export to onnx or hub, or train on pictures that are grey"
+        )
     if config.to != "hub" and through_of(info["recipe"]) is not None:
         raise UsageError(
             f"{config.run}: its volumes are resampled through their plane, which {config.to} has no place for; "

@@ -70,7 +70,7 @@ def prepare(config: PrepareConfig, *, progress: Progress | None = None) -> Store
     spec = resolve(
         load_spec(config.dataset), config.source,
         spacing=config.spacing, size=config.size, labels=config.labels, patient=config.patient,
-        channels=config.channels, fit=config.fit, ignore=config.ignore, sparse=config.sparse,
+        channels=config.channels, fit=config.fit, grey=config.grey, ignore=config.ignore, sparse=config.sparse,
         spacing_through=config.spacing_through, series=config.series, window=config.window,
     )  # fmt: skip
     left_out = LeftOut()
