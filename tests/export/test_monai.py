@@ -17,7 +17,7 @@ from jcl.files import read_json
 from jcl.stages.export import export
 from jcl.stages.predict import predict
 from support.bundles import run_bundles
-from support.exported import LABELS, random_network, write_random_run
+from support.exported import LABELS, random_network, write_random_run, write_random_volume_run
 
 SCHEMA = Path(__file__).parents[1] / "oracles" / "monai_meta_schema_20240725.json"
 """As https://project-monai.github.io/schema/meta_schema_20240725.json has it; MONAI's, under the Apache License 2.0."""
@@ -178,9 +178,13 @@ def test_monai_segments_as_predict_does(tmp_path):
         "window and zscore": {"window": (100.0, 600.0), "normalisation": "zscore"},
         "fit": {"fit": True, "size": 30},
         "context": {"context": 1, "spacing": 1.5},
+        "through the plane": {"spacing": 1.5, "spacing_through": 2.0},
+        "blocks": {"block": (8, 16, 16)},
+        "blocks through the plane": {"block": (8, 16, 16), "spacing": 1.5, "spacing_through": 2.0},
     }
     for name, recipe in recipes.items():
-        run = write_random_run(tmp_path / name / "run", **recipe)
+        write = write_random_volume_run if "block" in recipe else write_random_run
+        run = write(tmp_path / name / "run", **recipe)
         export(ExportConfig(run=run, to="monai", out=tmp_path / name / "bundle"))
     run_bundles(*((tmp_path / name / "bundle", tmp_path / "scans", tmp_path / name / "theirs") for name in recipes))
     for name in recipes:

@@ -21,15 +21,17 @@ from support.effort import LONG
 
 pytestmark = pytest.mark.realdata
 
-CASES = {"mscmr": (1, 7), "la2018": (0, 1)}
+CASES = {"mscmr": (1, 7), "la2018": (0, 1), "mscmr in blocks": (1, 7)}
 """Places of the volumes in the sorted folder; mscmr's two have different orientations."""
+
+IN_BLOCKS = {"backbone": "unet3d", "block": (8, 32, 32), "batch_size": 2}
 
 
 @pytest.fixture(scope="module", params=CASES)
 def trained(request, realdata, tmp_path_factory) -> tuple[Path, list[Path]]:
     """A run trained for some seconds on one of two scans, and both."""
-    base = tmp_path_factory.mktemp(request.param)
-    source = realdata / request.param
+    base = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    source = realdata / request.param.partition(" ")[0]
     files = sorted((source / "imagesTr").glob("*.nii.gz"))
     chosen = [files[place] for place in CASES[request.param]]
     for folder in ("imagesTr", "labelsTr"):
@@ -38,11 +40,9 @@ def trained(request, realdata, tmp_path_factory) -> tuple[Path, list[Path]]:
             (base / "scans" / folder / file.name).symlink_to(source / folder / file.name)
     (base / "scans" / "dataset.json").symlink_to(source / "dataset.json")
     prepare(PrepareConfig(source=base / "scans", out=base / "store", spacing=2.0, workers=1))
-    run = finetune(
-        FinetuneConfig(
-            store=base / "store", init="none", folds=2, out=base / "fine", width=4, steps=60, learning_rate=1e-2
-        )
-    )
+    usual = {"init": "none", "folds": 2, "width": 4, "steps": 60, "learning_rate": 1e-2}
+    usual |= IN_BLOCKS if "blocks" in request.param else {}
+    run = finetune(FinetuneConfig(store=base / "store", out=base / "fine", **usual))
     return run, [base / "scans" / "imagesTr" / file.name for file in chosen]
 
 

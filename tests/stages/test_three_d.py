@@ -234,13 +234,6 @@ def test_nnunet_takes_networks_of_its_own_only(known, tmp_path):
         export(ExportConfig(run=known, to="nnunet", out=tmp_path / "out"))
 
 
-@pytest.mark.parametrize("to", ["onnx", "monai", "hub"])
-def test_exports_are_not_offered(known, tmp_path, to):
-    with pytest.raises(UsageError, match=f"export to {to} is not offered in three dimensions yet"):
-        export(ExportConfig(run=known, to=to, out=tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
 def test_suggestions_are_not_offered(store_path, known):
     with pytest.raises(UsageError, match="suggesting is not offered in three dimensions yet"):
         suggest(SuggestConfig(store=store_path, run=(known,)))

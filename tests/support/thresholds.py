@@ -1,10 +1,13 @@
 """Fine-tuned runs whose network is known: the class of a pixel follows from its own intensity alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from jcl.backbones import Backbone
 from jcl.backbones.unet import UNet
 from jcl.data.context import context_of, span_of
 from jcl.data.datasets import DatasetSpec
@@ -50,22 +53,24 @@ def make_recipe_of(labels: dict[int, str], *, padded: tuple[int, int] = (16, 16)
 
 def write_run(
     run: Path,
-    network: UNet,
+    network: Backbone,
     preparation: dict[str, Any],
     *,
+    backbone: Mapping[str, Any] = MappingProxyType({}),
     store: str = "nowhere",
     digest: str = "",
     split: Split | None = None,
     **more: Any,
 ) -> Path:
     """A finished run folder of a fine-tuning."""
-    backbone = {
+    described = {
         "name": "unet",
         "in_channels": span_of(context_of(preparation)) * preparation["channels"],
         "classes": len(preparation["classes"]) + 1,
         "width": 2,
+        **backbone,
     }
-    info = {**more, "kind": "finetune", "settings": {}, "backbone": backbone, "class_names": preparation["classes"]}
+    info = {**more, "kind": "finetune", "settings": {}, "backbone": described, "class_names": preparation["classes"]}
     start_run(run, {**info, "store": store, "store_digest": digest, "recipe": preparation})
     save_model(run, network)
     write_split(run / "split.json", split or Split(("a",), (), ("b",)))

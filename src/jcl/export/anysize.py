@@ -1,6 +1,6 @@
 """A network in a form that tracers follow for every image size, and the check of what came of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -49,8 +49,8 @@ def sizes_to_check(padded: tuple[int, int], stride: int) -> list[tuple[int, int,
 
 def check_same(
     network: nn.Module,
-    exported: Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b k h w"]],
-    batches: list[tuple[int, int, int]],
+    exported: Callable[[Float[Tensor, "b c *space"]], Float[Tensor, "b k *space"]],
+    batches: Sequence[tuple[int, ...]],
     *,
     channels: int,
     what: str,
@@ -59,7 +59,7 @@ def check_same(
 
     Args:
         exported: images to logits.
-        batches: (b, h, w) of each.
+        batches: (b, h, w) of each, or (b, d, h, w).
         what: that the message names.
 
     Raises:
@@ -72,15 +72,16 @@ def check_same(
         got = exported(images)
         difference = (got - wanted).abs().max().item() if got.shape == wanted.shape else float("inf")
         if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):  # NaN too
+            sides = " x ".join(str(side) for side in images.shape[2:])
             raise DataError(
-                f"{what}: answers an image of {images.shape[2]} x {images.shape[3]} otherwise than PyTorch (by"
+                f"{what}: answers an image of {sides} otherwise than PyTorch (by"
                 f" {difference:.2g}), so it is not written; please report it with the backbone and the versions"
             )
         worst = max(worst, difference)
     return worst
 
 
-def _images(batches: list[tuple[int, int, int]], channels: int) -> Iterator[Float[Tensor, "b c h w"]]:
+def _images(batches: Sequence[tuple[int, ...]], channels: int) -> Iterator[Float[Tensor, "b c *space"]]:
     generator = Generator().manual_seed(0)
-    for count, height, width in batches:
-        yield torch.rand(count, channels, height, width, generator=generator)
+    for count, *sides in batches:
+        yield torch.rand(count, channels, *sides, generator=generator)

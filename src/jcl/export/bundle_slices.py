@@ -1,4 +1,4 @@
-"""Slices as the network saw them in training: turned to one orientation, and resampled in their plane.
+"""Scans as the network saw them in training: turned to one orientation, resampled, with neighbours or in blocks.
 
 This file is copied into every MONAI bundle that jcl writes (`scripts/slices.py`), and needs PyTorch and MONAI alone.
 """
@@ -14,7 +14,7 @@ from monai.transforms.spatial.array import Orientation
 from monai.transforms.transform import MapTransform
 from torch.nn import functional
 
-__all__ = ["AddNeighboursd", "ResampleSlicesd", "TurnSlicesd"]
+__all__ = ["AddNeighboursd", "BlockProbabilities", "ResampleSlicesd", "ResampleThroughd", "TurnSlicesd"]
 
 # The rule of jcl.data.geometry, in LPS.
 AXIAL = 0.8
@@ -103,6 +103,60 @@ class ResampleSlicesd(MapTransform, InvertibleTransform):
         return max(1, round(size[0] * factors[0])), max(1, round(size[1] * factors[1]))
 
 
+class ResampleThroughd(MapTransform, InvertibleTransform):
+    """Resamples the slices, linearly and without aliasing; they begin and end where they did. One slice stays one.
+
+    Args:
+        spacing: through the plane, in mm.
+    """
+
+    def __init__(self, keys: Any, spacing: float, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = spacing
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample the volumes under the keys, which are turned already."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            slices, affine = int(image.shape[3]), image.affine.clone()
+            apart = float(torch.linalg.norm(affine[:3, 2]))
+            count = slices if slices == 1 else max(1, round(slices * apart / self.spacing))
+            out = MetaTensor(_resize_through(image, count), meta=image.meta)
+            out.applied_operations = image.applied_operations
+            out.affine = affine @ _scaling_of(2, slices / count).to(affine)
+            self.push_transform(out, orig_size=(slices,), extra_info={"affine": affine})
+            resampled[key] = out
+        return resampled
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Back to the slices that there were."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            done = self.pop_transform(image)
+            out = MetaTensor(_resize_through(image, int(done["orig_size"][0])), meta=image.meta)
+            out.applied_operations = image.applied_operations
+            out.affine = torch.as_tensor(done["extra_info"]["affine"])
+            resampled[key] = out
+        return resampled
+
+
+class BlockProbabilities(torch.nn.Module):
+    """A network of blocks (b, c, slices, rows, columns) as one of (b, c, rows, columns, slices), to probabilities.
+
+    Where windows overlap their probabilities are averaged, not their logits.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Of each class."""
+        return self.network(image.permute(0, 1, 4, 2, 3)).softmax(1).permute(0, 1, 3, 4, 2)
+
+
 class AddNeighboursd(MapTransform):
     """Adds the neighbouring slices of each slice as channels, before and behind its own; nothing is to be undone.
 
@@ -173,10 +227,23 @@ def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return torch.cat(parts).permute(1, 2, 3, 0).contiguous()
 
 
+def _resize_through(image: torch.Tensor, count: int) -> torch.Tensor:
+    """An image (channels, rows, columns, slices) with other slices."""
+    plain = torch.as_tensor(image.as_tensor() if isinstance(image, MetaTensor) else image)
+    channels, rows, columns, slices = plain.shape
+    if slices == count:
+        return plain
+    flat = plain.reshape(1, channels, rows * columns, slices)
+    out = functional.interpolate(flat, (rows * columns, count), mode="bilinear", align_corners=False, antialias=True)
+    return out.reshape(channels, rows, columns, count)
+
+
 def _scaling(before: tuple[int, int], after: Any) -> torch.Tensor:
     """From indices after to indices before: the same field of view, so half a pixel apart at its border."""
+    return _scaling_of(0, before[0] / after[0]) @ _scaling_of(1, before[1] / after[1])
+
+
+def _scaling_of(axis: int, factor: float) -> torch.Tensor:
     matrix = torch.eye(4, dtype=torch.float64)
-    for axis in (0, 1):
-        factor = before[axis] / after[axis]
-        matrix[axis, axis], matrix[axis, 3] = factor, (factor - 1) / 2
+    matrix[axis, axis], matrix[axis, 3] = factor, (factor - 1) / 2
     return matrix

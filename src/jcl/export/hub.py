@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
 from jcl.errors import DataError
 from jcl.export.card import licence_tag, scores_of, table_of
@@ -31,7 +32,7 @@ tags: {tags}
 
 # {title}
 
-A {backbone} that segments {names} in {modality} slices, fine-tuned with
+A {backbone} that segments {names} in {modality} {parts}, fine-tuned with
 [jcl](https://arxiv.org/abs/2309.11876) {version}{pretrained}. Not a medical device.
 
 ## Use
@@ -101,7 +102,8 @@ def _card(values: Mapping[str, Any], results: Path | None, repo: str, digest: st
     scores = "" if results is None else f"\n## Scores\n\n{table_of(scores_of(results))}\n"
     return CARD.format(
         tags=json.dumps(list(TAGS)), title=f"Segmentation of {names}", backbone=values["backbone"]["name"],
-        names=names, modality=markdown_text(recipe["modality"] or "medical"), version=values["versions"]["jcl"],
+        names=names, parts="slices" if block_of(recipe) is None else "volumes",
+        modality=markdown_text(recipe["modality"] or "medical"), version=values["versions"]["jcl"],
         pretrained=", from a pre-training without labels" if training["pretrained"] else "", repo=repo, config=CONFIG,
         seen=_seen(recipe),
         labels="\n".join(f"- {label['value']}: {markdown_text(label['name'])}" for label in values["labels"]),
@@ -116,6 +118,9 @@ def _card(values: Mapping[str, Any], results: Path | None, repo: str, digest: st
 
 def _seen(recipe: Mapping[str, Any]) -> str:
     """Said only of a network for which a slice is not enough."""
+    if block := block_of(recipe):
+        sides = " x ".join(map(str, block))
+        return f"\nIt sees blocks of {sides} voxels (slices, rows, columns), which slide over a scan."
     context = context_of(recipe)
     several = "slice" if context == 1 else f"{context} slices"
     return f"\nIt sees each slice together with the {several} on either side (2.5-D)." if context else ""

@@ -4,7 +4,7 @@ import importlib.metadata
 import io
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,14 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jcl.backbones import Backbone
+from jcl.data.block_plan import Block, block_of
 from jcl.data.context import context_of
 from jcl.data.intensities import window_of
 from jcl.data.label_values import HIGHEST, label_type
+from jcl.data.through_plane import through_of
 from jcl.errors import DataError
 from jcl.export.anysize import AnySize, check_same, fixed_size, sizes_to_check
 from jcl.export.card import scores_of, table_of
 from jcl.export.contents import contents, tidy
 from jcl.files import write_atomically, write_json
+from jcl.inference.windows import OVERLAP, SIGMA
 from jcl.training.checkpoint import write_weights
 
 __all__ = ["write_monai"]
@@ -76,6 +79,10 @@ def write_monai(folder: Path, network: Backbone, info: Mapping[str, Any], result
 def _as_torchscript(network: Backbone, preparation: Mapping[str, Any], *, what: str) -> tuple[bytes, str]:
     """The network as TorchScript, and the sizes that it takes; checked against the network."""
     stride, channels = network.stride, network.in_channels
+    if block := block_of(preparation):
+        content = _trace(network, torch.rand(2, channels, *block))
+        _check(content, network, [(1, *block), (3, *block)], what)
+        return content, f"blocks of {' x '.join(map(str, block))} voxels only"
     padded = (int(preparation["padded"][0]), int(preparation["padded"][1]))
     height, width = fixed_size(padded, stride)
     try:
@@ -88,7 +95,7 @@ def _as_torchscript(network: Backbone, preparation: Mapping[str, Any], *, what: 
         return content, f"images of {height} x {width} only"
 
 
-def _trace(network: nn.Module, image: Float[Tensor, "b c h w"]) -> bytes:
+def _trace(network: nn.Module, image: Float[Tensor, "b c *space"]) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # what bundles hold is deprecated in PyTorch; and whether an image that fits has to be padded is asked in vain
@@ -108,7 +115,7 @@ def _without_places(file: io.BytesIO) -> bytes:
     return kept.getvalue()
 
 
-def _check(content: bytes, network: Backbone, batches: list[tuple[int, int, int]], what: str) -> None:
+def _check(content: bytes, network: Backbone, batches: Sequence[tuple[int, ...]], what: str) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         loaded = torch.jit.load(io.BytesIO(content))
@@ -119,7 +126,9 @@ def _metadata(values: Mapping[str, Any], scores: Mapping[str, Any] | None, sizes
     preparation, names = values["recipe"], ", ".join(values["class_names"])
     channels = values.get("channels") or ["image"] * preparation["channels"]
     classes = {str(label["index"]): label["name"] for label in values["labels"]}
-    shape: dict[str, Any] = {"spatial_shape": ["*", "*"], "dtype": "float32", "is_patch_data": False}
+    block = block_of(preparation)
+    sides: list[Any] = ["*", "*"] if block is None else [*block]
+    shape: dict[str, Any] = {"spatial_shape": sides, "dtype": "float32", "is_patch_data": block is not None}
     image = {
         "type": "image", "format": "magnitude", "modality": preparation["modality"] or "n/a",
         "num_channels": len(channels),
@@ -135,7 +144,7 @@ def _metadata(values: Mapping[str, Any], scores: Mapping[str, Any] | None, sizes
         "numpy_version": importlib.metadata.version("numpy"),
         "required_packages_version": {name: _version(name) for name in TESTED if name != "monai"},
         "name": f"Segmentation of {names}",
-        "task": f"Segmentation of {names}, slice by slice",
+        "task": f"Segmentation of {names}, {'slice by slice' if block is None else 'block by block'}",
         "description": f"A {values['backbone']['name']} for {sizes}; slices as scripts/slices.py turns them.",
         "authors": "the user of jcl who trained it",
         "copyright": "that of the user who trained it, and of the training data",
@@ -161,15 +170,18 @@ def _inference(values: Mapping[str, Any]) -> dict[str, Any]:
     preparation, labels = values["recipe"], values["labels"]
     targets = [label["value"] for label in labels]
     kind = label_type(min(0, *targets), max(targets)) or "int64"
+    block = block_of(preparation)
+    script = "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device).eval()"
+    softmax = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}] if block is None else []
     return {
         "imports": ["$import glob", "$import numpy", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/segmentations'",
-        "batch_size": 16,
+        "batch_size": 16 if block is None else 4,
         "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
         "datalist": "$sorted(glob.glob(@dataset_dir + '/*.nii') + glob.glob(@dataset_dir + '/*.nii.gz'))",
-        "network": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device).eval()",
+        "network": script if block is None else {"_target_": "scripts.slices.BlockProbabilities", "network": script},
         "preprocessing": {"_target_": "Compose", "transforms": _preparation(preparation)},
         "dataset": {
             "_target_": "Dataset",
@@ -177,13 +189,11 @@ def _inference(values: Mapping[str, Any]) -> dict[str, Any]:
             "transform": "@preprocessing",
         },
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
-        "inferer": {
-            "_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 2, "sw_batch_size": "@batch_size",
-        },
+        "inferer": _inferer(block),
         "postprocessing": {
             "_target_": "Compose",
             "transforms": [
-                {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+                *softmax,
                 {
                     "_target_": "Invertd", "keys": "pred", "orig_keys": "image", "transform": "@preprocessing",
                     "nearest_interp": False, "to_tensor": True,
@@ -208,17 +218,29 @@ def _inference(values: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _inferer(block: Block | None) -> dict[str, Any]:
+    """Whole slices, or windows as `jcl.inference.windows` slides them, over rows, columns and slices."""
+    if block is None:
+        return {"_target_": "SliceInferer", "roi_size": [-1, -1], "spatial_dim": 2, "sw_batch_size": "@batch_size"}
+    return {
+        "_target_": "SlidingWindowInferer", "roi_size": [*block[1:], block[0]], "sw_batch_size": "@batch_size",
+        "overlap": OVERLAP, "mode": "gaussian", "sigma_scale": SIGMA,
+    }  # fmt: skip
+
+
 def _preparation(preparation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The preparation in MONAI's transforms, on (channels, rows, columns, slices)."""
     scaling = _scaling(preparation)
     fit = preparation["size"] if preparation.get("fit") else None
-    context = context_of(preparation)
+    context, through = context_of(preparation), through_of(preparation)
+    padding = {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [*preparation["padded"], -1]}
     return [
         {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True, "image_only": True},
         {"_target_": "scripts.slices.TurnSlicesd", "keys": "image"},
         *scaling,
+        *([{"_target_": "scripts.slices.ResampleThroughd", "keys": "image", "spacing": through}] if through else []),
         {"_target_": "scripts.slices.ResampleSlicesd", "keys": "image", "spacing": preparation["spacing"], "fit": fit},
-        {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [*preparation["padded"], -1]},
+        *([padding] if block_of(preparation) is None else []),
         *([{"_target_": "scripts.slices.AddNeighboursd", "keys": "image", "context": context}] if context else []),
     ]
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jcl.backbones import Backbone
+from jcl.data.block_plan import block_of
 from jcl.errors import DataError
 from jcl.export.anysize import AnySize, check_same, fixed_size, sizes_to_check
 from jcl.export.contents import contents, need
@@ -22,16 +23,19 @@ from jcl.files import write_atomically
 __all__ = ["PACKAGES", "write_onnx"]
 
 OPSET = 18
+
+_Attempt: TypeAlias = tuple[dict[int, Any], list[tuple[int, ...]], str]
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def write_onnx(path: Path, network: Backbone, info: Mapping[str, Any]) -> None:
     """Write a network as ONNX: input `image` (b, c, h, w), output `logits` (b, k, h, w), both float32.
 
+    Of a network that sees blocks they are (b, c, d, h, w) and (b, k, d, h, w), of the block that it was trained on.
     The channels are those of a slice, or of a slice and its neighbours: then `channels` in the metadata names them.
-    Batch, height and width are free, or, with a network that the exporter cannot follow for every size, the batch
-    alone or none; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run, as JSON.
-    The file is written only when onnxruntime gives the answers of PyTorch.
+    Batch, height and width are free, or, with blocks and with a network that the exporter cannot follow for every size,
+    the batch alone or none; `sizes` in the file's metadata says which. The other metadata are the `contents` of a run,
+    as JSON. The file is written only when onnxruntime gives the answers of PyTorch.
 
     Raises:
         UsageError: a package is missing.
@@ -39,8 +43,9 @@ def write_onnx(path: Path, network: Backbone, info: Mapping[str, Any]) -> None:
     """
     need("an ONNX file", "onnx", PACKAGES)
     stride, channels = network.stride, network.in_channels
+    block = block_of(info["recipe"])
     padded = (int(info["recipe"]["padded"][0]), int(info["recipe"]["padded"][1]))
-    for free, batches, sizes in _attempts(padded, stride):
+    for free, batches, sizes in _attempts(padded, stride) if block is None else _fixed(block):
         exported = AnySize(network, stride).eval() if 2 in free else network
         image = torch.rand(batches[0][0], channels, *batches[0][1:])
         content = _as_onnx(exported, image, free)
@@ -54,18 +59,23 @@ def write_onnx(path: Path, network: Backbone, info: Mapping[str, Any]) -> None:
     )
 
 
-def _attempts(padded: tuple[int, int], stride: int) -> Iterator[tuple[dict[int, Any], list[tuple[int, int, int]], str]]:
+def _attempts(padded: tuple[int, int], stride: int) -> Iterator[_Attempt]:
     """Free axes, batches (b, h, w) to check (the first is traced), and what is said of them: the freest first."""
-    height, width = fixed_size(padded, stride)
     batch = {0: torch.export.Dim("batch", min=1)}
     sides = {2: torch.export.Dim("height", min=stride + 1), 3: torch.export.Dim("width", min=stride + 1)}
     several = [(3, 2 * stride + 3, 3 * stride), *sizes_to_check(padded, stride)]
     yield {**batch, **sides}, several, f"any number of images, of any size above {stride} x {stride}"
-    yield batch, [(3, height, width), (1, height, width)], f"any number of images, of {height} x {width} only"
-    yield {}, [(1, height, width)], f"one image, of {height} x {width} only"
+    yield from _fixed(fixed_size(padded, stride))
 
 
-def _as_onnx(network: nn.Module, image: Float[Tensor, "b c h w"], free: dict[int, Any]) -> bytes | None:
+def _fixed(sides: tuple[int, ...]) -> Iterator[_Attempt]:
+    """Likewise, of one size."""
+    what, size = ("image", "images") if len(sides) == 2 else ("block", "blocks"), " x ".join(map(str, sides))
+    yield {0: torch.export.Dim("batch", min=1)}, [(3, *sides), (1, *sides)], f"any number of {what[1]}, of {size} only"
+    yield {}, [(1, *sides)], f"one {what[0]}, of {size} only"
+
+
+def _as_onnx(network: nn.Module, image: Float[Tensor, "b c *space"], free: dict[int, Any]) -> bytes | None:
     """The network as an ONNX file; None where the exporter fails or does not keep all of `free` free."""
     # the exporter warns at length of operators of torchvision and of its own use of what is deprecated
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -98,12 +108,12 @@ def _with_metadata(content: bytes, values: Mapping[str, Any]) -> bytes:
     return model.SerializeToString()
 
 
-def _run(content: bytes) -> Callable[[Float[Tensor, "b c h w"]], Float[Tensor, "b k h w"]]:
+def _run(content: bytes) -> Callable[[Float[Tensor, "b c *space"]], Float[Tensor, "b k *space"]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
-    def run(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+    def run(images: Float[Tensor, "b c *space"]) -> Float[Tensor, "b k *space"]:
         (logits,) = session.run(["logits"], {"image": images.numpy()})
         return torch.from_numpy(np.asarray(logits))
 

@@ -17,7 +17,7 @@ from jcl.data.block_plan import Block
 from jcl.distributed.device import autocast, channels_last
 from jcl.inference.finite import check_finite
 
-__all__ = ["gaussian_weights", "window_scores", "window_starts"]
+__all__ = ["OVERLAP", "SIGMA", "gaussian_weights", "window_scores", "window_starts"]
 
 OVERLAP = 0.5
 """Of two neighbouring windows."""

@@ -25,7 +25,6 @@ from jcl.files import clear_left, write_error
 from jcl.inference.segmenter import load_trained, read_trained
 from jcl.locks import locked_file
 from jcl.parallel.progress import at_work
-from jcl.training.blocks import refuse_blocks
 
 FORMATS = ("onnx", "monai", "nnunet", "hub", "weights")
 
@@ -56,16 +55,15 @@ def _export(config: ExportConfig) -> Path:
             write_pretrained(path, config.run, config.push or config.out.name)
         return _pushed(config)
     network, info = load_trained(config.run, trust_code=config.trust_code)
-    refuse_blocks(info, config.run, f"export to {config.to}")
     if config.to == "monai" and info["recipe"].get("grey"):
         raise UsageError(
             f"{config.run}: it sees pictures in colour as grey, which a MONAI bundle has no place for; "
             "export to onnx or hub, or train on pictures that are grey"
         )
-    if config.to != "hub" and through_of(info["recipe"]) is not None:
+    if config.to == "onnx" and through_of(info["recipe"]) is not None:
         raise UsageError(
             f"{config.run}: its volumes are resampled through their plane, which {config.to} has no place for; "
-            "export to hub, or train on a store without --spacing-through"
+            "export to monai or hub, or train on a store without --spacing-through"
         )
     with _new(config.out, folder=config.to != "onnx") as path, at_work(f"export to {config.to}"):
         _write(config, path, network, info)
