@@ -1,11 +1,14 @@
 """Turned and scaled views: compared with an interpolation of our own, one view after the other."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
-from jcl.inference.turned import Turned, views_of
+from jcl.inference.predictor import part_scores
+from jcl.inference.turned import Turned, views_of, volume_scores
 from support.thresholds import threshold_network
 
 
@@ -65,3 +68,27 @@ def test_what_is_not_finite_stays_so():
             return torch.full((1, 2, *images.shape[2:]), torch.nan)
 
     assert Turned(Broken(), views_of(mirror=True))(torch.rand(1, 1, 4, 4)).isnan().all()
+
+
+def test_volumes_are_turned_before_blocks_are_cut_of_them():
+    """Slice by slice, by an interpolation of our own; the windows of each view are those of the volume as it is."""
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 3, 3, padding=1).eval()
+    noise = np.random.default_rng(1).normal(size=(1, 6, 20, 31))
+    volume = ndimage.gaussian_filter(noise, (0, 1, 2, 2)).astype(np.float32)
+    how = {"batch_size": 2, "device": torch.device("cpu"), "precision": torch.float32}
+    slide = partial(volume_scores, block=(4, 16, 16), **how)
+    views = views_of(tta=True, mirror=True)
+    total, held = np.zeros((6, 3, 20, 31)), np.zeros((1, 20, 31))
+    for view in views:
+        seen = np.stack([moved(volume[:, z], np.array(view)) for z in range(6)], axis=1).astype(np.float32)
+        back = np.linalg.inv(view)
+        total += np.stack([moved(scores.numpy(), back) for scores in slide(network, seen)])
+        held += moved(np.ones_like(held), back)
+    looks = Turned(network, views)
+    found = np.stack([scores.numpy() for scores in slide(looks, volume)])
+    np.testing.assert_allclose(found, total / held, atol=1e-4)
+    plain = np.stack([scores.numpy() for scores in slide(network, volume)])
+    np.testing.assert_allclose(np.stack(list(slide(Turned(network, views_of()), volume))), plain, atol=1e-6)
+    parts = part_scores(looks, volume, {"padded": (20, 31), "block": [4, 16, 16]}, **how)
+    np.testing.assert_allclose(np.concatenate([scores.numpy() for scores in parts]), found, atol=1e-6)

@@ -1,5 +1,6 @@
 """Three dimensions from fine-tuning to results: what is recorded, resumed, segmented, scored and refused."""
 
+import json
 import re
 from pathlib import Path
 
@@ -221,12 +222,22 @@ def test_what_fine_tuning_does_not_offer(store_path, tmp_path, capsys, more):
     refused(capsys, [*command, *more, "--out", str(tmp_path / "run"), *TRAIN], said)
 
 
-@pytest.mark.parametrize("flag", ["--tta", "--mirror"])
-def test_looks_at_turned_scans_are_not_offered(known, fine, tmp_path, capsys, flag):
-    source = save(tmp_path / "scan.nii.gz", (4, 8, 8))
-    said = f"{flag} is not offered in three dimensions yet"
-    refused(capsys, ["predict", str(known), str(source), "--out", str(tmp_path / "out"), flag], said)
-    refused(capsys, ["evaluate", str(fine), "--out", str(tmp_path / "results.json"), flag], said)
+def test_turned_and_mirrored_looks_are_other_scores_of_the_same_scan(store_path, fine, tmp_path):
+    """In evaluation as in prediction; what was looked at is recorded."""
+    more = {"plain": {}, "tta": {"tta": True}, "mirror": {"mirror": True}}
+    sure = set()
+    for name, flags in more.items():
+        found = evaluate(EvaluateConfig(run=fine, out=tmp_path / f"{name}.json", precision="float32", **flags))
+        sure.add(json.dumps(found["calibration"]))
+        assert found.get("second_look", {}) == flags
+    scan = next((store_path.parent / "scans" / "images").iterdir())
+    sizes = set()
+    for name, flags in more.items():
+        out = tmp_path / name
+        (path,) = predict(PredictConfig(run=fine, source=scan, out=out, precision="float32", **flags))
+        sizes.add(sitk.ReadImage(str(path)).GetSize())
+    assert len(sizes) == 1
+    assert len(sure) == 3
 
 
 def test_nnunet_takes_networks_of_its_own_only(known, tmp_path):

@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 START_SECONDS = 240
+
+WORKER_SECONDS = 90
+"""Of a worker process to begin; one that never does costs as much before another is begun."""
 END_SECONDS = 60
 
 TRIES = 4
@@ -24,7 +27,7 @@ ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # a node listens on the network, too
     "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else one is written to the home folder
     "RAY_raylet_start_wait_time_s": str(START_SECONDS),  # a busy machine is slow
-    "RAY_worker_register_timeout_seconds": str(START_SECONDS),
+    "RAY_worker_register_timeout_seconds": str(WORKER_SECONDS),
     "OMP_NUM_THREADS": "1",
 }
 

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from jcl.backbones import dimensions_of
 from jcl.data.alike import meaning_of
 from jcl.data.block_plan import block_of
 from jcl.data.context import context_of
@@ -171,13 +170,8 @@ def make_groups(
         device: where they compute.
         precision: see `jcl.inference.predictor.ready_to_segment`.
         tta, mirror: see `jcl.inference.turned.views_of`.
-
-    Raises:
-        UsageError: other views are asked for, and a network sees blocks.
     """
     views = views_of(tta=tta, mirror=mirror)
-    if len(views) > 1 and any(dimensions_of(member.network) == 3 for member in members):
-        raise UsageError(f"--{'tta' if tta else 'mirror'} is not offered in three dimensions yet; leave it out")
     alike: list[list[Member]] = []
     for member in members:
         ready_to_segment(member.network, device, precision)

@@ -18,7 +18,7 @@ from jcl.distributed.device import autocast, channels_last
 from jcl.errors import UsageError
 from jcl.inference.finite import NotFiniteError, check_finite
 from jcl.inference.through import own_scores
-from jcl.inference.windows import window_scores
+from jcl.inference.turned import volume_scores
 from jcl.kernels.exchange import have_kernels, use_kernels
 from jcl.kernels.library import has_fast_bfloat16
 
@@ -128,7 +128,7 @@ def part_scores(
     A network that sees blocks is given all slices of a volume as the only part.
     """
     if block := block_of(preparation):
-        for scores in window_scores(network, part, block, batch_size=batch_size, device=device, precision=precision):
+        for scores in volume_scores(network, part, block, batch_size=batch_size, device=device, precision=precision):
             yield scores[None]
         return
     framed, content = pad_centred(part, (preparation["padded"][0], preparation["padded"][1]))

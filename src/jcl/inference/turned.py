@@ -1,16 +1,25 @@
-"""A second look at each slice: turned and scaled a little, segmented, and the scores brought back and averaged."""
+"""A second look at each slice: turned and scaled a little, segmented, and the scores brought back and averaged.
+
+Of a volume that is seen in blocks all slices are turned alike, before blocks are cut of them, so that a block's corners
+hold what lies there.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from jcl.augment.spatial import warp
+from jcl.data.block_plan import Block
+from jcl.inference.windows import window_scores
 
-__all__ = ["Turned", "View", "views_of"]
+__all__ = ["Turned", "View", "views_of", "volume_scores"]
 
 TURNS = (0.0, -10.0, 10.0)
 """Degrees."""
@@ -71,6 +80,47 @@ class Turned(nn.Module):
             total = scores if total is None else total + scores
         assert total is not None
         return (total / held).clamp_min(LEAST).log()
+
+
+def volume_scores(
+    network: nn.Module,
+    volume: Float32[np.ndarray, "c d h w"],
+    block: Block,
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> Iterator[Float[Tensor, "k h w"]]:
+    """Scores of each slice of a volume in turn, by a network that sees blocks or by its views (`Turned`).
+
+    The arguments are those of `jcl.inference.windows.window_scores`. With views the volume is in memory once for each.
+
+    Raises:
+        NotFiniteError: what the network computes is not finite.
+    """
+    how: dict[str, Any] = {"block": block, "batch_size": batch_size, "device": device, "precision": precision}
+    if isinstance(network, Turned):
+        return _turned_scores(partial(window_scores, network.network, **how), volume, network.views)
+    return window_scores(network, volume, **how)
+
+
+def _turned_scores(
+    scores_of: Callable[[Float32[np.ndarray, "c d h w"]], Iterator[Float[Tensor, "k h w"]]],
+    volume: Float32[np.ndarray, "c d h w"],
+    views: Sequence[View],
+) -> Iterator[Float[Tensor, "k h w"]]:
+    """Mean scores of each slice, over those views that hold a pixel; the views are gone through side by side."""
+    slices = torch.from_numpy(volume).transpose(0, 1)
+    matrices = [_matrices(view, slices) for view in views]
+    turned = (volume if there is None else warp(slices, there).transpose(0, 1).numpy() for there, _ in matrices)
+    backs = [None if back is None else back[:1] for _, back in matrices]
+    for each in zip(*(scores_of(np.ascontiguousarray(one)) for one in turned), strict=True):
+        total, held = torch.zeros_like(each[0]), torch.zeros_like(each[0][:1])
+        for scores, back in zip(each, backs, strict=True):
+            seen = torch.ones_like(held)
+            total += scores if back is None else warp(scores[None], back.to(scores.device))[0]
+            held += seen if back is None else warp(seen[None], back.to(scores.device))[0]
+        yield total / held
 
 
 def _matrices(view: View, images: Tensor) -> tuple[Tensor, Tensor] | tuple[None, None]:

@@ -28,7 +28,7 @@ from jcl.inference.ensemble import Member, check_prepared_alike, load_members, m
 from jcl.inference.postprocess import Rules, postprocess, rules_of
 from jcl.inference.predictor import NotFiniteError, class_scores
 from jcl.inference.through import own_scores
-from jcl.inference.windows import window_scores
+from jcl.inference.turned import volume_scores
 from jcl.limits import check_numbers
 from jcl.metrics import score_case, summarise
 from jcl.parallel.progress import ProgressBar
@@ -201,7 +201,7 @@ def _block_scores(work: _Network, store: Store, case: int) -> Iterator[Float[Ten
     record = store.cases[case]
     whole = (slice(0, record.shape[0]), slice(0, record.shape[1]))
     volume = np.stack([store.image_window(case, number, whole) for number in range(record.slices)], axis=1)
-    yield from window_scores(
+    yield from volume_scores(
         work.network, volume, work.block, batch_size=work.batch_size, device=work.device, precision=work.precision
     )
 
