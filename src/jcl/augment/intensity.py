@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from jcl.parallel.sending import send
+
 __all__ = ["IntensityRanges", "jitter"]
 
 
@@ -31,7 +33,7 @@ def jitter(
     Padding, which is exactly 0, stays 0: it is not tissue, and its edges must not become a cue.
     """
     count = images.shape[0]
-    draws = torch.rand(4, count, 1, 1, 1, generator=generator, device=generator.device).to(images.device)
+    draws = send(torch.rand(4, count, 1, 1, 1, generator=generator, device=generator.device), images.device)
     gamma, contrast, brightness = (2 * draws[:3] - 1).unbind()
     # in place wherever it can be: a new array of this size costs more than the arithmetic
     result = images.clamp(min=0).pow_(torch.exp(gamma * ranges.gamma)).add_(images.clamp(max=0))
@@ -39,6 +41,6 @@ def jitter(
     factor = 1 + contrast * ranges.contrast
     result.mul_(factor).add_(mean * (1 - factor) + brightness * ranges.brightness)
     if ranges.noise:
-        noise = torch.randn(images.shape, generator=generator, device=generator.device).to(images.device)
+        noise = send(torch.randn(images.shape, generator=generator, device=generator.device), images.device)
         result.addcmul_(noise, draws[3] * ranges.noise)
     return result.mul_(images.sign().abs_())

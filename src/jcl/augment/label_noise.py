@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from jcl.data.batches import SliceBatch
+from jcl.parallel.sending import send
 
 __all__ = ["KINDS", "corrupt_labels"]
 
@@ -58,7 +59,7 @@ def corrupt_labels(
     generators = [np.random.default_rng((seed, *key)) for key in keys]
     labels = batch.labels.cpu().numpy()
     drawn = [redraw(one, random) for one, random in zip(labels, generators, strict=True)]
-    return replace(batch, labels=torch.from_numpy(np.stack(drawn)).to(batch.labels.device))
+    return replace(batch, labels=send(torch.from_numpy(np.stack(drawn)), batch.labels.device))
 
 
 def _structures(labels: Int[np.ndarray, "h w"], ignore: int | None) -> list[int]:

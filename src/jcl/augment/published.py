@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 from jcl.augment.sharpness import gaussian_blur
 from jcl.augment.spatial import shrink, warp
 from jcl.errors import UsageError
+from jcl.parallel.sending import send
 
 __all__ = [
     "BYOL_VIEWS",
@@ -89,13 +90,13 @@ def published_view(
 
     Images are taken to lie about [0, 1], and stay within [0, 1] or what they had.
     """
-    draws = torch.rand(10, len(images), generator=generator, device=generator.device).to(images.device)
+    draws = send(torch.rand(10, len(images), generator=generator, device=generator.device), images.device)
     low = images.amin((1, 2, 3), keepdim=True).clamp(max=0)
     high = images.amax((1, 2, 3), keepdim=True).clamp(min=1)
     result = shrink(warp(images, crops(draws[:5], (images.shape[2], images.shape[3]), view.area)), view.smaller)
     result = _jitter(result, draws[5:8], view).clamp(low, high)
     if view.blurred:
-        chosen, share = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
+        chosen, share = send(torch.rand(2, len(images), generator=generator, device=generator.device), images.device)
         sigma = SIGMA[0] + share * (SIGMA[1] - SIGMA[0])
         radius = max(1, round(KERNEL * min(result.shape[-2:]) / 2))
         result = torch.where(_rows(chosen < view.blurred), gaussian_blur(result, sigma, radius), result)

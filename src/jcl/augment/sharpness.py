@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from jcl.parallel.sending import send
+
 __all__ = ["blur", "coarsen", "gaussian_blur"]
 
 CHANCE = 0.25
@@ -15,7 +17,7 @@ CHANCE = 0.25
 
 def blur(images: Float[Tensor, "b c h w"], reach: float, *, generator: Generator) -> Float[Tensor, "b c h w"]:
     """A Gaussian blur of `CHANCE` of the images, its standard deviation up to `reach` pixels."""
-    chosen, sigma = torch.rand(2, len(images), generator=generator, device=generator.device).to(images.device)
+    chosen, sigma = send(torch.rand(2, len(images), generator=generator, device=generator.device), images.device)
     return gaussian_blur(images, sigma * reach, math.ceil(2 * reach), chosen=chosen < CHANCE)
 
 

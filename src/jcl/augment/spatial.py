@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from jcl.parallel.sending import send
+
 POINTS = 2**20
 """Points of a grid made at a time on a CPU: 8 MiB, which the allocator keeps for the next; larger ones it asks the
 system for again and again, which takes as long as the warp."""
@@ -45,8 +47,8 @@ def random_affine(
     Drawn on the generator's own device (one small transfer), so the views do not depend on where the
     images are.
     """
-    angle, zoom, shift_x, shift_y = (
-        torch.rand(4, count, generator=generator, device=generator.device).mul_(2).sub_(1).to(device)
+    angle, zoom, shift_x, shift_y = send(
+        torch.rand(4, count, generator=generator, device=generator.device).mul_(2).sub_(1), device
     )
     angle = angle * math.radians(ranges.rotation)
     zoom = 1 + zoom * ranges.scale
@@ -71,7 +73,7 @@ def random_elastic(
     """
     points = torch.rand(count, 2, ELASTIC_POINTS, ELASTIC_POINTS, generator=generator, device=generator.device)
     # grid coordinates run from -1 to 1, so a shift by the share s of the side is 2 s
-    shifts = points.mul_(2).sub_(1).mul_(2 * reach).to(device)
+    shifts = send(points.mul_(2).sub_(1).mul_(2 * reach), device)
     return F.interpolate(shifts, size=shape, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from jcl.augment.labelled import LabelledRanges, change_intensity
 from jcl.augment.spatial import ELASTIC_POINTS, AffineRanges
+from jcl.parallel.sending import send
 
 __all__ = [
     "augment_blocks",
@@ -51,7 +52,7 @@ def random_affine_3d(
         generator: of the draws.
     """
     draws = torch.rand(7, len(aspects), generator=generator, device=generator.device).mul_(2).sub_(1)
-    draws = draws.to(aspects.device)
+    draws = send(draws, aspects.device)
     turn, *tilts = draws[:3] * math.radians(ranges.rotation)
     about_rows, about_columns = (torch.where(aspects <= THICK, tilt * TILT, 0) for tilt in tilts)
     zoom = 1 + draws[3] * ranges.scale
@@ -84,7 +85,7 @@ def random_elastic_3d(
     depth, height, width = shape
     points = torch.rand(len(aspects), 3, *(ELASTIC_POINTS,) * 3, generator=generator, device=generator.device)
     # grid coordinates run from -1 to 1, so a shift by the share s of the side is 2 s
-    shifts = points.mul_(2).sub_(1).mul_(2 * reach).to(aspects.device)
+    shifts = send(points.mul_(2).sub_(1).mul_(2 * reach), aspects.device)
     shifts[:, 2] = torch.where(aspects[:, None, None, None] <= THICK, shifts[:, 2], 0)
     plane = F.interpolate(shifts.flatten(1, 2), size=(height, width), mode="bicubic", align_corners=True)
     lines = plane.view(len(aspects), 3, ELASTIC_POINTS, height * width)
@@ -114,7 +115,7 @@ def warp_blocks(
     grid = grid if shifts is None else grid + shifts
     if sides != given:  # from halves of the block's sides to halves of those of what is given
         shares = [side / whole for side, whole in zip(reversed(sides), reversed(given), strict=True)]
-        grid = grid * torch.tensor(shares, device=grid.device)
+        grid = grid * send(torch.tensor(shares), grid.device)
     grid = grid.to(images.dtype)
     warped = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if labels is None:
@@ -137,7 +138,7 @@ def middle_of(images: Float[Tensor, "b c d h w"], shape: Shape) -> Float[Tensor,
 
 def _grid(matrices: Float[Tensor, "b 3 4"], aspects: Float[Tensor, " b"], shape: Shape) -> Float[Tensor, "b d h w 3"]:
     """Where each output voxel lies in the input, in the units of `grid_sample`: x, y and z from -1 to 1."""
-    sides = torch.tensor([shape[2], shape[1], shape[0]], dtype=torch.float32, device=matrices.device)
+    sides = send(torch.tensor([shape[2], shape[1], shape[0]], dtype=torch.float32), matrices.device)
     steps = torch.ones(len(aspects), 3, device=matrices.device)
     steps[:, 2] = aspects
     reach = sides * steps  # of each side, in steps in the plane

@@ -18,6 +18,7 @@ from jcl.data.neighbours import draw_neighbours
 from jcl.data.sampler import BatchSampler
 from jcl.data.slices import SliceIndex, SliceList
 from jcl.data.store import Store
+from jcl.parallel.sending import send
 
 AHEAD = 2
 """Batches that a thread has read, or has to read, while none is asked for."""
@@ -43,10 +44,7 @@ class SliceBatch:
 
     def to(self, device: torch.device | str) -> "SliceBatch":
         """The same batch on another device."""
-        # elsewhere than with CUDA the copy may still be going on when the memory has the next batch
-        later = torch.device(device).type == "cuda"
-        moved = {name: value.to(device, non_blocking=later) for name, value in vars(self).items() if value is not None}
-        return replace(self, **moved)
+        return replace(self, **{name: send(value, device) for name, value in vars(self).items() if value is not None})
 
     def rows(self, numbers: Int[Tensor, " n"]) -> "SliceBatch":
         """A batch of the rows with these numbers, of which one may come more than once."""

@@ -16,6 +16,7 @@ from jcl.errors import UsageError
 from jcl.losses.contrastive import queue_info_nce
 from jcl.losses.similarity import cosines, unit
 from jcl.methods._base import Method, ViewRanges
+from jcl.parallel.sending import send
 from jcl.ssl.adversary import FORMS, Discriminator, PublishedDiscriminator, contest
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import InstanceProjector
@@ -193,7 +194,7 @@ def cut_out(images: Float[Tensor, "n c h w"], *, generator: Generator) -> Float[
 def shuffle_window(images: Float[Tensor, "n c h w"], *, generator: Generator) -> Float[Tensor, "n c h w"]:
     """The pixels of a window of 1/8 of the sides in another order in each image."""
     pixels = _window(images, 8, generator)
-    order = torch.rand(pixels.shape, generator=generator, device=generator.device).argsort(1).to(images.device)
+    order = send(torch.rand(pixels.shape, generator=generator, device=generator.device).argsort(1), images.device)
     target = pixels[:, None, :].expand(-1, images.shape[1], -1)
     source = pixels.gather(1, order)[:, None, :].expand_as(target)
     flat = images.flatten(2)
@@ -204,7 +205,7 @@ def _window(images: Float[Tensor, "n c h w"], parts: int, generator: Generator) 
     """Numbers of the pixels of one window in each image, as high and wide as the image over `parts`, row by row."""
     height, width = images.shape[-2:]
     rows, columns = (torch.arange(max(1, side // parts), device=images.device) for side in (height, width))
-    draws = torch.rand(2, len(images), 1, 1, generator=generator, device=generator.device).to(images.device)
+    draws = send(torch.rand(2, len(images), 1, 1, generator=generator, device=generator.device), images.device)
     top = (draws[0] * (height - len(rows) + 1)).long()
     left = (draws[1] * (width - len(columns) + 1)).long()
     return ((top + rows[:, None]) * width + left + columns).flatten(1)

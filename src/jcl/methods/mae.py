@@ -14,6 +14,7 @@ from jcl.data.batches import SliceBatch
 from jcl.distributed.comm import gather
 from jcl.errors import UsageError
 from jcl.methods._base import Method, ViewRanges
+from jcl.parallel.sending import send
 
 __all__ = ["MAE"]
 
@@ -161,7 +162,7 @@ def visible(
         raise UsageError(f"patch is {patch[0]}; {given} of {whole} need a smaller one (--method.patch)")
     masked = min(max(1, round(ratio * patches)), patches - 1)
     draws = torch.rand(len(images), patches, generator=generator, device=generator.device)
-    grid = draws.argsort(1).argsort(1).ge(masked).to(images.device, images.dtype)
+    grid = send(draws.argsort(1).argsort(1).ge(masked), images.device).to(images.dtype)
     return over_pixels(grid.view(-1, 1, *counts), patch, sides)
 
 

@@ -15,6 +15,7 @@ from jcl.distributed.comm import gather
 from jcl.errors import UsageError
 from jcl.losses.similarity import unit
 from jcl.methods._base import Method, ViewRanges
+from jcl.parallel.sending import send
 from jcl.ssl.collapse import collapse_monitor
 from jcl.ssl.heads import MLP
 from jcl.ssl.host_buffer import host_scalar, register_host_scalar, set_host_scalar
@@ -189,6 +190,6 @@ def small_crop(
     matrices = random_affine(len(images), ranges, generator=generator, device=images.device)
     # from -1 to 1 over the image's side: how far the center of the part can be from that of the image
     reach = 1 - 1 / SMALL
-    shift = torch.rand(len(images), 2, generator=generator, device=generator.device).to(images.device) * 2 - 1
+    shift = send(torch.rand(len(images), 2, generator=generator, device=generator.device), images.device) * 2 - 1
     parts = torch.cat([matrices[:, :, :2] / SMALL, matrices[:, :, 2:] + reach * shift[:, :, None]], dim=2)
     return shrink(warp(images, parts), SMALL)

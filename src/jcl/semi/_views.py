@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from jcl.augment.batches import change_batch, place_batch
 from jcl.augment.labelled import LabelledRanges
 from jcl.data.batches import SliceBatch
+from jcl.parallel.sending import send
 
 __all__ = ["augment_alone", "boxes_of_area", "boxes_of_side"]
 
@@ -56,6 +57,6 @@ def _boxes(
     for axis, (draw, length, side) in enumerate(zip(draws, lengths, shape, strict=True)):
         first = (draw * (side - length + 1)).floor()
         places = torch.arange(side)
-        along = ((places >= first[:, None]) & (places < (first + length)[:, None])).to(device)
+        along = send((places >= first[:, None]) & (places < (first + length)[:, None]), device)
         inside = inside & along.view(-1, *(side if each == axis else 1 for each in range(len(shape))))
     return inside

@@ -10,6 +10,7 @@ from jcl.data.batches import SliceBatch
 from jcl.data.manifest import IGNORE
 from jcl.distributed.device import channels_last
 from jcl.errors import UsageError
+from jcl.parallel.sending import send
 from jcl.semi._base import Progress, Supervision, Technique, logits_of
 from jcl.semi._schedule import rising_weight
 from jcl.semi._views import boxes_of_area
@@ -80,7 +81,7 @@ class UniMatch(Technique):
             views[f"boxes{number}"] = boxes
             views[f"strong{number}"] = torch.where(boxes[:, None], changed.roll(1, 0), changed)
         for level, channels in enumerate(self.backbone.feature_channels):
-            draws = torch.rand(count, channels, generator=generator, device=generator.device).to(weak.device)
+            draws = send(torch.rand(count, channels, generator=generator, device=generator.device), weak.device)
             views[f"factors{level}"] = (draws >= self.dropout).float() / (1 - self.dropout)
         return views
 
