@@ -1,6 +1,6 @@
 """A GPU that is not there: training steps whose tensors have a shape and a device, and no values.
 
-Whatever would wait for the GPU, since it asks for a value (`item`, `nonzero`, a mask as an index, `tolist`) or copies in
+Whatever would wait for the GPU, since it asks for a value (`item`, `nonzero`, a mask as an index) or copies in
 a way that is waited for, and whatever mixes tensors of two devices, is an error there: it is found without a GPU. In
 bfloat16 nothing runs, since `torch.autocast` does not know the device. A process of its own runs this, since PyTorch's
 device of one's own is for a whole process:
