@@ -54,7 +54,7 @@ def test_a_signal_soon_after_the_start(store_path: Path, tmp_path: Path, number:
 def test_signals_at_many_moments(store_path: Path, tmp_path: Path, kind: str):
     run = tmp_path / "whole"
     jcl(*finetuning(store_path, run, steps=10)).communicate(timeout=120)
-    count = int(os.environ.get("JCL_SIGNALS", "12"))
+    count = int(os.environ.get("JCL_SIGNALS", "8"))
     begun = time.monotonic()
     commands = {
         "pretrain": lambda out: pretraining(store_path, out, steps=20),
