@@ -4,7 +4,7 @@ This file is copied into every MONAI bundle that jcl writes (`scripts/slices.py`
 """
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ HEAD, BACK, FEET = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]), np.arra
 SLICE_DIRECTION, COLUMN_DIRECTION = np.array([0.6, -0.6, 0.3]), np.array([0.8, 0.6, 0.0])
 COARSER = 1.25
 CHUNK = 16
+
+Sides: TypeAlias = tuple[int, int, int]
+"""Rows, columns and slices."""
 
 
 class TurnSlicesd(MapTransform, InvertibleTransform):
@@ -52,8 +55,40 @@ class TurnSlicesd(MapTransform, InvertibleTransform):
         return turned
 
 
-class ResampleSlicesd(MapTransform, InvertibleTransform):
-    """Resamples rows and columns, linearly and without aliasing; pixels are areas, so that the field of view stays.
+class _Resampled(MapTransform, InvertibleTransform):
+    """Other rows, columns or slices over the same length, linearly and without aliasing; pixels are areas."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample the volumes under the keys, which are turned already."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            before, affine = _sides(image), image.affine.clone()
+            out = _with_sides(image, self.sides(before, affine))
+            out.affine = affine @ _scaling(before, _sides(out)).to(affine)
+            self.push_transform(out, orig_size=before, extra_info={"affine": affine})
+            resampled[key] = out
+        return resampled
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Back to the rows, columns and slices that there were."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            image = resampled[key]
+            done = self.pop_transform(image)
+            rows, columns, slices = (int(side) for side in done["orig_size"])
+            out = _with_sides(image, (rows, columns, slices))
+            out.affine = torch.as_tensor(done["extra_info"]["affine"])
+            resampled[key] = out
+        return resampled
+
+    def sides(self, before: Sides, affine: torch.Tensor) -> Sides:
+        """Rows, columns and slices of a volume that has so many."""
+        raise NotImplementedError
+
+
+class ResampleSlicesd(_Resampled):
+    """Resamples rows and columns, so that the field of view stays.
 
     Args:
         spacing: in-plane, in mm; None leaves it.
@@ -66,45 +101,19 @@ class ResampleSlicesd(MapTransform, InvertibleTransform):
         super().__init__(keys, allow_missing_keys)
         self.spacing, self.fit = spacing, fit
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Resample the volumes under the keys, which are turned already."""
-        resampled = dict(data)
-        for key in self.key_iterator(resampled):
-            image = resampled[key]
-            before = (int(image.shape[1]), int(image.shape[2]))
-            affine = image.affine.clone()
-            out = MetaTensor(_resize(image, self._size(before, affine)), meta=image.meta)
-            out.applied_operations = image.applied_operations
-            out.affine = affine @ _scaling(before, out.shape[1:3]).to(affine)
-            self.push_transform(out, orig_size=before, extra_info={"affine": affine})
-            resampled[key] = out
-        return resampled
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Back to the rows and columns that there were."""
-        resampled = dict(data)
-        for key in self.key_iterator(resampled):
-            image = resampled[key]
-            done = self.pop_transform(image)
-            rows, columns = done["orig_size"]
-            out = MetaTensor(_resize(image, (int(rows), int(columns))), meta=image.meta)
-            out.applied_operations = image.applied_operations
-            out.affine = torch.as_tensor(done["extra_info"]["affine"])
-            resampled[key] = out
-        return resampled
-
-    def _size(self, size: tuple[int, int], affine: torch.Tensor) -> tuple[int, int]:
+    def sides(self, before: Sides, affine: torch.Tensor) -> Sides:
+        """Other rows and columns."""
         if self.fit is not None:
-            factors = [self.fit / max(size)] * 2
+            factors = [self.fit / max(before[:2])] * 2
         elif self.spacing is not None:
             factors = [float(torch.linalg.norm(affine[:3, axis])) / self.spacing for axis in (0, 1)]
         else:
-            return size
-        return max(1, round(size[0] * factors[0])), max(1, round(size[1] * factors[1]))
+            return before
+        return max(1, round(before[0] * factors[0])), max(1, round(before[1] * factors[1])), before[2]
 
 
-class ResampleThroughd(MapTransform, InvertibleTransform):
-    """Resamples the slices, linearly and without aliasing; they begin and end where they did. One slice stays one.
+class ResampleThroughd(_Resampled):
+    """Resamples the slices; they begin and end where they did. One slice stays one.
 
     Args:
         spacing: through the plane, in mm.
@@ -114,32 +123,11 @@ class ResampleThroughd(MapTransform, InvertibleTransform):
         super().__init__(keys, allow_missing_keys)
         self.spacing = spacing
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Resample the volumes under the keys, which are turned already."""
-        resampled = dict(data)
-        for key in self.key_iterator(resampled):
-            image = resampled[key]
-            slices, affine = int(image.shape[3]), image.affine.clone()
-            apart = float(torch.linalg.norm(affine[:3, 2]))
-            count = slices if slices == 1 else max(1, round(slices * apart / self.spacing))
-            out = MetaTensor(_resize_through(image, count), meta=image.meta)
-            out.applied_operations = image.applied_operations
-            out.affine = affine @ _scaling_of(2, slices / count).to(affine)
-            self.push_transform(out, orig_size=(slices,), extra_info={"affine": affine})
-            resampled[key] = out
-        return resampled
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Back to the slices that there were."""
-        resampled = dict(data)
-        for key in self.key_iterator(resampled):
-            image = resampled[key]
-            done = self.pop_transform(image)
-            out = MetaTensor(_resize_through(image, int(done["orig_size"][0])), meta=image.meta)
-            out.applied_operations = image.applied_operations
-            out.affine = torch.as_tensor(done["extra_info"]["affine"])
-            resampled[key] = out
-        return resampled
+    def sides(self, before: Sides, affine: torch.Tensor) -> Sides:
+        """Other slices."""
+        rows, columns, slices = before
+        apart = float(torch.linalg.norm(affine[:3, 2]))
+        return rows, columns, slices if slices == 1 else max(1, round(slices * apart / self.spacing))
 
 
 class BlockProbabilities(torch.nn.Module):
@@ -214,12 +202,24 @@ def _letters(affine: np.ndarray) -> list[str]:
     return [labels[int(axis)] if flip > 0 else labels[int(axis)][::-1] for axis, flip in ends]
 
 
+def _sides(image: torch.Tensor) -> Sides:
+    return int(image.shape[1]), int(image.shape[2]), int(image.shape[3])
+
+
+def _with_sides(image: MetaTensor, sides: Sides) -> MetaTensor:
+    """An image (channels, rows, columns, slices) with other sides; what was done to it stays written on it."""
+    plain = torch.as_tensor(image.as_tensor())
+    if _sides(plain)[2] != sides[2]:
+        plain = _resize_through(plain, sides[2])
+    if _sides(plain)[:2] != sides[:2]:
+        plain = _resize(plain, sides[:2])
+    out = MetaTensor(plain, meta=image.meta)
+    out.applied_operations = image.applied_operations
+    return out
+
+
 def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """An image (channels, rows, columns, slices) with other rows and columns."""
-    plain = torch.as_tensor(image.as_tensor() if isinstance(image, MetaTensor) else image)
-    if tuple(plain.shape[1:3]) == size:
-        return plain
-    slices = plain.permute(3, 0, 1, 2)
+    slices = image.permute(3, 0, 1, 2)
     parts = [
         functional.interpolate(part.contiguous(), size, mode="bilinear", align_corners=False, antialias=True)
         for part in slices.split(CHUNK)
@@ -228,22 +228,16 @@ def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _resize_through(image: torch.Tensor, count: int) -> torch.Tensor:
-    """An image (channels, rows, columns, slices) with other slices."""
-    plain = torch.as_tensor(image.as_tensor() if isinstance(image, MetaTensor) else image)
-    channels, rows, columns, slices = plain.shape
-    if slices == count:
-        return plain
-    flat = plain.reshape(1, channels, rows * columns, slices)
+    channels, rows, columns, slices = image.shape
+    flat = image.reshape(1, channels, rows * columns, slices)
     out = functional.interpolate(flat, (rows * columns, count), mode="bilinear", align_corners=False, antialias=True)
     return out.reshape(channels, rows, columns, count)
 
 
-def _scaling(before: tuple[int, int], after: Any) -> torch.Tensor:
+def _scaling(before: Sides, after: Sides) -> torch.Tensor:
     """From indices after to indices before: the same field of view, so half a pixel apart at its border."""
-    return _scaling_of(0, before[0] / after[0]) @ _scaling_of(1, before[1] / after[1])
-
-
-def _scaling_of(axis: int, factor: float) -> torch.Tensor:
     matrix = torch.eye(4, dtype=torch.float64)
-    matrix[axis, axis], matrix[axis, 3] = factor, (factor - 1) / 2
+    for axis in range(3):
+        factor = before[axis] / after[axis]
+        matrix[axis, axis], matrix[axis, 3] = factor, (factor - 1) / 2
     return matrix
