@@ -1,5 +1,6 @@
 """Wrong outlines: against a loop over all pixels, and against what discs have to become."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from jcl.augment.label_noise import KINDS, corrupt_labels
+from jcl.config import FinetuneConfig
 from jcl.data.batches import SliceBatch
 
 
@@ -94,6 +96,11 @@ def test_the_share_is_that_of_the_structures(share):
     assert wrong == pytest.approx(share, abs=0.1)
     assert (halves[0] & ~halves[1]).any()  # each by itself
     assert (halves[1] & ~halves[0]).any()
+
+
+def test_the_command_offers_these_kinds():
+    (setting,) = [each for each in dataclasses.fields(FinetuneConfig) if each.name == "label_noise_kind"]
+    assert setting.metadata["choices"] == KINDS
 
 
 def test_none_is_the_batch_itself():
