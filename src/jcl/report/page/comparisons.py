@@ -16,7 +16,10 @@ UNFINISHED = "°"
 def comparison_table(grid: Grid, summary: Summary, reference: str) -> Table:
     """Median difference of each row to the reference; the mean with its interval, p-value and folds."""
     found = {(each.row, each.column): each for each in summary.comparisons if each.reference == reference}
-    caption = f"{TITLES[summary.metric]} less that of {reference}, median over patients; bold where p < {LEVEL}."
+    caption = (
+        f"{TITLES[summary.metric]} less that of {reference}, median over patients; below it the mean with its 95 % "
+        f"interval; bold where p < {LEVEL}."
+    )
     if not all(each.complete for each in found.values()):
         caption += f" {UNFINISHED} not all runs of both rows are done: compared over what both have."
     return Table(
