@@ -124,7 +124,7 @@ def test_every_seed_may_have_pretrainings_of_its_own(tmp_path: Path):
 def test_settings_of_a_table_are_between_those_of_the_recipe_and_of_a_row(tmp_path: Path):
     """And are other trainings than another table's."""
     second = 'name = "two"\ntitle = "Two"\n'
-    own = f"{second}pretrain = {{ batch_size = 8, steps = 5 }}\nfinetune = {{ steps = 6 }}\n"
+    own = f"{second}pretrain = {{ batch_size = 8, steps = 5 }}\nfinetune = {{ steps = 6, learning_rate = 0.1 }}\n"
     row = ('method = "jcl"', 'method = "jcl"\nfinetune = { learning_rate = 0.5 }\npretrain = { steps = 7 }')
     plan = plan_of(tmp_path, (second, own), row)
     tasks = {task.id: task for task in plan.tasks}

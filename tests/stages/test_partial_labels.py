@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from jcl.augment.spatial import AffineRanges, random_affine, warp_with_labels
 from jcl.checks.findings import NOTE
 from jcl.cli import main as cli
 from jcl.config import EvaluateConfig, FinetuneConfig, PrepareConfig, VerifyConfig
-from jcl.data.batches import SliceDataset
+from jcl.data.batches import SliceBatch, SliceDataset
 from jcl.data.manifest import IGNORE
 from jcl.data.resampling import resample_label
 from jcl.data.slices import list_slices
@@ -21,6 +22,7 @@ from jcl.data.splits import Split
 from jcl.data.store import Store
 from jcl.errors import UsageError
 from jcl.metrics import score_case
+from jcl.stages import finetune as stage
 from jcl.stages.evaluate import evaluate
 from jcl.stages.finetune import finetune
 from jcl.stages.prepare import prepare
@@ -249,6 +251,22 @@ def test_kinds_of_wrong_labels_are_other_trainings(tmp_path: Path, recipe: str) 
     weights = {name: (run / "model.safetensors").read_bytes() for name, run in runs.items()}
     assert weights.pop("kind alone") == weights["clean"]
     assert len(set(weights.values())) == len(weights)
+
+
+def test_a_structure_may_be_taken_for_any_other_of_the_store(tmp_path: Path, monkeypatch) -> None:
+    """Also for one that no slice of the batch has, or no training patient."""
+    given = []
+
+    def watched(batch: SliceBatch, **settings: Any) -> SliceBatch:
+        given.append((settings["kind"], settings["share"], settings["classes"]))
+        return corrupt_labels(batch, **settings)
+
+    monkeypatch.setattr(stage, "corrupt_labels", watched)
+    store = prepared(write_scans(tmp_path / "scans", [block(), block()]), tmp_path / "store", labels="1=a,2=b,3=c")
+    plain = {"precision": "float32", "kernels": "off", "compile": "off", "width": 2, "steps": 2, "recipe": "paper"}
+    noise = {"label_noise": 0.5, "label_noise_kind": "flip"}
+    finetune(FinetuneConfig(store=store.path, init="none", fold="none", out=tmp_path / "run", **plain, **noise))
+    assert given == [("flip", 0.5, 3)] * 2
 
 
 def test_classes_that_the_training_patients_lack_are_named_before_the_first_step(tmp_path: Path, capsys) -> None:
